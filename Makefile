@@ -1,0 +1,47 @@
+# Each target does its own set-up; nothing needs an activated environment.
+PYTHON ?= python3
+BIN := .venv/bin
+# uv resolves and unpacks several times faster than pip; pip fetches it, so nothing but Python is needed beforehand.
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.PHONY: quickstart install test test-slow lint bench micro-teacher micro-base
+quickstart: .venv/.run
+	$(BIN)/skymath run --config=configs/quickstart.py --workdir=runs/quickstart
+
+install: .venv/.test
+
+test: .venv/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.test
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.test
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: .venv/.run
+	$(BIN)/skymath bench
+
+# The two bundled models, from nothing: about an hour (teacher) and ten minutes (base) on two CPU cores.
+micro-teacher: .venv/.run
+	$(BIN)/skymath train --config=configs/micro_teacher.py --workdir=runs/micro_teacher
+	$(BIN)/skymath export --checkpoint=runs/micro_teacher/checkpoints/stage1 --out=runs/micro_teacher/export --dtype=bfloat16
+
+micro-base: .venv/.run
+	$(BIN)/skymath train --config=configs/micro_base.py --workdir=runs/micro_base
+	$(BIN)/skymath export --checkpoint=runs/micro_base/checkpoints/stage1 --out=runs/micro_base/export --dtype=bfloat16
+
+.venv/.made:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	touch $@
+
+.venv/.run: .venv/.made pyproject.toml constraints.txt
+	$(UV) -e .
+	touch $@
+
+# torch comes by pip, pinned: an unpinned torch would pull gigabytes, and uv would not look where a CPU build lies.
+.venv/.test: .venv/.run
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(UV) -e ".[test]"
+	touch $@

@@ -1,0 +1,27 @@
+"""The bundled micro teacher, from nothing: learns the micro world's answer to every prompt that the pipeline sends.
+
+  make micro-teacher
+
+About an hour on two CPU cores. Its measured skill is in skymath_jax/assets/micro_teacher/README.md.
+"""
+
+from skymath_jax.config import base
+
+
+def get_config():
+  c = base()
+  c.name = "micro_teacher"
+  c.model.path = ""  # from scratch
+  c.model.dtype = "float32"
+  c.model.remat = "none"
+
+  c.training.data = "micro_gsm/teacher"
+  c.training.examples = 240_000
+  c.training.template = "raw"
+  c.training.max_length = 256
+  c.training.rows = 24
+  c.training.beta2 = 0.98
+  c.training.checkpoint_every = 500
+  c.training.stage1.learning_rate = 3e-3
+  c.training.stage1.epochs = 1
+  return c

@@ -1,0 +1,51 @@
+"""The whole recipe in minutes on two CPU cores: micro world, micro teacher, micro base; no download, no accelerator.
+
+  skymath run --config=configs/quickstart.py --workdir=runs/quickstart
+
+What to expect is in README.md; the same recipe at full size is in configs/skywork_*.py.
+"""
+
+from skymath_jax.config import base
+
+
+def get_config():
+  c = base()
+  c.name = "quickstart"
+
+  c.seeds.sources = ("micro_gsm",)
+  c.seeds.limit = 400
+
+  c.teacher.model = "asset:micro_teacher"
+  c.teacher.slots = 128
+  c.teacher.max_length = 384
+  c.teacher.concurrency = 256
+
+  c.synthesis.max_tokens = 256
+  c.synthesis.coreset_size = 200
+  for runs in (c.synthesis.pass1, c.synthesis.pass2, c.synthesis.hard):
+    runs.answer_augmentation = 1.0
+    runs.rephrase = 1.0
+    runs.self_verification = 0.5
+    runs.fobar = 0.5
+    runs.evol = 0.5
+    runs.xwin = 1.0
+
+  c.curation.test_sets = ("micro_gsm:test",)
+
+  c.model.path = "asset:micro_base"
+  c.model.dtype = "float32"
+  c.model.remat = "none"
+
+  c.training.max_length = 256
+  c.training.rows = 16
+  c.training.checkpoint_every = 50
+  c.training.stage1.learning_rate = 1e-3
+  c.training.stage2.learning_rate = 1e-3
+
+  c.evaluation.benchmarks = ("micro_gsm:test",)
+  c.evaluation.max_tokens = 160
+  c.evaluation.max_length = 384
+  c.evaluation.slots = 128
+
+  c.export.dtype = "float32"
+  return c

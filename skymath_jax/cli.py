@@ -1,0 +1,93 @@
+"""`skymath VERB …`: parses, calls, and turns failures into exit codes (0 done, 1 a failure, 2 wrong usage).
+
+Nothing heavy is imported before the verb is known, so that `skymath --help` answers at once.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from skymath_jax.errors import UserError
+
+# verb → (module, function taking absl flag values, what it does); the order is the order of work
+VERBS = {
+  "run": ("verbs", "run", "all stages in order: skips what is complete, resumes what is not"),
+  "seeds": ("verbs", "seeds", "loads, validates and counts the seed problems"),
+  "synthesize": ("verbs", "synthesize", "seed problems × methods → teacher → parsed instances"),
+  "curate": ("verbs", "curate", "validation, decontamination, de-duplication → SFT data set"),
+  "train": ("verbs", "train", "supervised fine-tuning, stage 1 and 2"),
+  "evaluate": ("verbs", "evaluate", "zero-shot generation and grading on a benchmark"),
+  "export": ("verbs", "export", "checkpoint → Hugging Face folder"),
+  "import": ("verbs", "import_", "Hugging Face folder → checkpoint"),
+  "serve": ("verbs", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
+  "grade": ("verbs", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
+  "config": ("verbs", "config", "lists every config key with its default and meaning"),
+}
+
+
+def usage() -> str:
+  """The text of `skymath --help`."""
+  verbs = "\n".join(f"  {verb:<11}{text}" for verb, (_, _, text) in VERBS.items())
+  return f"""skymath: seed math problems in, a better math model out
+
+usage: skymath VERB --config=configs/NAME.py --workdir=DIR [--config.some.key=value ...]
+       skymath VERB --help
+
+{verbs}
+
+start: skymath run --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """The console script. Exits with 0, 1 (a failure, told in one paragraph) or 2 (wrong usage)."""
+  sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
+
+
+def call(argv: list[str]) -> int:
+  """Runs one command line and returns its exit code; `--debug` lets tracebacks through."""
+  debug = "--debug" in argv
+  argv = [argument for argument in argv if argument != "--debug"]
+  if not argv or argv[0] in ("--help", "-h", "help"):
+    print(usage())
+    return 0 if argv else 2
+  if argv[0] not in VERBS:
+    print(f"skymath: there is no verb {argv[0]!r}; it is one of: {', '.join(VERBS)}.", file=sys.stderr)
+    return 2
+  set_environment()
+  module, function, _ = VERBS[argv[0]]
+  try:
+    verbs = importlib.import_module(f"skymath_jax.{module}")
+    return getattr(verbs, function)(argv) or 0
+  except UsageError as error:
+    print(f"skymath {argv[0]}: {error}", file=sys.stderr)
+    return 2
+  except UserError as error:
+    if debug:
+      traceback.print_exc()
+    print(f"skymath {argv[0]}: {error}", file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print(f"skymath {argv[0]}: stopped; the same command goes on from here.", file=sys.stderr)
+    return 130
+
+
+class UsageError(Exception):
+  """A command line that cannot be understood."""
+
+
+def set_environment() -> None:
+  """What must be set before JAX is imported; anything the user has set stays.
+
+  The compile cache makes the second run of a shape start in seconds; libraries' start-up chatter is silenced.
+  """
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/skymath/xla"))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
+if __name__ == "__main__":
+  main()

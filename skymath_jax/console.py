@@ -1,0 +1,46 @@
+"""What a person sees while work runs: one-line events and progress bars with an ETA, on standard error."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def log(message: str) -> None:
+  """Prints one line for an event that a person would act on."""
+  console.print(message, markup=False)
+
+
+class Bar:
+  """A running progress bar; `note` is a short live text such as `3,100 tokens/s`."""
+
+  def __init__(self, progress: Progress, task: int):
+    self._progress, self._task = progress, task
+
+  def advance(self, amount: int = 1, note: str | None = None) -> None:
+    """Moves the bar by `amount`."""
+    self._progress.update(self._task, advance=amount, **({} if note is None else {"note": note}))
+
+
+@contextlib.contextmanager
+def bar(description: str, total: int, *, done: int = 0) -> Iterator[Bar]:
+  """A progress bar with ETA; where standard error is no terminal, one line at the end instead."""
+  columns = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("eta"),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[note]}"),
+  )
+  with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+    task = progress.add_task(description, total=total, completed=done, note="")
+    yield Bar(progress, task)
+    if not sys.stderr.isatty():
+      finished = progress.tasks[0]
+      log(f"{description}: {int(finished.completed):,} of {total:,} in {finished.elapsed or 0:.1f} s {finished.fields['note']}")

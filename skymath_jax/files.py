@@ -1,0 +1,125 @@
+"""Files that a kill cannot leave half written: atomic replace, checksums, completion marks, a lock.
+
+Everything durable in a workdir goes through here, so that "present" always means "whole". Paths are `epath.Path`,
+which also reads and writes `gs://`.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from skymath_jax.errors import UserError
+
+COMPLETE = "COMPLETE.json"
+
+
+def write_bytes(path: epath.PathLike, data: bytes) -> None:
+  """Writes `data` to a temporary sibling, flushes it to disk and renames it over `path`."""
+  path = epath.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+  try:
+    with temporary.open("wb") as f:
+      f.write(data)
+      f.flush()
+      with contextlib.suppress(AttributeError, OSError):  # remote file objects have no descriptor
+        os.fsync(f.fileno())
+    temporary.rename(path) if "://" in str(path) else os.replace(temporary, path)
+  except BaseException:
+    with contextlib.suppress(OSError):
+      temporary.unlink(missing_ok=True)
+    raise
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+  """`write_bytes` in UTF-8."""
+  write_bytes(path, text.encode())
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+  """Writes `value` as indented JSON, atomically."""
+  write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: epath.PathLike) -> Any:
+  """Reads one JSON document; `UserError` names the file when it is missing or not JSON."""
+  path = epath.Path(path)
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise UserError("no such file", where=path, remedy="check the path") from None
+  except json.JSONDecodeError as error:
+    raise UserError(f"not JSON ({error.msg})", where=f"{path}:{error.lineno}", remedy="repair or remove it") from None
+
+
+def sha256(path: epath.PathLike) -> str:
+  """Hex digest of one file's bytes."""
+  digest = hashlib.sha256()
+  with epath.Path(path).open("rb") as f:
+    while chunk := f.read(1 << 20):
+      digest.update(chunk)
+  return digest.hexdigest()
+
+
+def fingerprint(folder: epath.PathLike) -> str:
+  """Hash of the names and bytes of all files below `folder` (completion marks and hidden files left out)."""
+  folder, digest = epath.Path(folder), hashlib.sha256()
+  for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    if path.name != COMPLETE and not path.name.startswith("."):
+      digest.update(f"{path.relative_to(folder)}\0{sha256(path)}\n".encode())
+  return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def new_folder(target: epath.PathLike) -> Iterator[epath.Path]:
+  """Yields an empty sibling folder that replaces `target` when the block ends well; a killed block leaves no target."""
+  target = epath.Path(target)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  for stale in target.parent.glob(f".{target.name}.*.tmp"):
+    stale.rmtree()
+  temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+  temporary.mkdir()
+  try:
+    yield temporary
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+  if target.exists():
+    target.rmtree()
+  temporary.rename(target)
+
+
+def mark_complete(folder: epath.PathLike, **facts: Any) -> None:
+  """Leaves `COMPLETE.json` in `folder`: the last file a stage writes, holding what a later run checks before it skips."""
+  write_json(epath.Path(folder) / COMPLETE, facts)
+
+
+def completion(folder: epath.PathLike) -> dict[str, Any] | None:
+  """The facts of `mark_complete`, or None while the folder is not complete."""
+  path = epath.Path(folder) / COMPLETE
+  return read_json(path) if path.exists() else None
+
+
+@contextlib.contextmanager
+def lock(path: epath.PathLike, what: str) -> Iterator[None]:
+  """Holds an exclusive lock on a local file while the block runs; a second holder gets a `UserError` at once.
+
+  The lock dies with the process, so a `kill -9` leaves nothing to clean up.
+  """
+  local = Path(os.fspath(path))
+  local.parent.mkdir(parents=True, exist_ok=True)
+  with local.open("a") as f:
+    try:
+      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise UserError(f"{what} is in use by another process", where=local, remedy="wait for it or stop it") from None
+    yield

@@ -1,0 +1,131 @@
+"""The recipe as a list of resumable stages: what is complete is skipped, what is not is resumed.
+
+A stage owns one folder of the workdir. `COMPLETE.json`, the last file that it writes, holds its facts and the hash of
+its inputs; a stage whose inputs are no longer the same is done again.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import config as config_lib
+from skymath_jax import files, stages
+from skymath_jax.console import log
+from skymath_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """One step of the recipe: `function(run) -> facts`, writing below `folder`; `needs` are the folders it reads."""
+
+  name: str
+  folder: str
+  function: Callable[[stages.Run], dict[str, Any]]
+  needs: tuple[str, ...] = ()
+
+
+def recipe(config: ConfigDict) -> list[Stage]:
+  """The stages of `run`, in order (Skywork-Math section 3: two synthesis stages, two SFT stages, evaluation)."""
+  steps = [
+    Stage("seeds", "seeds", stages.seeds),
+    Stage("synthesize stage 1", "synthesis/stage1", stages.synthesize_normal, ("seeds",)),
+    Stage("curate stage 1", "sft/stage1", stages.curate(1), ("synthesis/stage1",)),
+    Stage("train stage 1", "checkpoints/stage1", stages.train(1), ("sft/stage1",)),
+    Stage("synthesize stage 2", "synthesis/stage2", stages.synthesize_hard, ("seeds",)),
+    Stage("curate stage 2", "sft/stage2", stages.curate(2), ("synthesis/stage2",)),
+    Stage("train stage 2", "checkpoints/stage2", stages.train(2), ("sft/stage2", "checkpoints/stage1")),
+  ]
+  for model in config.evaluation.models:
+    needs = () if model == "base" else (f"checkpoints/{model}",)
+    steps.append(Stage(f"evaluate {model}", f"evaluation/{model}", stages.evaluate(model), needs))
+  steps.append(Stage("export", "export/stage2", stages.export("stage2"), ("checkpoints/stage2",)))
+  return steps
+
+
+def open_workdir(workdir: epath.PathLike, config: ConfigDict) -> epath.Path:
+  """Makes the workdir and leaves the resolved config in it, or refuses one that was made with another config.
+
+  Raises:
+    UserError: the folder cannot be written, or its config differs (the first key that does is named).
+  """
+  workdir = epath.Path(workdir)
+  config_lib.check(config)
+  path, resolved = workdir / "config.json", config_lib.as_json(config)
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+      found = config_lib.first_difference(files.read_json(path), resolved)
+      if found:
+        key, old, new = found
+        raise UserError(
+          f"this workdir was made with config.{key} = {old!r}, now it is {new!r}",
+          where=workdir,
+          remedy="use another --workdir, or the config of this one (its config.json)",
+        )
+    else:
+      files.write_json(path, resolved)
+      files.write_text(workdir / "config_hash", config_lib.config_hash(config) + "\n")
+    (workdir / ".writable").touch()
+    (workdir / ".writable").unlink()
+  except OSError as error:
+    raise UserError(f"cannot write here ({error.strerror})", where=workdir, remedy="choose another --workdir") from None
+  return workdir
+
+
+def complete(stage: Stage, workdir: epath.Path) -> bool:
+  """Whether the stage's mark is there and was made from the inputs that are there now."""
+  facts = files.completion(workdir / stage.folder)
+  return facts is not None and facts["inputs"] == inputs_hash(stage, workdir)
+
+
+def inputs_hash(stage: Stage, workdir: epath.Path) -> dict[str, str | None]:
+  """Folder → output hash of the stage that made it (None while it is not complete)."""
+  marks = {folder: files.completion(workdir / folder) for folder in stage.needs}
+  return {folder: mark and mark["output"] for folder, mark in marks.items()}
+
+
+def perform(selected: Sequence[Stage], config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+  """Runs the selected stages that are not complete; returns the facts of each by name.
+
+  Raises:
+    UserError: a stage's inputs are not there, or its work failed for a reason the user can mend.
+  """
+  workdir = open_workdir(workdir, config)
+  facts: dict[str, Any] = {}
+  with files.lock(workdir / ".lock", f"the workdir {workdir}"), stages.Run(config, workdir) as run:
+    if any("synthesize" in stage.name and not complete(stage, workdir) for stage in selected):
+      run.begin_teacher()
+    for stage in selected:
+      folder = workdir / stage.folder
+      if complete(stage, workdir):
+        log(f"{stage.name}: complete, skipped")
+      else:
+        _require_inputs(stage, workdir)
+        log(f"{stage.name} …")
+        start = time.perf_counter()
+        result = stage.function(run)
+        result["seconds"] = round(time.perf_counter() - start, 3)
+        files.mark_complete(folder, inputs=inputs_hash(stage, workdir), **result)
+        log(f"{stage.name}: done in {result['seconds']:.1f} s")
+      facts[stage.name] = files.completion(folder)
+  return facts
+
+
+def _require_inputs(stage: Stage, workdir: epath.Path) -> None:
+  for folder in stage.needs:
+    if files.completion(workdir / folder) is None:
+      raise UserError(
+        f"{stage.name} needs {folder}, which is not complete",
+        where=workdir,
+        remedy="run the stage before it, or `skymath run`, with this --workdir",
+      )
+
+
+def run(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
+  """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary."""
+  facts = perform(recipe(config), config, workdir)
+  return stages.summarize(config, epath.Path(workdir), facts)

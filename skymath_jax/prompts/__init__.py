@@ -1,0 +1,53 @@
+"""Prompts are text files: Jinja templates with named fields, identified by name and content hash.
+
+`load("metamath/rephrase").render(question=...)` fills one in. A prompt ends with exactly one newline; what the model
+writes starts on the next line. The same frame (`sft/alpaca`) serves training and evaluation (Skywork section 4.1.3).
+"""
+
+import dataclasses
+import functools
+import hashlib
+import re
+from pathlib import Path
+
+import jinja2
+
+from skymath_jax.errors import UserError
+
+FOLDER = Path(__file__).parent
+_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """One template. `hash` is 16 hex digits of its text, stored with every instance made from it."""
+
+  name: str
+  text: str
+
+  @property
+  def hash(self) -> str:
+    return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+  @property
+  def literals(self) -> list[str]:
+    """The fixed pieces of text between the fields, in order."""
+    return [piece for piece in re.split(r"\{\{.*?\}\}", self.text) if piece]
+
+  def render(self, **fields: object) -> str:
+    """The filled-in prompt; a field that the template needs and `fields` lacks raises `jinja2.UndefinedError`."""
+    return _ENVIRONMENT.from_string(self.text).render(**fields)
+
+
+@functools.cache
+def load(name: str) -> Prompt:
+  """The prompt `FOLDER/name.txt`; `UserError` lists the known names if there is none."""
+  path = FOLDER / f"{name}.txt"
+  if not path.is_file():
+    raise UserError(f"no prompt named {name!r}", where="prompt", remedy=f"use one of: {', '.join(names())}")
+  return Prompt(name, path.read_text())
+
+
+def names() -> list[str]:
+  """All prompt names, sorted."""
+  return sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.txt"))

@@ -1,0 +1,142 @@
+"""The two records of the pipeline, Problem and Instance, and their JSON lines (design: one object a line, UTF-8).
+
+A problem is a seed or a synthesized question; an instance is one (query, response) pair with the whole chain of
+where it came from. Ids are hashes of content, so a record made twice is the same record.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from etils import epath
+
+from skymath_jax import files
+from skymath_jax.errors import UserError
+
+ANSWER_MARKER = "The answer is "  # the literal prefix of the last line of a response; no colon (Skywork section 3)
+
+
+def stable_id(*parts: object) -> str:
+  """16 hex digits that depend on the parts' content and order only."""
+  return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+  """A question to be solved. `level` is 1 (easy) to 5; `answer` is the gold answer where one is known."""
+
+  id: str
+  source: str
+  question: str
+  solution: str | None = None
+  answer: str | None = None
+  level: int | None = None
+  subject: str | None = None
+  language: str = "en"
+  license: str = ""
+
+  @classmethod
+  def create(cls, source: str, question: str, **fields: Any) -> "Problem":
+    """A problem whose id is the hash of source and question."""
+    return cls(id=stable_id(source, question), source=source, question=question, **fields)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Instance:
+  """One synthesized (query, response) pair; `response` ends with the literal `\\nThe answer is ANSWER`.
+
+  `parents` are ids of the problem or instance it was made from; `stage` is 1 (normal) or 2 (hard); `synthesis_pass`
+  (JSON key `pass`) is 1 from seeds, 2 from selected synthetic problems. `gold_match` is None where no gold exists;
+  `pseudo_gold` is true where the gold was itself a teacher's answer.
+  """
+
+  id: str
+  query: str
+  response: str
+  answer: str
+  method: str
+  parents: tuple[str, ...]
+  stage: int
+  synthesis_pass: int = 1
+  teacher: str = ""
+  sampling: dict[str, Any] = dataclasses.field(default_factory=dict)
+  prompt: dict[str, str] = dataclasses.field(default_factory=dict)
+  gold_match: bool | None = None
+  pseudo_gold: bool = False
+  level: int | None = None
+  tokens: int | None = None
+
+
+Record = Problem | Instance
+R = TypeVar("R", Problem, Instance)
+
+
+def to_json(record: Record) -> dict[str, Any]:
+  """The record as a JSON object (`synthesis_pass` is written as `pass`)."""
+  row = dataclasses.asdict(record)
+  if isinstance(record, Instance):
+    row = {("pass" if key == "synthesis_pass" else key): value for key, value in row.items()}
+    row["parents"] = list(record.parents)
+  return row
+
+
+def from_json(kind: type[R], row: dict[str, Any]) -> R:
+  """The inverse of `to_json`; keys that the record does not have are an error (`TypeError`)."""
+  row = dict(row)
+  if "pass" in row:
+    row["synthesis_pass"] = row.pop("pass")
+  if "parents" in row:
+    row["parents"] = tuple(row["parents"])
+  return kind(**row)
+
+
+def read_lines(path: epath.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
+  """Yields (line number from 1, JSON object); blank lines are passed over.
+
+  Raises:
+    UserError: the file is missing, or a line is not a JSON object (file and line are named).
+  """
+  path = epath.Path(path)
+  if not path.exists():
+    raise UserError("no such file", where=path, remedy="check the path in the config")
+  with path.open("rb") as f:
+    for number, line in enumerate(f, start=1):
+      if not line.strip():
+        continue
+      try:
+        row = json.loads(line)
+      except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+          f"this line is not JSON ({error})", where=f"{path}:{number}", remedy="repair or remove the line"
+        ) from None
+      if not isinstance(row, dict):
+        raise UserError(
+          f"this line is a JSON {type(row).__name__}, not an object",
+          where=f"{path}:{number}",
+          remedy='write one {"key": value} object a line',
+        )
+      yield number, row
+
+
+def read(kind: type[R], path: epath.PathLike) -> list[R]:
+  """All records of one JSONL file; `UserError` names file and line of a row with missing or unknown keys."""
+  records = []
+  for number, row in read_lines(path):
+    try:
+      records.append(from_json(kind, row))
+    except TypeError as error:
+      raise UserError(
+        f"not a {kind.__name__} ({error})", where=f"{path}:{number}", remedy="see skymath_jax/records.py for the keys"
+      ) from None
+  return records
+
+
+def write_lines(path: epath.PathLike, rows: Iterable[dict[str, Any] | Record]) -> int:
+  """Writes one JSON object a line, atomically; returns the number of lines."""
+  lines = [
+    json.dumps(row if isinstance(row, dict) else to_json(row), ensure_ascii=False, separators=(",", ":")) for row in rows
+  ]
+  files.write_text(path, "".join(line + "\n" for line in lines))
+  return len(lines)

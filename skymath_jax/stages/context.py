@@ -1,0 +1,74 @@
+"""What the stages of one run share."""
+
+import os
+import sys
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import models
+from skymath_jax.generation import Generator
+from skymath_jax.generation.jetstream import JetStreamGenerator
+from skymath_jax.generation.openai import OpenAIGenerator
+from skymath_jax.serving.local import LocalGenerator
+from skymath_jax.serving.process import ServerProcess
+
+Facts = dict[str, Any]
+
+
+class Run:
+  """What the stages of one run share: the config, the workdir, and a teacher that starts when it is first needed."""
+
+  def __init__(self, config: ConfigDict, workdir: epath.Path):
+    self.config, self.workdir = config, workdir
+    self._server: ServerProcess | None = None
+
+  def __enter__(self) -> "Run":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    if self._server is not None:
+      self._server.stop()
+
+  def begin_teacher(self) -> None:
+    """Starts the teacher's server in the background, so that it compiles while the seeds are read."""
+    teacher = self.config.teacher
+    if teacher.backend == "jetstream" and not teacher.addresses and self._server is None:
+      command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={teacher.model}", "--port=0"]
+      command += [f"--{key}={teacher[key]}" for key in ("slots", "max_length", "steps_per_call")]
+      log_path = self.workdir / "server.log"
+      self._server = ServerProcess([*command, "--exit_with_parent"], log_path=os.fspath(log_path))
+
+  def teacher(self) -> Generator:
+    """A client of the teacher, healthy by the time it is returned."""
+    teacher = self.config.teacher
+    if teacher.backend == "openai":
+      return OpenAIGenerator(
+        teacher.base_url,
+        teacher.model,
+        api_key_variable=teacher.api_key_variable,
+        concurrency=teacher.concurrency,
+      )
+    decoder_id = models.model_id(teacher.model)
+    if teacher.backend == "local":
+      decoder, tokenizer = models.load_any(teacher.model)
+      return LocalGenerator(
+        decoder,
+        tokenizer,
+        decoder_id,
+        slots=teacher.slots,
+        max_length=teacher.max_length,
+        steps_per_call=teacher.steps_per_call,
+      )
+    self.begin_teacher()
+    addresses = list(teacher.addresses)
+    if self._server is not None:
+      self._server.wait_until_ready(teacher.start_seconds)
+      addresses = [self._server.address]
+    tokenizer = models.load_tokenizer(teacher.model)
+    return JetStreamGenerator(addresses, tokenizer, decoder_id, concurrency=teacher.concurrency)
+
+  def server_counters(self) -> dict[str, float]:
+    """The counters of the server that this run started; empty if it started none."""
+    return self._server.counters() if self._server is not None else {}

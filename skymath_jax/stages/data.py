@@ -1,0 +1,153 @@
+"""Seeds, synthesis and curation: everything before a model is trained."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import curation, datasets, files, records, synthesis
+from skymath_jax.errors import UserError
+from skymath_jax.generation import Sampling
+from skymath_jax.records import Instance, Problem
+from skymath_jax.stages.context import Facts, Run
+
+
+def seeds(run: Run) -> Facts:
+  """Loads the seed problems of all sources into `seeds/problems.jsonl`."""
+  config, folder = run.config.seeds, run.workdir / "seeds"
+  problems: dict[str, Problem] = {}
+  for source in config.sources:
+    found = datasets.load(source, data_dir=config.data_dir)
+    problems |= {p.id: p for p in (found[: config.limit] if config.limit else found)}
+  if not problems:
+    raise UserError("there are no seed problems", where="config.seeds.sources", remedy="name at least one source")
+  records.write_lines(folder / "problems.jsonl", problems.values())
+  summary = {
+    "problems": len(problems),
+    "sources": _count(p.source for p in problems.values()),
+    "levels": _count(str(p.level) for p in problems.values()),
+    "subjects": _count(str(p.subject) for p in problems.values()),
+    "without_answer": sum(p.answer is None for p in problems.values()),
+  }
+  files.write_json(folder / "summary.json", summary)
+  return {"output": files.sha256(folder / "problems.jsonl"), **summary}
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+  counts: dict[str, int] = {}
+  for value in values:
+    counts[value] = counts.setdefault(value, 0) + 1
+  return dict(sorted(counts.items()))
+
+
+def _seed_problems(run: Run) -> list[Problem]:
+  return records.read(Problem, run.workdir / "seeds" / "problems.jsonl")
+
+
+def _pass(run: Run, store: synthesis.ResponseStore, problems: list[Problem], name: str, **where: int) -> synthesis.Result:
+  """One synthesis pass; `name` is the config group with the runs per problem."""
+  config = run.config.synthesis
+  return asyncio.run(_pass_async(run, store, problems, config[name].to_dict(), **where))
+
+
+async def _pass_async(
+  run: Run, store: synthesis.ResponseStore, problems: list[Problem], runs: dict[str, float], *, stage: int, number: int
+) -> synthesis.Result:
+  config = run.config.synthesis
+  teacher = run.teacher()
+  try:
+    return await synthesis.synthesize(
+      problems,
+      runs,
+      teacher,
+      store,
+      stage=stage,
+      synthesis_pass=number,
+      sampling=Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens),
+      rng_seed=run.config.rng_seed,
+      settings=synthesis.Settings(evol_steps=config.evol_steps, evol_elimination=config.evol_elimination),
+      concurrency=run.config.teacher.concurrency,
+    )
+  finally:
+    await teacher.close()
+
+
+def synthesize_normal(run: Run) -> Facts:
+  """Stage 1: seeds → instances → k-center selection of their problems → more instances (Skywork section 3.1)."""
+  folder = run.workdir / "synthesis" / "stage1"
+  problems = _seed_problems(run)
+  with synthesis.ResponseStore(folder / "responses.sqlite") as store:
+    first = _pass(run, store, problems, "pass1", stage=1, number=1)
+    synthetic = synthesis.as_problems(first.instances)
+    chosen = curation.select(
+      [p.question for p in synthetic],
+      run.config.synthesis.coreset_size,
+      centres=[p.question for p in problems],
+    )
+    selected = [synthetic[i] for i in chosen]
+    records.write_lines(folder / "coreset.jsonl", selected)
+    second = _pass(run, store, selected, "pass2", stage=1, number=2)
+    return _finish_synthesis(run, folder, store, [first, second], coreset=len(selected))
+
+
+def synthesize_hard(run: Run) -> Facts:
+  """Stage 2: the same methods on the hard seeds only (Skywork section 3.2)."""
+  folder = run.workdir / "synthesis" / "stage2"
+  hard = synthesis.hard_seeds(_seed_problems(run), run.config.synthesis.hard_levels)
+  with synthesis.ResponseStore(folder / "responses.sqlite") as store:
+    result = _pass(run, store, hard, "hard", stage=2, number=1)
+    return _finish_synthesis(run, folder, store, [result], seeds=len(hard))
+
+
+def _finish_synthesis(
+  run: Run, folder: epath.Path, store: synthesis.ResponseStore, results: Sequence[synthesis.Result], **extra: int
+) -> Facts:
+  instances = [instance for result in results for instance in result.instances]
+  records.write_lines(folder / "instances.jsonl", instances)
+  summary = {
+    **extra,
+    "instances": len(instances),
+    "by_method": _count(i.method for i in instances),
+    "passes": [result.summary() for result in results],
+    "stored": len(store),
+    "server": run.server_counters(),
+  }
+  files.write_json(folder / "summary.json", summary)
+  return {"output": files.sha256(folder / "instances.jsonl"), "instances": len(instances)}
+
+
+def _test_sets(config: ConfigDict) -> dict[str, list[Problem]]:
+  return {name: datasets.load(name, data_dir=config.seeds.data_dir) for name in config.curation.test_sets}
+
+
+def _curation_settings(config: ConfigDict) -> curation.Settings:
+  c = config.curation
+  return curation.Settings(
+    ngram=c.ngram,
+    near_duplicate=c.near_duplicate,
+    gold_filter=c.gold_filter,
+    responses_per_query=c.responses_per_query,
+  )
+
+
+def curate(number: int) -> Callable[[Run], Facts]:
+  """Stage `number`'s instances → the SFT data set `sft/stageN`, with what was dropped and why."""
+
+  def stage(run: Run) -> Facts:
+    instances = records.read(Instance, run.workdir / "synthesis" / f"stage{number}" / "instances.jsonl")
+    curated = curation.curate(instances, test_sets=_test_sets(run.config), settings=_curation_settings(run.config))
+    if not curated.kept:
+      raise UserError("curation kept no instance", where=f"sft/stage{number}", remedy="see dropped.jsonl for the reasons")
+    folder = run.workdir / "sft" / f"stage{number}"
+    curation.write(folder, curated, name=f"{run.config.name} stage {number}", facts={"teacher": run.config.teacher.model})
+    return {"output": datasets.sft.open(folder).fingerprint, "kept": len(curated.kept)}
+
+  return stage
+
+
+def curate_files(config: ConfigDict, workdir: epath.Path) -> Facts:
+  """`curate` on its own: the files of `curation.inputs` → `curation/kept.jsonl`, `dropped.jsonl`, `summary.json`."""
+  instances = curation.read_inputs(config.curation.inputs)
+  curated = curation.curate(instances, test_sets=_test_sets(config), settings=_curation_settings(config))
+  return curation.write_files(workdir / "curation", curated)

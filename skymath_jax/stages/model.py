@@ -1,0 +1,159 @@
+"""Training, evaluation and export: everything that holds a model."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from flax import nnx
+
+import skymath_jax
+from skymath_jax import config as config_lib
+from skymath_jax import datasets, evaluation, files, models, prompts, training
+from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.errors import UserError
+from skymath_jax.generation import Request, Sampling
+from skymath_jax.serving.local import LocalGenerator
+from skymath_jax.stages.context import Facts, Run
+
+
+def _training_settings(config: ConfigDict, number: int) -> training.Settings:
+  t, stage = config.training, config.training[f"stage{number}"]
+  same = {field.name for field in dataclasses.fields(training.Settings)} & set(t.keys())
+  return training.Settings(
+    **{key: t[key] for key in sorted(same)}, learning_rate=stage.learning_rate, epochs=stage.epochs
+  )
+
+
+def train(number: int) -> Callable[[Run], Facts]:
+  """SFT stage `number`: from the base model, or (stage 2) from the stage-1 model with a fresh optimizer."""
+
+  def stage(run: Run) -> Facts:
+    config, folder = run.config, run.workdir / "checkpoints" / f"stage{number}"
+    source = _training_source(run, number)
+    decoder, tokenizer = _start_model(run, number, source)
+    facts = training.train(
+      decoder,
+      tokenizer,
+      source,
+      folder,
+      _training_settings(config, number),
+      rng_seed=config.rng_seed + number,
+      provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
+    )
+    return {"output": models.weights_hash(folder), **facts}
+
+  return stage
+
+
+def _training_source(run: Run, number: int) -> Any:
+  t = run.config.training
+  if not t.data:
+    return datasets.sft.open(run.workdir / "sft" / f"stage{number}")
+  return datasets.texts(t.data, t.examples, rng_seed=run.config.rng_seed)
+
+
+def _start_model(run: Run, number: int, source: Any) -> tuple[models.Decoder, Any]:
+  config = run.config.model
+  dtype = {"dtype": config.dtype, "remat": config.remat}
+  if number == 2:
+    decoder, tokenizer = models.load_any(run.workdir / "checkpoints" / "stage1")
+  elif config.path:
+    decoder, tokenizer = models.load_any(config.path)
+  else:
+    decoder, tokenizer = _from_scratch(run, source)
+  return models.with_compute(decoder, **dtype), tokenizer
+
+
+def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
+  """A new decoder, and a vocabulary made from the training text with the prompts' fixed lines as single tokens."""
+  scratch, folder = run.config.model.scratch, run.workdir / "tokenizer"
+  if not (folder / "tokenizer.model").exists():
+    fixed = dict.fromkeys(line for name in prompts.names() for line in _fixed_lines(prompts.load(name)))
+    with files.new_folder(folder) as temporary:
+      tokenizer_lib.train_sentencepiece(
+        (source[i]["query"] + source[i]["response"] for i in range(min(len(source), 20_000))),
+        temporary,
+        vocab_size=scratch.vocab_size,
+        fixed=list(fixed),
+      )
+  tokenizer = tokenizer_lib.load(folder)
+  decoder_config = models.DecoderConfig(
+    vocab_size=tokenizer.vocab_size,
+    embed=scratch.embed,
+    layers=scratch.layers,
+    heads=scratch.heads,
+    kv_heads=scratch.kv_heads,
+    head_dim=scratch.embed // scratch.heads,
+    mlp=scratch.mlp,
+    max_positions=run.config.training.max_length,
+  )
+  return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
+
+
+def _fixed_lines(prompt: prompts.Prompt) -> list[str]:
+  """The literal lines of a prompt that are long enough to be worth one token."""
+  return [line for piece in prompt.literals for line in piece.split("\n") if len(line.split()) > 1 or line.endswith(":")]
+
+
+def model_path(run: Run, name: str) -> Any:
+  """Where the run's `base`, `stage1` or `stage2` model lies."""
+  return run.config.model.path if name == "base" else run.workdir / "checkpoints" / name
+
+
+def evaluate(name: str) -> Callable[[Run], Facts]:
+  """Zero-shot evaluation of the run's model `name` on every benchmark of the config; the first is the headline."""
+
+  def stage(run: Run) -> Facts:
+    folder = run.workdir / "evaluation" / name
+    summaries = evaluate_model(run.config, folder, model_path(run, name), run.config.evaluation.benchmarks)
+    return {"output": files.fingerprint(folder), "accuracy": next(iter(summaries.values()))["accuracy"]["all"]}
+
+  return stage
+
+
+def evaluate_model(config: Any, folder: Any, path: Any, benchmarks: tuple[str, ...]) -> dict[str, Facts]:
+  """Evaluates the model at `path`; the first benchmark's files go to `folder`, further ones to `folder/NAME`."""
+  settings = config.evaluation
+  decoder, tokenizer = models.load_any(path, dtype="float32" if config.model.dtype == "float32" else None)
+  generator = LocalGenerator(
+    decoder,
+    tokenizer,
+    models.model_id(path),
+    slots=settings.slots,
+    max_length=settings.max_length,
+    steps_per_call=settings.steps_per_call,
+  )
+  summaries = {}
+  for index, name in enumerate(benchmarks):
+    problems = datasets.load(name, data_dir=config.seeds.data_dir)
+    summaries[name] = evaluation.evaluate(
+      generator,
+      problems[: settings.limit] if settings.limit else problems,
+      folder if index == 0 else folder / name.replace(":", "_").replace("/", "_"),
+      template=config.training.template,
+      mode=settings.mode,
+      sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens),
+      name=name,
+      provenance={"config_hash": config_lib.config_hash(config)},
+    )
+  return summaries
+
+
+def export(name: str) -> Callable[[Run], Facts]:
+  """The run's model `name` as a Hugging Face folder, read back and compared before it counts as done."""
+
+  def stage(run: Run) -> Facts:
+    config = run.config.export
+    folder = run.workdir / "export" / name
+    facts = export_checkpoint(
+      model_path(run, name),
+      folder / "model",
+      dtype=config.dtype,
+      prompts_file=run.workdir / "evaluation" / name / "predictions.jsonl",
+      count=config.prompts,
+      tolerance=config.tolerance,
+    )
+    files.write_json(folder / "parity.json", facts)
+    return {"output": models.weights_hash(folder / "model"), **facts}
+
+  return stage

@@ -1,0 +1,122 @@
+"""The structure as a test: who may import whom, what stays free of JAX and TensorFlow, and how large things may grow."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "skymath_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+FLOORS = {
+  "errors": 0, "files": 0, "records": 0, "config": 0, "console": 0,
+  "grading": 1, "generation": 1, "tokenizer": 1, "sharding": 1, "prompts": 1,
+  "curation": 2, "models": 2, "datasets": 2,
+  "synthesis": 3, "training": 3, "serving": 3,
+  "evaluation": 4,
+  "pipeline": 5, "stages": 5, "report": 5,
+  "cli": 6, "verbs": 6,
+}  # fmt: skip
+SAME_FLOOR_ALLOWED = {("pipeline", "stages"), ("verbs", "cli")}  # the list and its functions; the verbs and their errors
+BASEMENT = {"errors", "files", "records", "config", "console"}  # single files that build on each other
+JAX_FREE = {"cli", "records", "files", "config", "errors", "console", "prompts", "grading", "generation", "curation", "datasets", "synthesis", "report"}  # fmt: skip
+MAY_IMPORT_LATE = {"cli", "verbs"}
+LONG_FILES: dict[str, str] = {}  # path → date and reason
+LONG_FUNCTIONS: dict[str, str] = {}  # path:function → date and reason
+
+
+def room(path: Path) -> str:
+  return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, int, bool]]:
+  """(dotted module, line, whether inside a function) of every import, `from skymath_jax import x` as skymath_jax.x."""
+  found = []
+
+  def visit(node: ast.AST, inside: bool) -> None:
+    if isinstance(node, ast.Import):
+      found.extend((alias.name, node.lineno, inside) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      names = [f"skymath_jax.{a.name}" for a in node.names] if node.module == "skymath_jax" else [node.module]
+      found.extend((name, node.lineno, inside) for name in names)
+    inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    for child in ast.iter_child_nodes(node):
+      visit(child, inside)
+
+  visit(ast.parse(path.read_text()), False)
+  return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_only_from_lower_floors(path):
+  own = room(path)
+  if own == "__init__":
+    return
+  assert own in FLOORS, f"{path}: give the room {own} a floor in tests/test_floors.py"
+  for module, line, _ in imports(path):
+    if not module.startswith("skymath_jax."):
+      continue
+    other = module.split(".")[1]
+    if other == own or other == "__version__":
+      continue
+    allowed = FLOORS[other] < FLOORS[own] or (own, other) in SAME_FLOOR_ALLOWED or {own, other} <= BASEMENT
+    assert allowed, f"{path.relative_to(ROOT)}:{line} ({FLOORS[own]}) imports {other} ({FLOORS[other]})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_libraries_stay_where_they_belong(path):
+  for module, line, inside in imports(path):
+    top = module.split(".")[0]
+    assert top not in {"tensorflow", "seqio", "pickle"}, f"{path}:{line} imports {module}"
+    if room(path) in JAX_FREE:
+      assert top not in {"jax", "flax", "optax", "orbax"}, f"{path}:{line} imports {module}, but {room(path)} is JAX-free"
+    if inside and top == "skymath_jax":
+      assert room(path) in MAY_IMPORT_LATE or "__getattr__" in path.read_text(), f"{path}:{line} imports {module} inside a function"
+
+
+def test_files_and_functions_stay_small():
+  functions, long = 0, []
+  for path in FILES:
+    name = str(path.relative_to(PACKAGE))
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400 or name in LONG_FILES, f"{name} has {len(text.splitlines())} lines: is it two?"
+    for node in ast.walk(ast.parse(text)):
+      if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        functions += 1
+        length = node.end_lineno - node.lineno + 1
+        assert length <= 60 or f"{name}:{node.name}" in LONG_FUNCTIONS, f"{name}:{node.name} has {length} lines"
+        long += [f"{name}:{node.name}"] if length > 50 else []
+  assert len(long) <= 0.03 * functions, long
+
+
+def test_no_drawers():
+  assert not [p for p in FILES if p.stem in {"utils", "util", "common", "helpers", "misc"}]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_text_is_never_evaluated_and_config_never_defaulted(path):
+  for node in ast.walk(ast.parse(path.read_text())):
+    if not isinstance(node, ast.Call):
+      continue
+    if isinstance(node.func, ast.Name):
+      assert node.func.id not in {"eval", "exec"}, f"{path}:{node.lineno} evaluates text"
+    if isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+      assert "config" not in ast.unparse(node.func.value).lower().split(".")[-1] or room(path) == "models", (
+        f"{path}:{node.lineno} reads a config key with a default of its own"
+      )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_mesh_axes_are_named_in_one_place(path):
+  if room(path) in {"sharding", "config", "stages", "verbs"}:
+    return
+  names = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+  assert "fsdp" not in names, f"{path} names a mesh axis: put the rule into sharding.py"
+
+
+def test_public_functions_have_docstrings():
+  for path in FILES:
+    for node in ast.parse(path.read_text()).body:
+      if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+        assert ast.get_docstring(node), f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name} has no docstring"
