@@ -14,14 +14,17 @@ def get_config():
   c.model.path = ""  # from scratch
   c.model.dtype = "float32"
   c.model.remat = "none"
+  c.model.scan_layers = False
+
+  c.model.scratch.tokenizer = "asset:micro_teacher"  # one vocabulary for both
 
   c.training.data = "micro_gsm/base"
   c.training.examples = 60_000
   c.training.template = "raw"
   c.training.max_length = 256
-  c.training.rows = 24
+  c.training.rows = 16
   c.training.beta2 = 0.98
-  c.training.checkpoint_every = 500
+  c.training.checkpoint_every = 200
   c.training.stage1.learning_rate = 3e-3
   c.training.stage1.epochs = 1
   return c

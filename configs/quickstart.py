@@ -35,6 +35,7 @@ def get_config():
   c.model.path = "asset:micro_base"
   c.model.dtype = "float32"
   c.model.remat = "none"
+  c.model.scan_layers = False
 
   c.training.max_length = 256
   c.training.rows = 16

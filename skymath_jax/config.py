@@ -81,6 +81,7 @@ def base() -> ConfigDict:
   c.model = ConfigDict()
   c.model.path = ""  # base model: HF folder, checkpoint folder, asset:NAME; empty = from scratch
   c.model.dtype = "bfloat16"  # of compute; master weights are float32
+  c.model.scan_layers = True  # one compiled layer for all (fast to compile); False is faster to run on CPU
   c.model.remat = "names"  # none | names | full: what the backward pass recomputes
   c.model.scratch = ConfigDict()
   c.model.scratch.embed = 128  # width, when training from scratch
@@ -88,7 +89,8 @@ def base() -> ConfigDict:
   c.model.scratch.heads = 4  # query heads, when training from scratch
   c.model.scratch.kv_heads = 2  # key and value heads, when training from scratch
   c.model.scratch.mlp = 384  # inner width, when training from scratch
-  c.model.scratch.vocab_size = 768  # of the SentencePiece vocabulary trained on the data
+  c.model.scratch.tokenizer = ""  # folder whose tokenizer to use; empty = train one on the data
+  c.model.scratch.vocab_size = 896  # of the SentencePiece vocabulary trained on the data
 
   c.training = ConfigDict()
   c.training.data = ""  # SFT folder or catalog text set for `train` on its own; empty = sft/STAGE of the workdir
@@ -175,10 +177,13 @@ def documentation() -> dict[str, str]:
 
 
 def nearest(key: str) -> str:
-  """The known key most like `key`."""
-  known = list(flatten(base()))
-  close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-  return close[0] if close else known[0]
+  """The known key most like `key`: the last part of the name counts as much as the whole."""
+
+  def likeness(known: str) -> float:
+    ends = difflib.SequenceMatcher(None, key.rpartition(".")[2], known.rpartition(".")[2])
+    return ends.ratio() + difflib.SequenceMatcher(None, key, known).ratio()
+
+  return max(flatten(base()), key=likeness)
 
 
 def check(config: ConfigDict) -> None:

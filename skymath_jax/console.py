@@ -43,4 +43,7 @@ def bar(description: str, total: int, *, done: int = 0) -> Iterator[Bar]:
     yield Bar(progress, task)
     if not sys.stderr.isatty():
       finished = progress.tasks[0]
-      log(f"{description}: {int(finished.completed):,} of {total:,} in {finished.elapsed or 0:.1f} s {finished.fields['note']}")
+      log(
+        f"{description}: {int(finished.completed):,} of {total:,} in {finished.elapsed or 0:.1f} s"
+        f" {finished.fields['note']}"
+      )

@@ -15,4 +15,4 @@ class UserError(Exception):
     parts = [f"{where}: {what}" if where is not None else what]
     if remedy:
       parts.append(remedy)
-    super().__init__(" ".join(part.rstrip(".") + "." for part in parts))
+    super().__init__(" ".join(part if part.endswith(("?", ".")) else part + "." for part in parts))

@@ -73,10 +73,17 @@ def sha256(path: epath.PathLike) -> str:
 def fingerprint(folder: epath.PathLike) -> str:
   """Hash of the names and bytes of all files below `folder` (completion marks and hidden files left out)."""
   folder, digest = epath.Path(folder), hashlib.sha256()
-  for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+  for path in _files_below(folder):
     if path.name != COMPLETE and not path.name.startswith("."):
       digest.update(f"{path.relative_to(folder)}\0{sha256(path)}\n".encode())
   return digest.hexdigest()
+
+
+def _files_below(folder: epath.Path) -> list[epath.Path]:
+  found = []
+  for path in sorted(folder.iterdir()):
+    found += _files_below(path) if path.is_dir() else [path]
+  return found
 
 
 @contextlib.contextmanager
@@ -99,7 +106,7 @@ def new_folder(target: epath.PathLike) -> Iterator[epath.Path]:
 
 
 def mark_complete(folder: epath.PathLike, **facts: Any) -> None:
-  """Leaves `COMPLETE.json` in `folder`: the last file a stage writes, holding what a later run checks before it skips."""
+  """Leaves `COMPLETE.json` in `folder`: the last file a stage writes; a later run checks it before it skips."""
   write_json(epath.Path(folder) / COMPLETE, facts)
 
 

@@ -13,9 +13,11 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
-from skymath_jax import files, stages
+from skymath_jax import files
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.stages import data, model, summary
+from skymath_jax.stages.context import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,25 +26,25 @@ class Stage:
 
   name: str
   folder: str
-  function: Callable[[stages.Run], dict[str, Any]]
+  function: Callable[[Run], dict[str, Any]]
   needs: tuple[str, ...] = ()
 
 
 def recipe(config: ConfigDict) -> list[Stage]:
   """The stages of `run`, in order (Skywork-Math section 3: two synthesis stages, two SFT stages, evaluation)."""
   steps = [
-    Stage("seeds", "seeds", stages.seeds),
-    Stage("synthesize stage 1", "synthesis/stage1", stages.synthesize_normal, ("seeds",)),
-    Stage("curate stage 1", "sft/stage1", stages.curate(1), ("synthesis/stage1",)),
-    Stage("train stage 1", "checkpoints/stage1", stages.train(1), ("sft/stage1",)),
-    Stage("synthesize stage 2", "synthesis/stage2", stages.synthesize_hard, ("seeds",)),
-    Stage("curate stage 2", "sft/stage2", stages.curate(2), ("synthesis/stage2",)),
-    Stage("train stage 2", "checkpoints/stage2", stages.train(2), ("sft/stage2", "checkpoints/stage1")),
+    Stage("seeds", "seeds", data.seeds),
+    Stage("synthesize stage 1", "synthesis/stage1", data.synthesize_normal, ("seeds",)),
+    Stage("curate stage 1", "sft/stage1", data.curate(1), ("synthesis/stage1",)),
+    Stage("train stage 1", "checkpoints/stage1", model.train(1), ("sft/stage1",)),
+    Stage("synthesize stage 2", "synthesis/stage2", data.synthesize_hard, ("seeds",)),
+    Stage("curate stage 2", "sft/stage2", data.curate(2), ("synthesis/stage2",)),
+    Stage("train stage 2", "checkpoints/stage2", model.train(2), ("sft/stage2", "checkpoints/stage1")),
   ]
-  for model in config.evaluation.models:
-    needs = () if model == "base" else (f"checkpoints/{model}",)
-    steps.append(Stage(f"evaluate {model}", f"evaluation/{model}", stages.evaluate(model), needs))
-  steps.append(Stage("export", "export/stage2", stages.export("stage2"), ("checkpoints/stage2",)))
+  for name in config.evaluation.models:
+    needs = () if name == "base" else (f"checkpoints/{name}",)
+    steps.append(Stage(f"evaluate {name}", f"evaluation/{name}", model.evaluate(name), needs))
+  steps.append(Stage("export", "export/stage2", model.export("stage2"), ("checkpoints/stage2",)))
   return steps
 
 
@@ -96,7 +98,7 @@ def perform(selected: Sequence[Stage], config: ConfigDict, workdir: epath.PathLi
   """
   workdir = open_workdir(workdir, config)
   facts: dict[str, Any] = {}
-  with files.lock(workdir / ".lock", f"the workdir {workdir}"), stages.Run(config, workdir) as run:
+  with files.lock(workdir / ".lock", f"the workdir {workdir}"), Run(config, workdir) as run:
     if any("synthesize" in stage.name and not complete(stage, workdir) for stage in selected):
       run.begin_teacher()
     for stage in selected:
@@ -128,4 +130,4 @@ def _require_inputs(stage: Stage, workdir: epath.Path) -> None:
 def run(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
   """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary."""
   facts = perform(recipe(config), config, workdir)
-  return stages.summarize(config, epath.Path(workdir), facts)
+  return summary.summarize(config, epath.Path(workdir), facts)

@@ -136,7 +136,8 @@ def read(kind: type[R], path: epath.PathLike) -> list[R]:
 def write_lines(path: epath.PathLike, rows: Iterable[dict[str, Any] | Record]) -> int:
   """Writes one JSON object a line, atomically; returns the number of lines."""
   lines = [
-    json.dumps(row if isinstance(row, dict) else to_json(row), ensure_ascii=False, separators=(",", ":")) for row in rows
+    json.dumps(row if isinstance(row, dict) else to_json(row), ensure_ascii=False, separators=(",", ":"))
+    for row in rows
   ]
   files.write_text(path, "".join(line + "\n" for line in lines))
   return len(lines)

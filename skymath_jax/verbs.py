@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
+from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from skymath_jax import config as config_lib
@@ -68,7 +69,8 @@ def _one_line(error: Exception) -> str:
 def _print_help(verb: str, wanted: Sequence[Flag], config: str | None) -> None:
   print(f"usage: skymath {verb} [flags]\n")
   if config:
-    print(f"  --config=FILE            experiment file ({config}); --config.KEY=VALUE changes a key, skymath config lists them")
+    print(f"  --config=FILE            experiment file ({config})")
+    print("  --config.KEY=VALUE       changes a key; skymath config lists them")
   for flag in wanted:
     note = "required" if flag.required else f"default {flag.default!r}"
     print(f"  {'--' + flag.name + '=':<25}{flag.help} ({note})")
@@ -88,7 +90,8 @@ def _refuse_bad_config(argv: Sequence[str]) -> None:
         spec.loader.exec_module(module)
         config_lib.check(module.get_config())
       except (AttributeError, KeyError, TypeError, SyntaxError, ImportError) as error:
-        raise UserError(f"not a usable experiment file ({_one_line(error)})", where=path, remedy="see configs/") from None
+        what = f"not a usable experiment file ({_one_line(error)})"
+        raise UserError(what, where=path, remedy="see the folder configs/") from None
 
 
 def _explain_override(argv: Sequence[str], error: Exception) -> None:
@@ -135,11 +138,13 @@ def synthesize(argv: Sequence[str]) -> int:
   """`skymath synthesize`: both synthesis stages; `--dry_run` only counts."""
   dry = Flag("dry_run", False, "print the number of requests per method and stop")
   values = parse(argv, WORKDIR, dry, config="required")
-  from skymath_jax import pipeline, stages
+  from skymath_jax import pipeline
+  from skymath_jax.stages import context, data
 
   if values.dry_run:
     pipeline.perform(pipeline.recipe(values.config)[:1], values.config, values.workdir)
-    console.print(stages.synthesis_plan(values.config, values.workdir))
+    run = context.Run(values.config, pipeline.open_workdir(values.workdir, values.config))
+    print(json.dumps(data.synthesis_plan(run), indent=2))
     return 0
   return _stages([a for a in argv if "dry_run" not in a], ("seeds", "synthesis/stage1", "synthesis/stage2"))
 
@@ -147,11 +152,13 @@ def synthesize(argv: Sequence[str]) -> int:
 def curate(argv: Sequence[str]) -> int:
   """`skymath curate`: what synthesis left in the workdir, or the files of `curation.inputs`."""
   values = parse(argv, WORKDIR, config="required")
-  from skymath_jax import pipeline, stages
+  from skymath_jax import pipeline
 
   if values.config.curation.inputs:
+    from skymath_jax.stages import data
+
     workdir = pipeline.open_workdir(values.workdir, values.config)
-    console.print_json(json.dumps(stages.curate_files(values.config, workdir)))
+    print(json.dumps(data.curate_files(values.config, workdir), indent=2))
     return 0
   return _stages(argv, ("sft/stage1", "sft/stage2"))
 
@@ -159,10 +166,12 @@ def curate(argv: Sequence[str]) -> int:
 def train(argv: Sequence[str]) -> int:
   """`skymath train`: the SFT stages of the recipe, or one stage over `training.data`."""
   values = parse(argv, WORKDIR, config="required")
-  from skymath_jax import pipeline, stages
+  from skymath_jax import pipeline
 
   if values.config.training.data:
-    stage = pipeline.Stage("train", "checkpoints/stage1", stages.train(1))
+    from skymath_jax.stages import model
+
+    stage = pipeline.Stage("train", "checkpoints/stage1", model.train(1))
     pipeline.perform([stage], values.config, values.workdir)
     return 0
   return _stages(argv, ("checkpoints/stage1", "checkpoints/stage2"))
@@ -173,15 +182,18 @@ def evaluate(argv: Sequence[str]) -> int:
   model = Flag("model", None, "HF folder, checkpoint folder or asset:NAME to evaluate on its own")
   benchmark = Flag("benchmark", None, "catalog name (such as micro_gsm:test) or JSONL file")
   values = parse(argv, WORKDIR, model, benchmark, config="optional")
-  from skymath_jax import pipeline, stages
-
   if values.model is None:
     if values.config is None:
       raise UsageError("give --config (the models of a run) or --model and --benchmark. See skymath evaluate --help.")
     return _stages(argv, tuple(f"evaluation/{name}" for name in values.config.evaluation.models))
+  if values.benchmark is None:
+    raise UsageError("--benchmark is missing: a catalog name such as micro_gsm:test, or a JSONL file.")
+  from skymath_jax.stages import model as model_stages
+
   config = values.config if values.config is not None else config_lib.base()
-  summary = stages.evaluate_model(config, values.workdir, values.model, values.benchmark)
-  console.print_json(json.dumps(summary))
+  folder = epath.Path(values.workdir) / "evaluation" / Path(values.benchmark).stem.replace(":", "_")
+  summary = model_stages.evaluate_model(config, folder, values.model, (values.benchmark,))
+  print(json.dumps(summary, indent=2))
   return 0
 
 
@@ -193,9 +205,9 @@ def export(argv: Sequence[str]) -> int:
   values = parse(argv, checkpoint, out, dtype)
   if values.dtype not in config_lib.CHOICES["export.dtype"]:
     raise UsageError(f"--dtype={values.dtype} is not known; use float32 or bfloat16.")
-  from skymath_jax import stages
+  from skymath_jax.stages import tools
 
-  console.print_json(json.dumps(stages.export_checkpoint(values.checkpoint, values.out, dtype=values.dtype)))
+  print(json.dumps(tools.export_checkpoint(values.checkpoint, values.out, dtype=values.dtype), indent=2))
   return 0
 
 
@@ -205,14 +217,14 @@ def import_(argv: Sequence[str]) -> int:
   out = Flag("out", None, "checkpoint folder to write")
   families = Flag("list", False, "list the model families that can be imported and exported")
   values = parse(argv, hf, out, families)
-  from skymath_jax import stages
+  from skymath_jax.stages import tools
 
   if values.list:
-    print("\n".join(stages.families()))
+    print("\n".join(tools.families()))
     return 0
   if values.hf is None or values.out is None:
     raise UsageError("give --hf=FOLDER and --out=FOLDER. See skymath import --help.")
-  console.print_json(json.dumps(stages.import_folder(values.hf, values.out)))
+  print(json.dumps(tools.import_folder(values.hf, values.out), indent=2))
   return 0
 
 
@@ -231,9 +243,9 @@ def serve(argv: Sequence[str]) -> int:
     Flag("exit_with_parent", False, "stop when standard input closes"),
   )
   values = parse(argv, *wanted)
-  from skymath_jax import stages
+  from skymath_jax.stages import tools
 
-  stages.serve(**{flag.name: getattr(values, flag.name) for flag in wanted})
+  tools.serve(**{flag.name: getattr(values, flag.name) for flag in wanted})
   return 0
 
 
@@ -249,7 +261,7 @@ def grade(argv: Sequence[str]) -> int:
     raise UsageError(f"--mode={values.mode} is not known; use strict or symbolic.")
   from skymath_jax import grading
 
-  console.print_json(json.dumps(grading.grade_file(values.input, values.output, mode=values.mode)))
+  print(json.dumps(grading.grade_file(values.input, values.output, mode=values.mode), indent=2))
   return 0
 
 

@@ -18,12 +18,13 @@ FLOORS = {
   "pipeline": 5, "stages": 5, "report": 5,
   "cli": 6, "verbs": 6,
 }  # fmt: skip
-SAME_FLOOR_ALLOWED = {("pipeline", "stages"), ("verbs", "cli")}  # the list and its functions; the verbs and their errors
+# the list and its functions; what a run leaves and the report on it; the verbs and their errors
+SAME_FLOOR_ALLOWED = {("pipeline", "stages"), ("stages", "report"), ("verbs", "cli")}
 BASEMENT = {"errors", "files", "records", "config", "console"}  # single files that build on each other
 JAX_FREE = {"cli", "records", "files", "config", "errors", "console", "prompts", "grading", "generation", "curation", "datasets", "synthesis", "report"}  # fmt: skip
-MAY_IMPORT_LATE = {"cli", "verbs"}
+MAY_IMPORT_LATE = {"cli", "verbs", "models"}  # the last: Orbax costs a second that a Hugging Face folder does not need
 LONG_FILES: dict[str, str] = {}  # path → date and reason
-LONG_FUNCTIONS: dict[str, str] = {}  # path:function → date and reason
+LONG_FUNCTIONS = {"config.py:base": "2026-11-21: one line a key, and nothing else"}  # path:function → date and reason
 
 
 def room(path: Path) -> str:
@@ -70,9 +71,13 @@ def test_heavy_libraries_stay_where_they_belong(path):
     top = module.split(".")[0]
     assert top not in {"tensorflow", "seqio", "pickle"}, f"{path}:{line} imports {module}"
     if room(path) in JAX_FREE:
-      assert top not in {"jax", "flax", "optax", "orbax"}, f"{path}:{line} imports {module}, but {room(path)} is JAX-free"
+      assert top not in {"jax", "flax", "optax", "orbax"}, (
+        f"{path}:{line} imports {module}, but {room(path)} is JAX-free"
+      )
     if inside and top == "skymath_jax":
-      assert room(path) in MAY_IMPORT_LATE or "__getattr__" in path.read_text(), f"{path}:{line} imports {module} inside a function"
+      assert room(path) in MAY_IMPORT_LATE or "__getattr__" in path.read_text(), (
+        f"{path}:{line} imports {module} inside a function"
+      )
 
 
 def test_files_and_functions_stay_small():
@@ -111,7 +116,9 @@ def test_text_is_never_evaluated_and_config_never_defaulted(path):
 def test_mesh_axes_are_named_in_one_place(path):
   if room(path) in {"sharding", "config", "stages", "verbs"}:
     return
-  names = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+  names = {
+    n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+  }
   assert "fsdp" not in names, f"{path} names a mesh axis: put the rule into sharding.py"
 
 

@@ -8,6 +8,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from skymath_jax import models
+from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.generation import Generator
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.generation.openai import OpenAIGenerator
@@ -23,6 +24,7 @@ class Run:
   def __init__(self, config: ConfigDict, workdir: epath.Path):
     self.config, self.workdir = config, workdir
     self._server: ServerProcess | None = None
+    self._served = 0  # requests of stages that are finished
 
   def __enter__(self) -> "Run":
     return self
@@ -66,9 +68,13 @@ class Run:
     if self._server is not None:
       self._server.wait_until_ready(teacher.start_seconds)
       addresses = [self._server.address]
-    tokenizer = models.load_tokenizer(teacher.model)
+    tokenizer = tokenizer_lib.load(models.resolve(teacher.model))
     return JetStreamGenerator(addresses, tokenizer, decoder_id, concurrency=teacher.concurrency)
 
-  def server_counters(self) -> dict[str, float]:
-    """The counters of the server that this run started; empty if it started none."""
-    return self._server.counters() if self._server is not None else {}
+  def requests_served(self) -> int:
+    """Requests that this run's server completed since the last call, by its own count; 0 if the run started none."""
+    if self._server is None:
+      return 0
+    total = int(self._server.counters()["requests_completed"])
+    served, self._served = total - self._served, total
+    return served

@@ -1,12 +1,15 @@
 """Seeds, synthesis and curation: everything before a model is trained."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from etils import epath
 from ml_collections import ConfigDict
 
+from skymath_jax import config as config_lib
 from skymath_jax import curation, datasets, files, records, synthesis
+from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Sampling
 from skymath_jax.records import Instance, Problem
@@ -41,11 +44,17 @@ def _count(values: Iterable[str]) -> dict[str, int]:
   return dict(sorted(counts.items()))
 
 
+# A backward question asks for X, and neither the teacher's prompts nor a second mask make sense on it.
+NOT_FOR_PASS_2 = ("metamath.answer_augmentation", "metamath.fobar", "metamath.self_verification")
+
+
 def _seed_problems(run: Run) -> list[Problem]:
   return records.read(Problem, run.workdir / "seeds" / "problems.jsonl")
 
 
-def _pass(run: Run, store: synthesis.ResponseStore, problems: list[Problem], name: str, **where: int) -> synthesis.Result:
+def _pass(
+  run: Run, store: synthesis.ResponseStore, problems: list[Problem], name: str, **where: int
+) -> synthesis.Result:
   """One synthesis pass; `name` is the config group with the runs per problem."""
   config = run.config.synthesis
   return asyncio.run(_pass_async(run, store, problems, config[name].to_dict(), **where))
@@ -79,7 +88,7 @@ def synthesize_normal(run: Run) -> Facts:
   problems = _seed_problems(run)
   with synthesis.ResponseStore(folder / "responses.sqlite") as store:
     first = _pass(run, store, problems, "pass1", stage=1, number=1)
-    synthetic = synthesis.as_problems(first.instances)
+    synthetic = synthesis.as_problems(first.instances, leave_out=NOT_FOR_PASS_2)
     chosen = curation.select(
       [p.question for p in synthetic],
       run.config.synthesis.coreset_size,
@@ -105,13 +114,18 @@ def _finish_synthesis(
 ) -> Facts:
   instances = [instance for result in results for instance in result.instances]
   records.write_lines(folder / "instances.jsonl", instances)
+  records.write_lines(folder / "rejected.jsonl", (dataclasses.asdict(r) for result in results for r in result.rejected))
+  failed = sum(result.requests["failed"] for result in results)
+  if failed:
+    log(f"warning: {failed} requests failed for good and are missing from {folder}; a new workdir would ask them again")
   summary = {
     **extra,
+    "teacher": instances[0].teacher if instances else "",
     "instances": len(instances),
     "by_method": _count(i.method for i in instances),
     "passes": [result.summary() for result in results],
     "stored": len(store),
-    "server": run.server_counters(),
+    "server_requests": run.requests_served(),
   }
   files.write_json(folder / "summary.json", summary)
   return {"output": files.sha256(folder / "instances.jsonl"), "instances": len(instances)}
@@ -138,9 +152,13 @@ def curate(number: int) -> Callable[[Run], Facts]:
     instances = records.read(Instance, run.workdir / "synthesis" / f"stage{number}" / "instances.jsonl")
     curated = curation.curate(instances, test_sets=_test_sets(run.config), settings=_curation_settings(run.config))
     if not curated.kept:
-      raise UserError("curation kept no instance", where=f"sft/stage{number}", remedy="see dropped.jsonl for the reasons")
+      raise UserError(
+        "curation kept no instance", where=f"sft/stage{number}", remedy="see dropped.jsonl for the reasons"
+      )
     folder = run.workdir / "sft" / f"stage{number}"
-    curation.write(folder, curated, name=f"{run.config.name} stage {number}", facts={"teacher": run.config.teacher.model})
+    facts = {"teacher": instances[0].teacher, "config": config_lib.config_hash(run.config)}
+    name = f"{run.config.name} stage {number}"
+    curation.write(folder, curated, name=name, facts=facts, write_set=datasets.sft.write)
     return {"output": datasets.sft.open(folder).fingerprint, "kept": len(curated.kept)}
 
   return stage
@@ -151,3 +169,18 @@ def curate_files(config: ConfigDict, workdir: epath.Path) -> Facts:
   instances = curation.read_inputs(config.curation.inputs)
   curated = curation.curate(instances, test_sets=_test_sets(config), settings=_curation_settings(config))
   return curation.write_files(workdir / "curation", curated)
+
+
+def synthesis_plan(run: Run) -> dict[str, dict[str, Facts]]:
+  """Pass → method → number of runs and (at most) of requests, without asking the teacher anything."""
+  config, problems = run.config.synthesis, _seed_problems(run)
+  settings = synthesis.Settings(evol_steps=config.evol_steps, evol_elimination=config.evol_elimination)
+  parts = {
+    "pass1": problems,
+    "pass2": config.coreset_size,
+    "hard": synthesis.hard_seeds(problems, config.hard_levels),
+  }
+  return {
+    name: synthesis.plan(what, config[name].to_dict(), settings=settings, rng_seed=run.config.rng_seed)
+    for name, what in parts.items()
+  }

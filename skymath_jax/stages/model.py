@@ -5,14 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
+from ml_collections import ConfigDict
 
 import skymath_jax
 from skymath_jax import config as config_lib
-from skymath_jax import datasets, evaluation, files, models, prompts, training
+from skymath_jax import datasets, evaluation, files, models, prompts, records, training
 from skymath_jax import tokenizer as tokenizer_lib
-from skymath_jax.errors import UserError
-from skymath_jax.generation import Request, Sampling
+from skymath_jax.datasets import texts
+from skymath_jax.generation import Sampling
 from skymath_jax.serving.local import LocalGenerator
+from skymath_jax.stages import tools
 from skymath_jax.stages.context import Facts, Run
 
 
@@ -49,32 +51,33 @@ def _training_source(run: Run, number: int) -> Any:
   t = run.config.training
   if not t.data:
     return datasets.sft.open(run.workdir / "sft" / f"stage{number}")
-  return datasets.texts(t.data, t.examples, rng_seed=run.config.rng_seed)
+  return texts.generate(t.data, t.examples, rng_seed=run.config.rng_seed)
 
 
 def _start_model(run: Run, number: int, source: Any) -> tuple[models.Decoder, Any]:
   config = run.config.model
-  dtype = {"dtype": config.dtype, "remat": config.remat}
   if number == 2:
     decoder, tokenizer = models.load_any(run.workdir / "checkpoints" / "stage1")
   elif config.path:
     decoder, tokenizer = models.load_any(config.path)
   else:
     decoder, tokenizer = _from_scratch(run, source)
-  return models.with_compute(decoder, **dtype), tokenizer
+  decoder = decoder.replace(dtype=config.dtype, remat=config.remat)
+  return decoder if config.scan_layers else decoder.unstacked(), tokenizer
 
 
 def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
   """A new decoder, and a vocabulary made from the training text with the prompts' fixed lines as single tokens."""
   scratch, folder = run.config.model.scratch, run.workdir / "tokenizer"
-  if not (folder / "tokenizer.model").exists():
-    fixed = dict.fromkeys(line for name in prompts.names() for line in _fixed_lines(prompts.load(name)))
+  if scratch.tokenizer:
+    folder = models.resolve(scratch.tokenizer)
+  elif not folder.exists():
     with files.new_folder(folder) as temporary:
       tokenizer_lib.train_sentencepiece(
         (source[i]["query"] + source[i]["response"] for i in range(min(len(source), 20_000))),
         temporary,
         vocab_size=scratch.vocab_size,
-        fixed=list(fixed),
+        fixed=_fixed_pieces(),
       )
   tokenizer = tokenizer_lib.load(folder)
   decoder_config = models.DecoderConfig(
@@ -90,9 +93,10 @@ def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
 
 
-def _fixed_lines(prompt: prompts.Prompt) -> list[str]:
-  """The literal lines of a prompt that are long enough to be worth one token."""
-  return [line for piece in prompt.literals for line in piece.split("\n") if len(line.split()) > 1 or line.endswith(":")]
+def _fixed_pieces() -> list[str]:
+  """What is one token each: the fixed text of every prompt, and a blank with a digit (numbers stay digit by digit)."""
+  literals = dict.fromkeys(piece for name in prompts.names() for piece in prompts.load(name).literals)
+  return [piece for piece in literals if len(piece.split()) > 1 or "\n" in piece] + [f" {digit}" for digit in range(10)]
 
 
 def model_path(run: Run, name: str) -> Any:
@@ -143,17 +147,18 @@ def export(name: str) -> Callable[[Run], Facts]:
   """The run's model `name` as a Hugging Face folder, read back and compared before it counts as done."""
 
   def stage(run: Run) -> Facts:
-    config = run.config.export
-    folder = run.workdir / "export" / name
-    facts = export_checkpoint(
+    config, folder = run.config.export, run.workdir / "export" / name
+    predictions = records.read_lines(run.workdir / "evaluation" / name / "predictions.jsonl")
+    facts = tools.export_checkpoint(
       model_path(run, name),
-      folder / "model",
+      folder,
       dtype=config.dtype,
-      prompts_file=run.workdir / "evaluation" / name / "predictions.jsonl",
-      count=config.prompts,
+      prompts=[prompts.load(run.config.training.template).render(query=row["query"]) for _, row in predictions][
+        : config.prompts
+      ],
+      new_tokens=32,
       tolerance=config.tolerance,
     )
-    files.write_json(folder / "parity.json", facts)
-    return {"output": models.weights_hash(folder / "model"), **facts}
+    return {"output": models.weights_hash(folder), **facts}
 
   return stage

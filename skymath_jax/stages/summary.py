@@ -1,7 +1,6 @@
 """`summary.json`: what a run came to, gathered from the files that its stages left."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -22,14 +21,15 @@ def summarize(config: ConfigDict, workdir: epath.Path, facts: dict[str, Facts]) 
     "seed": config.rng_seed,
     "config_hash": config_lib.config_hash(config),
     "accuracy": {
-      name: next(iter(files.read_json(workdir / "evaluation" / name / "benchmarks.json").values()))["accuracy"]
+      name: files.read_json(workdir / "evaluation" / name / "summary.json")["accuracy"]
       for name in config.evaluation.models
     },
     "instances": _instances(workdir),
     "oracle": _oracle(config, workdir),
     "requests": _requests(workdir),
     "export": {
-      key: facts["export"][key] for key in ("folder", "prompts", "compared_with", "max_abs_logit_diff", "same_greedy_text")
+      key: facts["export"][key]
+      for key in ("folder", "prompts", "compared_with", "max_abs_logit_diff", "same_greedy_text")
     },
     "seconds": {name: fact["seconds"] for name, fact in facts.items()},
     "tokens_per_second": _speeds(workdir, facts),
@@ -57,6 +57,7 @@ def _instances(workdir: epath.Path) -> Facts:
   dropped = [step["dropped"] for s in _stage_summaries(workdir, "sft") for step in s["steps"]]
   rejected = [p["rejected"] for s in _stage_summaries(workdir, "synthesis") for p in s["passes"]]
   return {
+    "made": sum(s["instances"] for s in _stage_summaries(workdir, "synthesis")),
     "kept": len(kept),
     "dropped": _add([*rejected, *dropped]),
     "by_method": _add({i.method: 1} for i in kept),
@@ -65,14 +66,14 @@ def _instances(workdir: epath.Path) -> Facts:
 
 
 def _oracle(config: ConfigDict, workdir: epath.Path) -> Facts | None:
-  """Per method: share of kept instances whose question is well formed, and whose answer is right; None without oracle."""
+  """Per method: the shares of kept instances with a well-formed question and a right answer; None without oracle."""
   check: Oracle | None = datasets.oracle(config.seeds.sources)
   if check is None:
     return None
   verdicts: dict[str, list[tuple[bool, bool]]] = {}
   for number in (1, 2):
     for instance in records.read(Instance, workdir / "sft" / f"stage{number}" / "kept.jsonl"):
-      family, _, operation = instance.method.partition(".")
+      family = instance.method.partition(".")[0]
       for method in {instance.method, family if family == "evol" else instance.method}:
         verdicts.setdefault(method, []).append(check(instance.query, instance.answer))
   return {
@@ -105,8 +106,7 @@ def _speeds(workdir: epath.Path, facts: dict[str, Facts]) -> dict[str, float]:
   for name in facts:
     if name.startswith("evaluate "):
       model = name.removeprefix("evaluate ")
-      summaries: dict[str, Any] = files.read_json(workdir / "evaluation" / model / "benchmarks.json")
-      speeds[name] = next(iter(summaries.values()))["tokens_per_second"]
+      speeds[name] = files.read_json(workdir / "evaluation" / model / "summary.json")["tokens_per_second"]
   return speeds
 
 

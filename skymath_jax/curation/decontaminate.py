@@ -1,0 +1,220 @@
+r"""Does an instance give away a test problem? Exact, n-gram and whole-question matches, with the test row that was hit.
+
+Three rules, tried in this order on the query and on the response:
+1. exact: the text equals a test question (or a test solution of at least `ngram` words) after `normalize`;
+2. ngram: the text shares `ngram` consecutive whitespace words, lower-cased, with a test question or solution
+   (Skywork section 4.3.7: 30 words);
+3. embedded: a whole test question lies inside the text after `normalize`. Six in ten MATH test questions have fewer
+   than 30 words, so rule 2 alone cannot see them; questions under `EMBEDDED_MINIMUM` characters count by rule 1 only.
+
+All runs of shared words are found from anchors: every run of n words covers a k-word anchor that starts at a multiple
+of n - k + 1, so only those places of the text are looked up, and each match is extended to its full length. One scan
+thus answers for 10, 13 and 30 words together. Paraphrases are invisible to all three rules.
+"""
+
+import array
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from skymath_jax.records import Problem
+
+SENSITIVITY = (10, 13)  # n-gram lengths that are reported beside the one that decides
+EMBEDDED_MINIMUM = 16  # normalised characters; "whatis2+3" inside a longer text proves nothing
+_STEP, _WINDOW = 8, 9  # every run of EMBEDDED_MINIMUM = 7 + 9 characters covers a window that starts at a multiple of 8
+_CLOSING = frozenset(".,:;?!)]\"'”’-–")  # what may follow a whole question
+_LEFT_RIGHT = re.compile(r"\\(?:left|right)(?![a-z])")  # but not \leftarrow
+
+
+def normalize(text: str) -> str:
+  r"""Lower case, no white space, `\dfrac` and `\tfrac` as `\frac`, no `$`, no `\left` and `\right`."""
+  text = text.lower()
+  if "\\" in text:
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    text = _LEFT_RIGHT.sub("", text)
+  return "".join(text.replace("$", "").split())
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One text of a test problem: which set, which row (from 0), question or solution."""
+
+  test_set: str
+  index: int
+  id: str
+  field: str
+  text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+  """A leak: `kind` is exact, ngram or embedded; `field` is the instance's; `shared` is the text in common."""
+
+  kind: str
+  field: str
+  row: Row
+  shared: str
+
+  def to_json(self) -> dict[str, Any]:
+    """The hit as it stands in `dropped.jsonl`."""
+    return {"kind": self.kind, "field": self.field, "shared": self.shared, "test_row": dataclasses.asdict(self.row)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """What was found for one instance: the deciding hit, and the longest run of shared words as the scan saw it.
+
+  The run is cut short by the early exit once it reaches the deciding length or another rule has decided.
+  """
+
+  hit: Hit | None
+  longest_run: int
+
+
+class TestIndex:
+  """The test sets, arranged for look-up.
+
+  Args:
+    test_sets: name → problems; questions, solutions and answers of several words are indexed.
+    ngram: number of shared words that make a leak.
+    sensitivity: further n-gram lengths for which `check` must be able to count hits.
+  """
+
+  __test__ = False  # not a pytest class
+
+  def __init__(
+    self, test_sets: Mapping[str, Sequence[Problem]], *, ngram: int = 30, sensitivity: Sequence[int] = SENSITIVITY
+  ):
+    self.ngram = ngram
+    self._smallest = min(ngram, *sensitivity) if sensitivity else ngram
+    self._rows: list[Row] = []
+    self._exact: dict[str, Row] = {}
+    self._runs = _Runs(self._smallest)
+    self._embedded = _Embedded()
+    for name, problems in test_sets.items():
+      for index, problem in enumerate(problems):
+        self._add(name, index, problem)
+
+  def _add(self, name: str, index: int, problem: Problem) -> None:
+    question = Row(name, index, problem.id, "question", problem.question)
+    normal = normalize(problem.question)
+    if normal:
+      self._exact.setdefault(normal, question)
+      self._embedded.add(normal.rstrip(".?!:"), len(self._rows))
+    self._append(question)
+    for field, text in (("solution", problem.solution), ("answer", problem.answer)):
+      if text and len(text.split()) >= self._smallest:
+        row = Row(name, index, problem.id, field, text)
+        if len(text.split()) >= self.ngram:  # a short solution may be right for many problems
+          self._exact.setdefault(normalize(text), row)
+        self._append(row)
+
+  def _append(self, row: Row) -> None:
+    self._runs.add(row.text.lower().split(), len(self._rows))
+    self._rows.append(row)
+
+  def check(self, query: str, response: str) -> Verdict:
+    """The verdict on one instance; the query is looked at first, and exact before n-gram before embedded."""
+    texts = (("query", query, normalize(query)), ("response", response, normalize(response)))
+    hits, longest = [], 0
+    for field, text, normal in texts:
+      if row := self._exact.get(normal):
+        hits.append(Hit("exact", field, row, row.text))
+      words = text.lower().split()
+      length, start, row_number = self._runs.longest(words, stop=self.ngram)
+      longest = max(longest, length)
+      if length >= self.ngram:
+        hits.append(Hit("ngram", field, self._rows[row_number], " ".join(words[start : start + length])))
+    for field, _, normal in texts if not hits else ():
+      if (row_number := self._embedded.find(normal)) is not None:
+        hits.append(Hit("embedded", field, self._rows[row_number], self._rows[row_number].text))
+    order = ("exact", "ngram", "embedded")
+    return Verdict(min(hits, key=lambda hit: order.index(hit.kind), default=None), longest)
+
+
+class _Runs:
+  """Finds the longest run of words that a text shares with an indexed one; under `smallest` words it may miss it."""
+
+  def __init__(self, smallest: int):
+    self._k = (smallest + 1) // 2
+    self._stride = smallest - self._k + 1
+    self._words: list[str | None] = [None]  # all texts, a None between them
+    self._rows = array.array("q", [-1])  # of each word
+    self._last: dict[str, int] = {}  # anchor → its last position in _words
+    self._previous = array.array("q", [-1])  # position → the same anchor's previous position, or -1
+
+  def add(self, words: list[str], row: int) -> None:
+    base, k = len(self._words), self._k
+    for offset in range(len(words)):
+      anchor = " ".join(words[offset : offset + k]) if offset + k <= len(words) else None
+      self._previous.append(self._last.get(anchor, -1) if anchor is not None else -1)
+      if anchor is not None:
+        self._last[anchor] = base + offset
+      self._rows.append(row)
+    self._words += words
+    self._words.append(None)
+    self._rows.append(-1)
+    self._previous.append(-1)
+
+  def longest(self, words: list[str], *, stop: int) -> tuple[int, int, int]:
+    """(length, start in `words`, row) of the longest shared run; the first of at least `stop` words ends the search."""
+    best = (0, 0, -1)
+    for at in range(0, len(words) - self._k + 1, self._stride):
+      position = self._last.get(" ".join(words[at : at + self._k]), -1)
+      while position >= 0:
+        start, end = self._extend(words, at, position)
+        if end - start > best[0]:
+          best = (end - start, start, self._rows[position])
+          if best[0] >= stop:
+            return best
+        position = self._previous[position]
+    return best
+
+  def _extend(self, words: list[str], at: int, position: int) -> tuple[int, int]:
+    start, end, shift, known = at, at + self._k, position - at, self._words
+    while start > 0 and known[start - 1 + shift] == words[start - 1]:
+      start -= 1
+    while end < len(words) and known[end + shift] == words[end]:
+      end += 1
+    return start, end
+
+
+class _Embedded:
+  """Finds a whole pattern inside a text, by windows from the patterns' middle, where they differ most."""
+
+  def __init__(self) -> None:
+    self._windows: dict[str, list[tuple[str, int, int]]] = {}  # window → (pattern, its offset there, row)
+    self._seen: set[str] = set()
+
+  def add(self, pattern: str, row: int) -> None:
+    if len(pattern) < EMBEDDED_MINIMUM or pattern in self._seen:
+      return
+    self._seen.add(pattern)
+    middle = (len(pattern) - EMBEDDED_MINIMUM) // 2
+    for offset in range(middle, middle + _STEP):
+      self._windows.setdefault(pattern[offset : offset + _WINDOW], []).append((pattern, offset, row))
+
+  def find(self, text: str) -> int | None:
+    """The row of a pattern that `text` holds, or None."""
+    for at in range(0, len(text) - _WINDOW + 1, _STEP):
+      for pattern, offset, row in self._windows.get(text[at : at + _WINDOW], ()):
+        start = at - offset
+        if start >= 0 and text.startswith(pattern, start) and _is_whole(text, start, start + len(pattern)):
+          return row
+    return None
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+  r"""False where a number or formula goes on: `log_3 27` is not whole in `log_3 27\sqrt3`, nor `12` in `12.5`."""
+  if start > 0 and text[start].isdigit() and text[start - 1].isdigit():
+    return False
+  after = text[end : end + 2]
+  if after[:1].isdigit() or (after[:1] in ".," and after[1:].isdigit() and text[end - 1].isdigit()):
+    return False
+  return not after or after[0].isalpha() or after[0] in _CLOSING
+
+
+def overlaps(index: TestIndex, texts: Sequence[str]) -> Iterator[Verdict]:
+  """The verdict on each text by itself, e.g. to see how seed problems overlap with a test set."""
+  return (index.check(text, "") for text in texts)

@@ -1,0 +1,83 @@
+r"""Is one instance well formed? Answer line, empty parts, leftovers of a prompt, length, optionally the gold answer.
+
+A response ends with the literal line `The answer is ANSWER`, and ANSWER is the instance's `answer`:
+
+  "3 + 4 = 7.\nThe answer is 7"  with answer "7"  → no finding
+
+Rows of a user's own file that came without an answer (`method == "user"`) need not have that line.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+
+from skymath_jax.records import ANSWER_MARKER, Instance
+
+USER_METHOD = "user"  # the method of {query, response} rows that no pipeline made
+
+# What our own prompt frames print around the text; a teacher that echoes them has not written a clean problem.
+_FRAME = r"^#{2,4} ?(?:instruction|input|response)\b|#(?:given|rewritten|created|new) (?:prompt|problem)#"
+_HEADING = r"^(?:final )?created question:|^verification and modification:"
+_LABEL = "given question|new problem|new wording|problem|question|statement"
+_QUERY_LABELS = re.compile(rf"{_FRAME}|{_HEADING}|^(?:{_LABEL}|solution|answer):[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_RESPONSE_LABELS = re.compile(rf"{_FRAME}|{_HEADING}|^(?:{_LABEL}):[ \t]*$", re.MULTILINE | re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """Why an instance is not used: a short reason (counted in the funnel) and what was found."""
+
+  reason: str
+  detail: str = ""
+
+
+def findings(
+  instance: Instance,
+  *,
+  gold_filter: str = "keep",
+  max_characters: int = 0,
+  max_tokens: int = 0,
+  count_tokens: Callable[[str], int] | None = None,
+) -> Iterator[Finding]:
+  """Yields every fault of `instance`, cheapest check first; nothing for a good one.
+
+  Args:
+    instance: what to check.
+    gold_filter: "drop" rejects an answer that differs from a gold one (a `pseudo_gold` counts too); "keep" does not,
+      as the paper's main set does not (Skywork section 3.2).
+    max_characters: longest query + response; 0 = no limit.
+    max_tokens: longest query + response by `count_tokens`, or by `instance.tokens` without it; 0 = no limit.
+    count_tokens: text → number of tokens.
+  """
+  query, response = instance.query.strip(), instance.response.strip()
+  if not query:
+    yield Finding("empty_query")
+  if not response:
+    yield Finding("empty_response")
+  yield from _answer_line(instance, response)
+  for field, text, labels in (("query", query, _QUERY_LABELS), ("response", response, _RESPONSE_LABELS)):
+    if found := labels.search(text):
+      yield Finding("prompt_label", f"{field} holds {found.group().strip()!r}")
+  characters = len(instance.query) + len(instance.response)
+  if max_characters and characters > max_characters:
+    yield Finding("too_many_characters", f"{characters} characters, {max_characters} allowed")
+  if max_tokens:
+    tokens = count_tokens(instance.query) + count_tokens(instance.response) if count_tokens else instance.tokens or 0
+    if tokens > max_tokens:
+      yield Finding("too_many_tokens", f"{tokens} tokens, {max_tokens} allowed")
+  if gold_filter == "drop" and instance.gold_match is False:
+    yield Finding("gold_mismatch", f"answer {instance.answer!r} differs from the gold answer")
+
+
+def _answer_line(instance: Instance, response: str) -> Iterator[Finding]:
+  if instance.method == USER_METHOD and not instance.answer:
+    return
+  head, _, last = response.rpartition("\n")
+  if not last.startswith(ANSWER_MARKER):
+    yield Finding("no_answer_line", f"the last line is {last[:80]!r}")
+  elif not instance.answer.strip():
+    yield Finding("empty_answer")
+  elif last.removeprefix(ANSWER_MARKER).strip() != instance.answer.strip():
+    yield Finding("answer_mismatch", f"the last line says {last[:80]!r}, the answer is {instance.answer[:80]!r}")
+  elif not head.strip():
+    yield Finding("no_solution", "the response is nothing but the answer line")

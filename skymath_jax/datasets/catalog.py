@@ -1,0 +1,83 @@
+"""Names → problems: the catalog's sources, the micro world, and the user's own JSONL files.
+
+  load("gsm8k")                     GSM8K's default split, train
+  load("math:test")                 one split
+  load("agieval:sat_math+aqua_rat") several
+  load("mine.jsonl")                a file of the user's
+
+A new source = one class in `sources.py` and one line here.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import tensorflow_datasets as tfds
+from etils import epath
+
+from skymath_jax.datasets import sources, user_jsonl
+from skymath_jax.datasets.micro_gsm import builder as micro_gsm
+from skymath_jax.datasets.micro_gsm import oracle as micro_gsm_oracle
+from skymath_jax.datasets.source import Source
+from skymath_jax.errors import UserError
+from skymath_jax.records import Problem
+
+MICRO_GSM = "micro_gsm"
+DATA_DIR = "~/.cache/skymath/datasets"
+SOURCES: dict[str, type[Source]] = {
+  "gsm8k": sources.Gsm8k,
+  "math": sources.Math,
+  "agieval": sources.Agieval,
+  "olympiadbench": sources.Olympiadbench,
+  "scibench": sources.Scibench,
+  "jeebench": sources.Jeebench,
+}
+
+
+Oracle = Callable[[str, str], tuple[bool, bool]]  # (query, answer) → (well-formed question, right answer)
+ORACLES: dict[str, Oracle] = {MICRO_GSM: micro_gsm_oracle.check}
+
+
+def oracle(sources: Sequence[str]) -> Oracle | None:
+  """What can re-solve any question made from these sources, where something can."""
+  return ORACLES[sources[0]] if len(sources) == 1 and sources[0] in ORACLES else None
+
+
+def names() -> list[str]:
+  """All names that `load` knows, sorted."""
+  return sorted([*SOURCES, MICRO_GSM])
+
+
+def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLike = DATA_DIR) -> list[Problem]:
+  """The problems of a source or of a JSONL file.
+
+  Args:
+    name_or_path: a catalog name, `name:split`, `name:split+split`, or a path that ends in `.jsonl`.
+    split: the same as after the colon; default the source's own (`Source.DEFAULT`; "train" for the micro world).
+    data_dir: files fetched by hand lie in `data_dir/SOURCE/`; prepared sets and downloads are kept here too.
+
+  Raises:
+    UserError: no such name (the nearest is given), split or file, or a file that is not what it should be.
+  """
+  text = str(name_or_path)
+  if text.endswith(".jsonl"):
+    return user_jsonl.load(epath.Path(text).expanduser())
+  name, _, after_colon = text.partition(":")
+  wanted = split or after_colon or None
+  if name == MICRO_GSM:
+    return micro_gsm.problems(wanted or "train")
+  if name not in SOURCES:
+    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a .jsonl file"
+    raise UserError(f"no data set is called {name!r}", where=text, remedy=remedy)
+  source = SOURCES[name]
+  found = []
+  for part in wanted.split("+") if wanted else source.DEFAULT:
+    if part not in source.FILES:
+      raise UserError(f"{name} has no split {part!r}", where=text, remedy=f"use one of {', '.join(source.FILES)}")
+    found += _prepared(source, part, epath.Path(data_dir).expanduser())
+  return found
+
+
+def _prepared(source: type[Source], split: str, data_dir: epath.Path) -> list[Problem]:
+  tfds.disable_progress_bar()  # two bars a file, for what takes a second
+  return source(split=split, data_dir=data_dir).problems()

@@ -1,0 +1,178 @@
+"""The SFT set: a TFDS data set of ArrayRecord shards, written without TFDS' slow writer and read without TensorFlow.
+
+  sft.write(folder, instances, name="quickstart stage 1", card="# …")
+  data = sft.open(folder)
+  data[0]["query"], data[0]["response"], len(data), data.fingerprint
+
+Each record is a `tf.train.Example` with all fields of an `Instance`, so `tfds.builder_from_directory(folder)` reads it
+as any other TFDS set. Lists and dicts are JSON text; `gold_match` is "true", "false" or "null"; an unknown `level` or
+`tokens` is -1. `SFTDataset` undoes all that.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_data_source, array_record_module
+from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
+
+from skymath_jax import files, records
+from skymath_jax.errors import UserError
+from skymath_jax.records import Instance
+
+PREFIX, SPLIT, VERSION = "sft", "train", "1.0.0"
+ROWS_PER_SHARD = 100_000
+FACTS = "sft.json"  # what TFDS' metadata has no place for: name, rows, fingerprint
+_TEXTS = ("id", "query", "response", "answer", "method", "teacher")
+_JSON = ("parents", "sampling", "prompt", "gold_match")
+_INTEGERS = ("stage", "pass", "level", "tokens")
+_UNKNOWN = -1
+
+
+def write(
+  folder: epath.PathLike, instances: Sequence[Instance], *, name: str, card: str, shards: int | None = None
+) -> None:
+  """Writes `instances` in their order as a TFDS set with `card.md`; `folder` appears (or is replaced) only when whole.
+
+  Args:
+    folder: the data set's own folder, on a local disk or mounted bucket.
+    instances: at least one.
+    name: shown in the metadata.
+    card: Markdown text of `card.md`.
+    shards: number of files; default one for each 100,000 rows.
+
+  Raises:
+    UserError: there are no instances.
+  """
+  if not instances:
+    raise UserError("there are no instances to write", where=folder, remedy="see dropped.jsonl for why none was kept")
+  shards = shards or math.ceil(len(instances) / ROWS_PER_SHARD)
+  bounds = np.linspace(0, len(instances), shards + 1).astype(int).tolist()
+  digest, sizes = hashlib.sha256(), []
+  with files.new_folder(folder) as temporary:
+    for number in range(shards):
+      path = temporary / f"{PREFIX}-{SPLIT}.array_record-{number:05d}-of-{shards:05d}"
+      sizes.append(_write_shard(path, instances[bounds[number] : bounds[number + 1]], digest))
+    split = tfds.core.SplitInfo(
+      name=SPLIT, shard_lengths=np.diff(bounds).tolist(), num_bytes=sum(sizes), filename_template=None
+    )
+    tfds.folder_dataset.write_metadata(
+      data_dir=temporary, features=features(), split_infos=[split], version=VERSION, check_data=False, description=name
+    )
+    files.write_text(temporary / "card.md", card)
+    facts = {"name": name, "rows": len(instances), "fingerprint": digest.hexdigest()}
+    files.write_json(temporary / FACTS, facts)
+
+
+def features() -> tfds.features.FeaturesDict:
+  """The columns as TFDS knows them."""
+  return tfds.features.FeaturesDict(
+    {
+      **{key: tfds.features.Text() for key in (*_TEXTS, *_JSON)},
+      **{key: np.int32 for key in _INTEGERS},
+      "pseudo_gold": np.bool_,
+    }
+  )
+
+
+def _write_shard(path: epath.Path, instances: Iterable[Instance], digest: Any) -> int:
+  """Writes one file, feeds every row to `digest`, returns the number of bytes of the records."""
+  writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")  # one record a group: fast random reads
+  size = 0
+  for instance in instances:
+    row = records.to_json(instance)
+    _add_to_digest(digest, row)
+    record = _encode(row)
+    size += len(record)
+    writer.write(record)
+  writer.close()
+  return size
+
+
+def _add_to_digest(digest: Any, row: dict[str, Any]) -> None:
+  digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass") + b"\n")
+
+
+def _encode(row: dict[str, Any]) -> bytes:
+  example = tf_example_pb2.Example()
+  column = example.features.feature
+  for key in _TEXTS:
+    column[key].bytes_list.value.append(row[key].encode())
+  for key in _JSON:
+    column[key].bytes_list.value.append(json.dumps(row[key], ensure_ascii=False).encode())
+  for key in _INTEGERS:
+    column[key].int64_list.value.append(_UNKNOWN if row[key] is None else row[key])
+  column["pseudo_gold"].int64_list.value.append(int(row["pseudo_gold"]))
+  return example.SerializeToString(deterministic=True)
+
+
+def _decode(record: bytes) -> dict[str, Any]:
+  column = tf_example_pb2.Example.FromString(record).features.feature
+  row: dict[str, Any] = {key: column[key].bytes_list.value[0].decode() for key in _TEXTS}
+  row |= {key: json.loads(column[key].bytes_list.value[0]) for key in _JSON}
+  for key in _INTEGERS:
+    value = column[key].int64_list.value[0]
+    row[key] = None if value == _UNKNOWN else value
+  row["pseudo_gold"] = bool(column["pseudo_gold"].int64_list.value[0])
+  return row
+
+
+class SFTDataset(Sequence[dict[str, Any]]):
+  """Random access to a folder of `write`: a Grain source, and cheap to send to worker processes."""
+
+  def __init__(self, folder: epath.PathLike):
+    self.folder = epath.Path(folder)
+    if not (self.folder / FACTS).exists():
+      raise UserError("this is not an SFT data set", where=self.folder, remedy="make it with: skymath curate")
+    self._facts = files.read_json(self.folder / FACTS)
+    paths = sorted(str(path) for path in self.folder.glob(f"{PREFIX}-{SPLIT}.array_record-*"))
+    self._source = array_record_data_source.ArrayRecordDataSource(paths)
+    if len(self._source) != self._facts["rows"]:
+      raise UserError(
+        f"{self._facts['rows']} rows were written, {len(self._source)} are there",
+        where=self.folder,
+        remedy="remove the folder and curate again",
+      )
+
+  @property
+  def name(self) -> str:
+    """The name it was written under."""
+    return self._facts["name"]
+
+  @property
+  def fingerprint(self) -> str:
+    """Hash of the decoded rows in their order, computed when they were written: equal data, equal fingerprint."""
+    return self._facts["fingerprint"]
+
+  def compute_fingerprint(self) -> str:
+    """The fingerprint from the records themselves; differs from `fingerprint` where files were changed later."""
+    digest = hashlib.sha256()
+    for row in self:
+      _add_to_digest(digest, row)
+    return digest.hexdigest()
+
+  def __len__(self) -> int:
+    return self._facts["rows"]
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """Row `index` as a dict of Python values with the keys of an Instance's JSON."""
+    if not -len(self) <= index < len(self):
+      raise IndexError(f"row {index} of {len(self)}")
+    return self.__getitems__([index % len(self)])[0]
+
+  def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+    """Several rows at once, faster than one at a time."""
+    return [_decode(record) for record in self._source.__getitems__([int(i) for i in indices])]
+
+  def __repr__(self) -> str:
+    return f"SFTDataset({str(self.folder)!r}, {len(self):,} rows, {self.fingerprint[:12]})"
+
+
+def open(folder: epath.PathLike) -> SFTDataset:
+  """The SFT set of `folder`; `UserError` if there is none."""
+  return SFTDataset(folder)

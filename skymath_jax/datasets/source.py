@@ -1,0 +1,182 @@
+"""The base of all catalog sources: a TFDS builder that finds its files by hand or on the network, and checks them.
+
+A subclass says which files make a split (address at a fixed commit, SHA-256, size), under which licence, and turns one
+file into problems with a pure `parse`. Each split is a TFDS config of its own, so that a machine without a network
+that has only `test.jsonl` can prepare the test split.
+
+Where a file comes from: `<data_dir>/<source>/NAME` or `NAME.gz`, put there by hand or by an earlier download; else
+the network. Either way its checksum is enforced. Prepared sets lie in `<data_dir>/prepared`. TFDS' own downloader is
+not used: without a network it retries for minutes.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import gzip
+import hashlib
+import http.client
+import io
+import json
+import urllib.request
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from skymath_jax import console, files
+from skymath_jax.errors import UserError
+from skymath_jax.records import Problem, stable_id
+
+_TEXTS = ("id", "source", "question", "solution", "answer", "subject", "language", "license")
+_OPTIONAL = {"solution", "answer", "subject"}  # None is kept as ""
+_UNKNOWN_LEVEL = -1
+_TIMEOUT = 30  # seconds without a byte
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFile:
+  """One file of a source: its name in the manual folder, its address, and what its bytes must be."""
+
+  name: str
+  url: str
+  sha256: str
+  size: int
+
+
+def read_bytes(path: epath.PathLike) -> bytes:
+  """The bytes of a file; those of a `.gz` file unpacked."""
+  data = epath.Path(path).read_bytes()
+  return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+
+
+def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
+  """The objects of a JSON list, a single JSON object, or JSON lines; packed or not."""
+  text = read_bytes(path).decode()
+  try:
+    whole = json.loads(text)
+  except json.JSONDecodeError:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+  return whole if isinstance(whole, list) else [whole]
+
+
+def numbered(name: str, problems: Iterable[dict[str, Any]], **shared: Any) -> Iterator[Problem]:
+  """Problems from their fields; a question that comes again in the same file gets an id of its own."""
+  seen: dict[str, int] = {}
+  for fields in problems:
+    question = fields["question"]
+    repeat = seen[question] = seen.get(question, -1) + 1
+    identity = stable_id(name, question, *([repeat] if repeat else []))
+    yield Problem(id=identity, source=name, **fields, **shared)
+
+
+class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """One source of problems; see `sources.py` for the subclasses. `name` is the class's name in snake case."""
+
+  def __init_subclass__(cls, **kwargs: Any):
+    super().__init_subclass__(skip_registration=True, **kwargs)  # TFDS has a gsm8k of its own
+    cls.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=split, version=cls.VERSION) for split in cls.FILES]
+
+  VERSION = tfds.core.Version("1.0.0")
+  FILES: ClassVar[dict[str, tuple[SourceFile, ...]]] = {}  # split → files
+  DEFAULT: ClassVar[tuple[str, ...]] = ()  # the splits that the bare name stands for
+  LICENSE: ClassVar[str] = ""
+  HOMEPAGE: ClassVar[str] = ""
+  CITATION: ClassVar[str] = ""
+  pkg_dir_path = epath.Path(__file__).parent
+
+  def __init__(self, *, split: str, data_dir: epath.PathLike):
+    self._folder = epath.Path(data_dir)
+    self._manual = self._folder / self.name
+    super().__init__(data_dir=self._folder / "prepared", config=split, file_format="array_record")
+
+  @classmethod
+  def parse(cls, path: epath.PathLike) -> Iterator[Problem]:
+    """The problems of one file, in its order."""
+    raise NotImplementedError
+
+  @classmethod
+  def by_hand(cls, folder: epath.Path, split: str) -> list[epath.Path] | None:
+    """Files in another layout that hold the same problems, already checked; None where there are none."""
+    del folder, split
+    return None
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    columns = {**{key: tfds.features.Text() for key in _TEXTS}, "level": np.int32}
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=f"{type(self).__doc__}",
+      features=tfds.features.FeaturesDict(columns),
+      homepage=self.HOMEPAGE,
+      citation=self.CITATION,
+      license=self.LICENSE,
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    del dl_manager
+    split = self.builder_config.name
+    paths = self.by_hand(self._manual, split) or [self._path(file) for file in self.FILES[split]]
+    return {split: self._generate_examples(paths)}
+
+  def _generate_examples(self, paths: Iterable[epath.Path]) -> Iterator[tuple[int, dict[str, Any]]]:
+    problems = (problem for path in paths for problem in self.parse(path))
+    for index, problem in enumerate(problems):
+      row = dataclasses.asdict(problem)
+      row |= {key: row[key] or "" for key in _OPTIONAL}
+      yield index, row | {"level": _UNKNOWN_LEVEL if problem.level is None else problem.level}
+
+  def _path(self, file: SourceFile) -> epath.Path:
+    for path in (self._manual / file.name, self._manual / f"{file.name}.gz"):
+      if path.exists():
+        check(read_bytes(path), file, where=path)
+        return path
+    data = download(file, remedy=f"fetch it by hand and put it at {self._manual / file.name}")
+    files.write_bytes(self._manual / file.name, data)
+    return self._manual / file.name
+
+  def problems(self) -> list[Problem]:
+    """The problems of this split, prepared at the first call."""
+    try:
+      with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself there
+        self.download_and_prepare()
+    except OSError as error:
+      if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        raise
+      raise UserError(
+        f"cannot keep data sets here ({error.strerror})",
+        where=error.filename,
+        remedy="set config.seeds.data_dir to a folder that you may write to",
+      ) from None
+    return [_problem(row) for row in self.as_data_source(self.builder_config.name)]
+
+
+def check(data: bytes, file: SourceFile, *, where: object) -> None:
+  """Refuses bytes that are not those of `file`."""
+  found = hashlib.sha256(data).hexdigest()
+  if found != file.sha256:
+    raise UserError(
+      f"not the expected {file.name} ({len(data):,} bytes with SHA-256 {found}, not {file.size:,} with {file.sha256})",
+      where=where,
+      remedy="fetch it again, or name your own file by its path (ending in .jsonl)",
+    )
+
+
+def download(file: SourceFile, *, remedy: str) -> bytes:
+  """The bytes of `file` from its address, checked; `UserError` with `remedy` where the network does not give them."""
+  console.log(f"fetching {file.url} ({file.size:,} bytes)")
+  try:
+    with urllib.request.urlopen(file.url, timeout=_TIMEOUT) as response:
+      data = response.read()
+  except (OSError, http.client.HTTPException) as error:
+    raise UserError(f"could not fetch {file.name} ({error})", where=file.url, remedy=remedy) from None
+  check(data, file, where=file.url)
+  return data
+
+
+def _problem(row: dict[str, Any]) -> Problem:
+  fields: dict[str, Any] = {key: row[key].decode() for key in _TEXTS}
+  fields |= {key: fields[key] or None for key in _OPTIONAL}
+  level = int(row["level"])
+  return Problem(**fields, level=None if level == _UNKNOWN_LEVEL else level)

@@ -1,0 +1,8 @@
+"""How good a model is: zero-shot chain of thought on a benchmark, greedy unless asked, graded by `grading`."""
+
+from skymath_jax.evaluation import statistics
+from skymath_jax.evaluation.benchmarks import Benchmark
+from skymath_jax.evaluation.benchmarks import load as load_benchmark
+from skymath_jax.evaluation.run import evaluate, summarize
+
+__all__ = ["Benchmark", "evaluate", "load_benchmark", "statistics", "summarize"]

@@ -1,0 +1,275 @@
+"""One evaluation: every problem asked once, every response graded, all of it on disk as it comes.
+
+`predictions.jsonl` grows by one line a response, so a killed run loses at most the line it was writing; the next run
+asks only for what is missing. A stored response counts only while model, prompt and sampling are the ones it was made
+with; grading is always done anew, so a change of grader needs no model. At the end the file is in problem order,
+whatever order the responses came in.
+"""
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from skymath_jax import files, prompts, records
+from skymath_jax.console import bar, log
+from skymath_jax.errors import UserError
+from skymath_jax.evaluation import statistics
+from skymath_jax.evaluation.benchmarks import checked
+from skymath_jax.generation.types import Generator, Request, Response, Sampling
+from skymath_jax.grading import answer_of, equivalent
+from skymath_jax.records import Problem, stable_id
+
+Row = dict[str, Any]
+PREDICTIONS = "predictions.jsonl"
+
+
+def evaluate(generator: Generator, problems: Sequence[Problem], folder: epath.PathLike, **options: Any) -> Row:
+  """`evaluate_async` for callers that run no event loop; same arguments, same result."""
+  return asyncio.run(evaluate_async(generator, problems, folder, **options))
+
+
+async def evaluate_async(
+  generator: Generator,
+  problems: Sequence[Problem],
+  folder: epath.PathLike,
+  *,
+  template: str = "sft/alpaca",
+  mode: str = "strict",
+  sampling: Sampling | None = None,
+  name: str = "benchmark",
+  provenance: Mapping[str, Any] | None = None,
+) -> Row:
+  """Asks `generator` for what `folder` does not hold yet, grades everything and writes the summary.
+
+  Args:
+    generator: where responses come from; it stays open.
+    problems: each with an `answer`; ids must differ.
+    folder: gets `predictions.jsonl` and `summary.json`.
+    template: name of the prompt frame; must be the one of training.
+    mode: `strict` or `symbolic`; strict reads the answer after the paper's marker only.
+    sampling: greedy with at most 2,048 tokens unless given.
+    name: of the benchmark, for people.
+    provenance: stored in the summary; its `template_hash`, where present, is the training prompt's and is compared.
+
+  Returns:
+    The summary: `accuracy` {`all`, `n`, `ci95`, `by_level`, `by_subject`, …}, counts, speed, prompt hash, model id.
+  """
+  sampling = sampling if sampling is not None else Sampling(max_tokens=2048)
+  folder, frame = epath.Path(folder), prompts.load(template)
+  folder.mkdir(parents=True, exist_ok=True)
+  requests = {p.id: _request(p, frame, sampling) for p in checked(problems, name)}
+  keys = {id: _key(generator.model_id, request) for id, request in requests.items()}
+  lock = contextlib.nullcontext() if "://" in str(folder) else files.lock(folder / ".lock", "this evaluation folder")
+  with lock:
+    stored = _resume(folder / PREDICTIONS, keys)
+    previous = _previous(folder / "summary.json", keys) if len(stored) == len(requests) else None
+    start = time.perf_counter()
+    missing = [request for id, request in requests.items() if id not in stored]
+    fresh = await _ask(generator, missing, {p.id: p for p in problems}, keys, folder / PREDICTIONS, name)
+    seconds = time.perf_counter() - start
+    rows = [_graded(problem, {**stored, **fresh}[problem.id], mode) for problem in problems]
+    records.write_lines(folder / PREDICTIONS, rows)
+    summary = {
+      "name": name,
+      "model": generator.model_id,
+      **summarize(rows),
+      "mode": mode,
+      "prompt": {"name": frame.name, "hash": frame.hash},
+      "sampling": {**dataclasses.asdict(sampling), "stop": list(sampling.stop)},
+      **_speed(fresh.values(), seconds, previous),
+      "responses": {"asked": len(fresh), "kept": len(stored)},
+      "provenance": dict(provenance or {}),
+      "warnings": _warnings(frame, provenance or {}),
+      "requests_hash": _requests_hash(keys),
+    }
+    files.write_json(folder / "summary.json", summary)
+  for warning in summary["warnings"]:
+    log(f"warning: {name}: {warning}")
+  return summary
+
+
+def summarize(rows: Sequence[Row]) -> Row:
+  """Accuracy with its 95 % Wilson interval, by level and by subject, and the counts of what went wrong."""
+  right, n = sum(row["correct"] for row in rows), len(rows)
+  groups = {key: _grouped(rows, key) for key in ("level", "subject")}
+  return {
+    "accuracy": {
+      "all": right / n if n else 0.0,
+      "n": n,
+      "ci95": list(statistics.wilson(right, n)),
+      **{f"by_{key}": {name: sum(g) / len(g) for name, g in found.items()} for key, found in groups.items()},
+      **{f"n_by_{key}": {name: len(g) for name, g in found.items()} for key, found in groups.items()},
+    },
+    "correct": right,
+    "no_answer": sum(row["extracted"] is None for row in rows),
+    "truncated": sum(row["finish_reason"] == "length" for row in rows),
+    "tokens": {
+      "prompt": sum(row["prompt_tokens"] for row in rows),
+      "completion": sum(row["tokens"] for row in rows),
+    },
+  }
+
+
+def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[bool]]:
+  groups: dict[str, list[bool]] = collections.defaultdict(list)
+  for row in rows:
+    if row[key] is not None:
+      groups[str(row[key])].append(row["correct"])
+  return dict(sorted(groups.items()))
+
+
+def _request(problem: Problem, frame: prompts.Prompt, sampling: Sampling) -> Request:
+  """Sampled (not greedy) requests get a seed each, from the run's seed and the problem, so order does not matter."""
+  if sampling.temperature > 0:
+    sampling = dataclasses.replace(sampling, seed=int(stable_id(sampling.seed, problem.id)[:7], 16))
+  return Request(id=problem.id, prompt=frame.render(query=problem.question), sampling=sampling)
+
+
+def _key(model_id: str, request: Request) -> str:
+  """Identifies what was asked of whom; a stored response with another key is not an answer to this request."""
+  return stable_id(model_id, request.prompt, json.dumps(dataclasses.asdict(request.sampling), sort_keys=True))
+
+
+def _requests_hash(keys: Mapping[str, str]) -> str:
+  return stable_id(*(f"{id} {key}" for id, key in sorted(keys.items())))
+
+
+def _resume(path: epath.Path, keys: Mapping[str, str]) -> dict[str, Row]:
+  """Stored rows that answer one of the requests; the file is rewritten when it held anything else."""
+  lines = list(_whole_lines(path))
+  kept = {row["id"]: row for row in lines if row is not None and keys.get(row["id"]) == row["request"]}
+  stale = sum(row is not None for row in lines) - len(kept)
+  if stale:
+    log(f"{path}: {stale:,} stored responses belong to another model, prompt or setting; those problems are asked anew")
+  if len(kept) != len(lines):
+    records.write_lines(path, kept.values())
+  if kept:
+    log(f"{path}: {len(kept):,} of {len(keys):,} responses are here already")
+  return kept
+
+
+def _whole_lines(path: epath.Path) -> Iterator[Row | None]:
+  """The rows of the file; None for a last line that a kill cut short. `UserError` for any other bad line."""
+  if not path.exists():
+    return
+  lines = path.read_bytes().split(b"\n")
+  for number, line in enumerate(lines, start=1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+      if not isinstance(row, dict) or not {"id", "request", "response", "finish_reason"} <= row.keys():
+        raise ValueError("keys are missing")
+    except ValueError as error:
+      if number == len(lines):  # no newline after it: torn
+        yield None
+        return
+      raise UserError(
+        f"this line is not a prediction ({error})", where=f"{path}:{number}", remedy="remove the line or the file"
+      ) from None
+    if number == len(lines):
+      yield None  # whole, but its newline is missing: have the file rewritten
+    yield row
+
+
+async def _ask(
+  generator: Generator,
+  requests: Sequence[Request],
+  problems: Mapping[str, Problem],
+  keys: Mapping[str, str],
+  path: epath.Path,
+  name: str,
+) -> dict[str, Row]:
+  """Responses to `requests` by problem id, each appended to the file as it arrives."""
+  rows: dict[str, Row] = {}
+  if not requests:
+    return rows
+  start, tokens = time.perf_counter(), 0
+  with (
+    _appender(path) as append,
+    bar(f"evaluate {name}", len(problems), done=len(problems) - len(requests)) as progress,
+  ):
+    async for response in generator.generate(requests):
+      row = _row(problems[response.id], response, keys[response.id])
+      rows[response.id] = row
+      append(row)
+      tokens += response.completion_tokens
+      progress.advance(note=f"{tokens / (time.perf_counter() - start):,.0f} tokens/s")
+  if lost := [request.id for request in requests if request.id not in rows]:
+    raise UserError(
+      f"{len(lost):,} of {len(requests):,} requests got no response (first: {lost[0]})",
+      where=generator.model_id,
+      remedy="run it again; only these are asked",
+    )
+  return rows
+
+
+@contextlib.contextmanager
+def _appender(path: epath.Path) -> Iterator[Any]:
+  """A function that adds one row to the file and flushes it; on object stores rows are kept till the block ends."""
+  if "://" in str(path):  # no append there: what is missing after a kill is asked again
+    before, pending = [row for row in _whole_lines(path) if row is not None], []
+    try:
+      yield pending.append
+    finally:
+      records.write_lines(path, before + pending)
+    return
+  with path.open("ab") as f:
+
+    def append(row: Row) -> None:
+      f.write((json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode())
+      f.flush()
+
+    yield append
+
+
+def _row(problem: Problem, response: Response, key: str) -> Row:
+  """What is stored of a response before it is graded."""
+  return {
+    "id": problem.id,
+    "query": problem.question,
+    "gold": problem.answer,
+    "response": response.text,
+    "finish_reason": response.finish_reason,
+    "prompt_tokens": response.prompt_tokens,
+    "tokens": response.completion_tokens,
+    "request": key,
+  }
+
+
+def _graded(problem: Problem, row: Row, mode: str) -> Row:
+  extracted = answer_of(row["response"], mode)
+  correct = extracted is not None and equivalent(problem.answer, extracted, mode)
+  facts = {"gold": problem.answer, "level": problem.level, "subject": problem.subject}
+  return {**row, **facts, "extracted": extracted, "correct": correct}
+
+
+def _previous(path: epath.Path, keys: Mapping[str, str]) -> Row | None:
+  """The summary of the run that made the stored responses, if it is the one of these requests."""
+  with contextlib.suppress(UserError, KeyError, TypeError):
+    summary = files.read_json(path)
+    return summary if summary["requests_hash"] == _requests_hash(keys) else None
+  return None
+
+
+def _speed(rows: Any, seconds: float, previous: Row | None) -> Row:
+  """Seconds and completion tokens a second of the generation; the earlier run's where nothing was asked now."""
+  if previous is not None:
+    return {key: previous[key] for key in ("seconds", "tokens_per_second")}
+  tokens = sum(row["tokens"] for row in rows)
+  return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / seconds, 1) if tokens else 0.0}
+
+
+def _warnings(frame: prompts.Prompt, provenance: Mapping[str, Any]) -> list[str]:
+  trained_with = provenance["template_hash"] if "template_hash" in provenance else None
+  if trained_with is None or trained_with == frame.hash:
+    return []
+  asked_with = f"the prompt {frame.name} ({frame.hash})"
+  return [f"{asked_with} is not the one of training ({trained_with}); accuracy will be lower than it need be"]

@@ -1,0 +1,8 @@
+"""How text is asked of a model, wherever the model runs: the `Generator` protocol and its remote clients.
+
+The in-process generator is `skymath_jax.serving.local`. Nothing here loads JAX.
+"""
+
+from skymath_jax.generation.types import Generator, Request, RequestRejected, Response, Sampling, Stats
+
+__all__ = ["Generator", "Request", "RequestRejected", "Response", "Sampling", "Stats"]

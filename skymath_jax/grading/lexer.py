@@ -1,0 +1,130 @@
+"""Answers as tokens. Anything that the dialect does not know (an ellipsis, an integral) is refused, not guessed at."""
+
+import dataclasses
+import re
+
+MAX_TOKENS = 500
+
+_TOKEN = re.compile(
+  r"""(?P<space>\s+)
+  |(?P<ellipsis>\.\.+|\\(?:ldots|cdots|dots[a-z]?|vdots|ddots)(?![a-zA-Z]))
+  |(?P<num>(?:\d+(?:\.\d+)?|\.\d+)[eE][-+]?\d{1,4}(?![\d.])|\d+\.\d+|\d+\.(?![\d.])|\.\d+|\d+)
+  |(?P<text>\\text\{[^{}]*\})
+  |(?P<begin>\\begin\s*\{[a-zA-Z]+\*?\}(?:\{[clr|]*\})?)
+  |(?P<end>\\end\s*\{[a-zA-Z]+\*?\})
+  |(?P<row>\\\\)
+  |(?P<cmd>\\(?:[a-zA-Z]+|[{}|]))
+  |(?P<word>[A-Za-z]+)
+  |(?P<op>\*\*|<=|>=|=<|=>|!=|==|\|\||[-+*/^_=<>!,;:|()\[\]{}&%°'])""",
+  re.VERBOSE,
+)
+
+FUNCTIONS = frozenset(
+  "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh log ln lg exp sqrt "
+  "cbrt abs floor ceil gcd lcm max min".split()
+)
+GREEK = frozenset(
+  "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon "
+  "phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
+)
+_COMMANDS = {
+  "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "pm", "mp": "mp", "le": "<=", "leq": "<=", "leqslant": "<=",
+  "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "geqq": ">=", "lt": "<", "gt": ">", "ne": "!=", "neq": "!=",
+  "approx": "approx", "equiv": "=", "cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus",
+  "in": "in",
+  "mid": "mid", "vert": "|", "lvert": "|", "rvert": "|", "|": "||", "Vert": "||", "colon": ":", "{": "\\{", "}": "\\}",
+  "lbrace": "\\{", "rbrace": "\\}", "langle": "langle", "rangle": "rangle", "lfloor": "lfloor", "rfloor": "rfloor",
+  "lceil": "lceil", "rceil": "rceil", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "frac": "frac",
+  "binom": "binom", "overline": "overline", "bar": "overline", "infty": "inf", "pi": "pi", "emptyset": "empty",
+  "varnothing": "empty", "reals": "reals", "prime": "'", "circ": "circ", "top": "transpose",
+}  # fmt: skip
+_BARE = frozenset("frac dfrac tfrac cdot times infty leq geq neq cup cap".split())  # the back-slash was lost
+_WORDS = {"pi": "pi", "inf": "inf", "infinity": "inf", "oo": "inf", "and": "and", "or": "or", "union": "cup"}
+_OPERATORS = {"**": "^", "=<": "<=", "==": "="}
+_SHORT_UNITS = frozenset(
+  "cm mm km kg mg ml mL ft yd mi lb lbs oz hr hrs min mins sec secs mph kph kmh rad deg Hz kHz Pa kPa kJ kW mol atm "
+  "gal pm am km s nm kN cc sq per day days cups feet foot inch".split()
+)
+_PLAIN = frozenset(
+  "yes no odd even one two six ten sun mon tue wed thu fri sat red all none not on off men both he she".split()
+)
+
+
+class UnreadableError(ValueError):
+  """The text is not in the dialect; it is compared as text instead."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+  """`kind` is num, var, func, text, env or the operator itself; `spaced` tells whether white space came before."""
+
+  kind: str
+  value: str
+  spaced: bool
+
+
+def tokenize(text: str) -> list[Token]:
+  """The tokens of a cleaned answer; raises `UnreadableError`."""
+  tokens: list[Token] = []
+  position, spaced = 0, False
+  while position < len(text):
+    match = _TOKEN.match(text, position)
+    if match is None:
+      raise UnreadableError(f"character {text[position]!r}")
+    position, kind, value = match.end(), match.lastgroup, match[0]
+    if kind == "space":
+      spaced = True
+      continue
+    if kind == "ellipsis":
+      raise UnreadableError("ellipsis")
+    tokens.extend(_tokens(str(kind), value, spaced, tokens))
+    spaced = False
+    if len(tokens) > MAX_TOKENS:
+      raise UnreadableError("too many tokens")
+  return tokens
+
+
+def _tokens(kind: str, value: str, spaced: bool, before: list[Token]) -> list[Token]:
+  if kind == "op":
+    operator = _OPERATORS[value] if value in _OPERATORS else value
+    return [Token(operator, operator, spaced)]
+  if kind == "text":
+    return [Token("text", value[6:-1].strip(), True)]
+  if kind == "cmd":
+    return [_command(value[1:], spaced)]
+  if kind == "word":
+    return _word(value, spaced, before)
+  return [Token(kind, value, spaced)]
+
+
+def _command(name: str, spaced: bool) -> Token:
+  if name in _COMMANDS:
+    return Token(_COMMANDS[name], name, spaced)
+  if name in FUNCTIONS:
+    return Token("func", name, spaced)
+  if name in GREEK:
+    return Token("var", name, spaced)
+  raise UnreadableError(f"command {name}")
+
+
+def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
+  """A word as function, constant or unit; up to three letters as a product of variables; anything longer as text."""
+  lower = word.lower()
+  if word in _BARE:
+    return [_command(word.removeprefix("d").removeprefix("t") if word.endswith("frac") else word, spaced)]
+  if lower in _WORDS and (len(word) > 2 or word.islower()):
+    return [Token(_WORDS[lower], word, spaced)]
+  if lower in FUNCTIONS:
+    return [Token("func", lower, spaced)]
+  if lower in GREEK or word in GREEK:
+    return [Token("var", word if word in GREEK else lower, spaced)]
+  if lower == "in" and before and before[-1].kind == "var":
+    return [Token("in", word, spaced)]
+  if lower in _PLAIN or lower in {"in", "usd", "eur", "gbp", "inr"}:
+    return [Token("text", word, spaced)]
+  after_value = bool(before) and before[-1].kind in {"num", ")", "}", "°", "text", "/", "]"}
+  if len(word) > 3 or (after_value and (word in _SHORT_UNITS or lower in {"am", "pm"})):
+    return [Token("text", word, spaced)]
+  if len(word) > 1 and before and before[-1].kind == "text":
+    return [Token("text", word, spaced)]
+  return [Token("var", letter, spaced and index == 0) for index, letter in enumerate(word)]

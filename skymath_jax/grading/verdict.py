@@ -1,0 +1,16 @@
+"""The verdict on one pair of answers, by mode."""
+
+from skymath_jax.errors import UserError
+from skymath_jax.grading.strict import strict_equal
+from skymath_jax.grading.symbolic import symbolic_equal
+
+MODES = ("strict", "symbolic")
+
+
+def equivalent(gold: str | None, pred: str | None, mode: str = "strict") -> bool:
+  """Whether two bare answers are the same; symmetric, never raises on any text, False where one is missing."""
+  if mode not in MODES:
+    raise UserError(f"unknown grading mode {mode!r}", where="mode", remedy=f"use one of: {', '.join(MODES)}")
+  if not isinstance(gold, str) or not isinstance(pred, str):
+    return False
+  return strict_equal(gold, pred) if mode == "strict" else symbolic_equal(gold, pred)

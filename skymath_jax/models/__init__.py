@@ -1,0 +1,67 @@
+"""Decoders: what they are (`config`, `decoder`), how they are stored (`hf`, `checkpoint`), which exist (`families`)."""
+
+import hashlib
+from typing import Any
+
+from etils import epath
+from jax.sharding import Mesh
+
+from skymath_jax import files
+from skymath_jax.errors import UserError
+from skymath_jax.models import hf
+from skymath_jax.models.config import DecoderConfig, RopeScaling
+from skymath_jax.models.decoder import Decoder
+from skymath_jax.tokenizer import Tokenizer
+
+__all__ = ["Decoder", "DecoderConfig", "RopeScaling", "load_any", "model_id", "resolve", "weights_hash"]
+
+
+ASSETS = epath.Path(__file__).parents[1] / "assets"
+
+
+def resolve(path: epath.PathLike) -> epath.Path:
+  """The folder that `path` means: `asset:NAME` is a bundled model.
+
+  Raises:
+    UserError: there is no such folder.
+  """
+  text = str(path)
+  folder = ASSETS / text.removeprefix("asset:") if text.startswith("asset:") else epath.Path(path)
+  if not text or not folder.is_dir():
+    raise UserError(
+      "no such model folder", where=text or "model", remedy="check the path; bundled models are asset:NAME"
+    )
+  return folder
+
+
+def model_id(path: epath.PathLike) -> str:
+  """`NAME@WEIGHTS_HASH` of a model folder: what provenance and the response store identify a model by."""
+  return f"{str(path).removeprefix('asset:').rstrip('/').rsplit('/', 1)[-1]}@{weights_hash(path)}"
+
+
+def load_any(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) -> tuple[Decoder, Tokenizer]:
+  """The decoder and tokenizer of a Hugging Face folder (it has a config.json) or of one of our checkpoints.
+
+  Raises:
+    UserError: no such folder, or what it holds cannot be read.
+  """
+  path = resolve(path)
+  if (path / "config.json").exists():
+    return hf.load(path, mesh=mesh, dtype=dtype)
+  from skymath_jax.models import checkpoint  # brings Orbax in, which takes a second
+
+  return checkpoint.load(path, mesh=mesh, dtype=dtype)
+
+
+def weights_hash(path: epath.PathLike) -> str:
+  """16 hex digits that change when the weights, the config or the tokenizer do, and with nothing else."""
+  folder = resolve(path)
+  if not (folder / "config.json").exists():
+    from skymath_jax.models import checkpoint
+
+    return checkpoint.weights_hash(folder)[:16]
+  digest = hashlib.sha256()
+  for file in sorted(folder.iterdir()):
+    if file.suffix in (".safetensors", ".json", ".model"):
+      digest.update(f"{file.name}\0{files.sha256(file)}\n".encode())
+  return digest.hexdigest()[:16]

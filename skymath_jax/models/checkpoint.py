@@ -1,0 +1,188 @@
+"""Reads and describes training checkpoints, so that serving, evaluation and export need no trainer.
+
+    checkpoints/stage1/
+      model.json          DecoderConfig
+      tokenizer/          the tokenizer's own files, byte for byte
+      steps/500/          one committed Orbax step: params, optimizer, data, meta
+      metrics.jsonl, events.out.tfevents.*
+
+Arrays are stored under flat names ("layers.q"), so a checkpoint can be read on another mesh, in another layer layout of
+the optimizer, or not at all by us. `meta` holds a checksum of the weights; what does not match is not used.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from flax import nnx
+from jax import numpy as jnp
+
+from skymath_jax import files, sharding
+from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.errors import UserError
+from skymath_jax.models.config import DecoderConfig
+from skymath_jax.models.decoder import Decoder
+from skymath_jax.tokenizer import Tokenizer
+
+MODEL, TOKENIZER, STEPS = "model.json", "tokenizer", "steps"
+STEP_NAMES = ocp.path.step.standard_name_format()
+
+
+class DamagedError(Exception):
+  """A step folder that cannot be read, or whose arrays are not those that were saved."""
+
+
+def is_checkpoint(folder: epath.PathLike) -> bool:
+  """Whether `folder` was written by the trainer (it may not hold a committed step yet)."""
+  return (epath.Path(folder) / MODEL).exists()
+
+
+def describe(folder: epath.PathLike, config: DecoderConfig, tokenizer: Tokenizer) -> None:
+  """Writes what is needed beside the arrays to rebuild the model: `model.json` and `tokenizer/`."""
+  folder = epath.Path(folder)
+  files.write_json(folder / MODEL, dataclasses.asdict(config))
+  tokenizer.save(folder / TOKENIZER)
+
+
+def committed(folder: epath.PathLike) -> list[int]:
+  """Numbers of the committed steps, newest first; half-written ones do not count."""
+  steps = epath.Path(folder) / STEPS
+  return sorted((found.step for found in STEP_NAMES.find_all(steps)), reverse=True) if steps.exists() else []
+
+
+def read_meta(folder: epath.PathLike, step: int) -> dict[str, Any]:
+  """The JSON object saved with a step."""
+  return files.read_json(epath.Path(folder) / STEPS / str(step) / "meta" / "metadata")
+
+
+def named(tree: Any) -> dict[str, Any]:
+  """Leaf name → leaf, e.g. {"layers.q": …}; the order is that of `jax.tree.leaves`."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {_name(path): leaf for path, leaf in leaves}
+
+
+def _name(path: tuple) -> str:
+  keys = (str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
+  return ".".join(key for key in keys if key != "value")
+
+
+def unnamed(arrays: Mapping[str, Any], like: Any) -> Any:
+  """The inverse of `named`: `like`'s structure with the arrays of these names."""
+  return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in named(like)])
+
+
+def restore(path: epath.Path, like: Any) -> Any:
+  """One array item of a step, in the structure, dtypes and shardings of `like` (abstract or real arrays).
+
+  Raises:
+    DamagedError: the item cannot be read into that shape.
+  """
+  wanted = {}
+  for name, leaf in named(like).items():
+    where = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
+  try:
+    with ocp.StandardCheckpointer() as checkpointer:
+      return unnamed(checkpointer.restore(path, wanted), like)
+  except Exception as error:  # whatever TensorStore makes of a damaged file
+    raise DamagedError(f"{path}: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+@jax.jit
+def _checksums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Two position-dependent uint32 sums over the bits of each array; integers, so no sharding changes them."""
+
+  def one(x: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(x, {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]).astype(jnp.uint32)
+    index = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+      index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    odd = index * jnp.uint32(2_654_435_761) | 1
+    return jnp.stack([jnp.sum(bits * odd, dtype=jnp.uint32), jnp.sum((bits ^ odd) * (index | 1), dtype=jnp.uint32)])
+
+  return jax.tree.map(one, arrays)
+
+
+def checksum(tree: Any) -> str:
+  """16 hex digits over names, shapes, dtypes and bits of all arrays; the same on every mesh."""
+  arrays, digest = named(tree), hashlib.sha256()
+  for name, sums in jax.device_get(_checksums(arrays)).items():
+    digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype} {np.asarray(sums).tolist()}\n".encode())
+  return digest.hexdigest()[:16]
+
+
+def verify(tree: Any, expected: str, path: epath.Path) -> None:
+  """Raises `DamagedError` unless the arrays are bit for bit those that were saved."""
+  if checksum(tree) != expected:
+    raise DamagedError(f"{path}: the arrays are not those that were saved")
+
+
+def weights_hash(folder: epath.PathLike) -> str:
+  """Checksum of the newest step's weights, read from its `meta`: no array is touched."""
+  return read_meta(folder, _newest(folder))["weights"]
+
+
+def _newest(folder: epath.PathLike) -> int:
+  steps = committed(folder)
+  if not steps:
+    raise UserError("no finished checkpoint here", where=folder, remedy="train, or give another folder")
+  return steps[0]
+
+
+def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
+  """Writes a model that was not trained here (an imported one) as step 0 of a new checkpoint folder."""
+  folder, params = epath.Path(folder).resolve(), nnx.state(decoder, nnx.Param)
+  describe(folder, decoder.config, tokenizer)
+  meta = {"run": {}, "step": 0, "weights": checksum(params), "facts": {}}
+  with ocp.CheckpointManager(folder / STEPS, item_names=("params", "meta")) as manager:
+    manager.save(0, args=ocp.args.Composite(params=ocp.args.StandardSave(named(params)), meta=ocp.args.JsonSave(meta)))
+
+
+def load(
+  folder: epath.PathLike, mesh: jax.sharding.Mesh | None = None, dtype: Any = None, *, step: int | None = None
+) -> tuple[Decoder, Tokenizer]:
+  """The model of the newest (or the given) step, without its optimizer.
+
+  Args:
+    folder: `checkpoints/STAGE`.
+    mesh: where to place the weights; None = the first device.
+    dtype: of weights and compute; None = as trained.
+    step: a step number of `committed`.
+
+  Raises:
+    UserError: no checkpoint there, or it is damaged.
+  """
+  folder = epath.Path(folder)
+  if not is_checkpoint(folder):
+    raise UserError(f"no {MODEL} here, so this is no checkpoint", where=folder, remedy="give checkpoints/STAGE")
+  step = _newest(folder) if step is None else step
+  config = DecoderConfig(**files.read_json(folder / MODEL))
+  path = folder.resolve() / STEPS / str(step) / "params"
+  try:
+    params = restore(path, _abstract(config, mesh)[1])
+    verify(params, read_meta(folder, step)["weights"], path)
+  except DamagedError as error:
+    remedy = "remove this step and resume from the one before"
+    raise UserError(f"damaged ({error})", where=path, remedy=remedy) from error
+  if dtype is not None:
+    name = jnp.dtype(dtype).name
+    config = dataclasses.replace(config, dtype=name, param_dtype=name)
+    params = jax.tree.map(lambda x: x.astype(name), params)
+  return nnx.merge(_abstract(config, None)[0], params), tokenizer_lib.load(folder / TOKENIZER)
+
+
+def _abstract(config: DecoderConfig, mesh: jax.sharding.Mesh | None) -> tuple[nnx.GraphDef, Any]:
+  """Structure and abstract weights of a decoder, placed on `mesh` if there is one."""
+  graph, like = nnx.split(nnx.eval_shape(functools.partial(Decoder, config)), nnx.Param)
+  if mesh is not None:
+    leaves, tree = jax.tree.flatten(like)
+    places = jax.tree.leaves(sharding.shardings_of(like, mesh))
+    pairs = zip(leaves, places, strict=True)
+    like = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s) for x, s in pairs])
+  return graph, like

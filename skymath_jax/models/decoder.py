@@ -1,0 +1,267 @@
+"""The decoder: Llama's architecture with its later variants as switches of `DecoderConfig`.
+
+Source: Llama 2 (2307.09288) section 2.2; Mistral 7B (2310.06825) for the window; Qwen2/Qwen3 for qkv bias and qk norm.
+Two call patterns share one block: training and prefill over rows of tokens, decode over one token per slot. Example::
+
+  decoder = Decoder(DecoderConfig(vocab_size=600, embed=64, layers=2, heads=4, kv_heads=2, head_dim=16, mlp=128))
+  logits = decoder(tokens)  # float32 [batch length vocab]
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from skymath_jax.errors import UserError
+from skymath_jax.models import attention, rope
+from skymath_jax.models.attention import Attend
+from skymath_jax.models.cache import KVCache
+from skymath_jax.models.config import DecoderConfig
+from skymath_jax.sharding import constrain
+
+SAVED = jax.checkpoint_policies.save_only_these_names("q", "k", "v", "attended")
+REMAT = {
+  "none": lambda f: f,
+  "names": lambda f: jax.checkpoint(f, policy=SAVED, prevent_cse=False),
+  "full": lambda f: jax.checkpoint(f, prevent_cse=False),
+}
+
+COMPUTE_SETTINGS = frozenset(
+  "dtype remat attention window max_positions rope_theta rope_scaling norm_eps family".split()
+)  # what `replace` may change
+
+
+def weight(rngs: nnx.Rngs, config: DecoderConfig, shape: dict[str, int], *, std: float, stack: int = 0) -> nnx.Param:
+  """A normal parameter whose `shape` maps logical axis to size; `stack` puts that many layers in front.
+
+  `eager_sharding=False` lets a model be built outside any mesh; names only travel with the value.
+  """
+  shape = {"layers": stack, **shape} if stack else shape
+  value = std * jax.random.normal(rngs.params(), tuple(shape.values()), jnp.float32)
+  return nnx.Param(value.astype(config.param_dtype), out_sharding=tuple(shape), eager_sharding=False)
+
+
+def constant(value: float, config: DecoderConfig, shape: dict[str, int], *, stack: int = 0) -> nnx.Param:
+  """A parameter that starts as `value` everywhere: norm scales (1) and biases (0)."""
+  shape = {"layers": stack, **shape} if stack else shape
+  filled = jnp.full(tuple(shape.values()), value, config.param_dtype)
+  return nnx.Param(filled, out_sharding=tuple(shape), eager_sharding=False)
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
+  """Statistics in float32, cast back before the scale: the order that bfloat16 parity with Hugging Face needs."""
+  wide = x.astype(jnp.float32)
+  wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
+  return wide.astype(x.dtype) * scale.astype(x.dtype)
+
+
+class Block(nnx.Module):
+  """One layer, or `stack` layers with stacked weights to be sliced by a scan.
+
+  Args:
+    config: sizes and switches.
+    rngs: source of the initial weights: normal with variance 1 / inputs, residual outputs smaller by 2 × layers.
+    stack: number of layers in one; 0 for a plain layer.
+  """
+
+  def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs, stack: int = 0):
+    self.config = config
+    D, H, K, C, F = config.embed, config.heads, config.kv_heads, config.head_dim, config.mlp
+    inner, outer = D**-0.5, 1 / math.sqrt(2 * config.layers)
+    heads, kv_heads = {"heads": H, "head_dim": C}, {"kv_heads": K, "head_dim": C}
+
+    self.attention_norm = constant(1.0, config, {"embed": D}, stack=stack)
+    self.q = weight(rngs, config, {"embed": D, **heads}, std=inner, stack=stack)
+    self.k = weight(rngs, config, {"embed": D, **kv_heads}, std=inner, stack=stack)
+    self.v = weight(rngs, config, {"embed": D, **kv_heads}, std=inner, stack=stack)
+    self.o = weight(rngs, config, {**heads, "embed": D}, std=outer * (H * C) ** -0.5, stack=stack)
+    if config.qkv_bias:
+      self.q_bias = constant(0.0, config, heads, stack=stack)
+      self.k_bias = constant(0.0, config, kv_heads, stack=stack)
+      self.v_bias = constant(0.0, config, kv_heads, stack=stack)
+    if config.qk_norm:
+      self.q_norm = constant(1.0, config, {"head_dim": C}, stack=stack)
+      self.k_norm = constant(1.0, config, {"head_dim": C}, stack=stack)
+    self.mlp_norm = constant(1.0, config, {"embed": D}, stack=stack)
+    self.gate = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
+    self.up = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
+    self.down = weight(rngs, config, {"mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
+
+  def __call__(self, x: jax.Array, rotate: Any, attend: Attend) -> tuple[jax.Array, Any]:
+    """x `[... embed]` -> the same, and what `attend` keeps of this layer."""
+    y, kept = self.attention(rms_norm(x, self.attention_norm[...], self.config.norm_eps), rotate, attend)
+    x = x + y
+    return x + self.mlp(rms_norm(x, self.mlp_norm[...], self.config.norm_eps)), kept
+
+  def project(self, name: str, x: jax.Array) -> jax.Array:
+    """Queries, keys or values of `x`, with the bias and the norm that the family has."""
+    y = jnp.einsum("...d,dhk->...hk", x, getattr(self, name)[...].astype(x.dtype))
+    if self.config.qkv_bias:
+      y = y + getattr(self, f"{name}_bias")[...].astype(x.dtype)
+    if self.config.qk_norm and name != "v":
+      y = rms_norm(y, getattr(self, f"{name}_norm")[...], self.config.norm_eps)
+    return y
+
+  @jax.named_scope("attention")
+  def attention(self, x: jax.Array, rotate: Any, attend: Attend) -> tuple[jax.Array, Any]:
+    """Grouped-query attention; heads == kv_heads is multi-head, kv_heads == 1 multi-query."""
+    q = checkpoint_name(rotate(self.project("q", x)), "q")
+    k = checkpoint_name(rotate(self.project("k", x)), "k")
+    v = checkpoint_name(self.project("v", x), "v")
+    y, kept = attend(q, k, v)
+    y = checkpoint_name(y, "attended")
+    return jnp.einsum("...hk,hkd->...d", y, self.o[...].astype(x.dtype)), kept
+
+  @jax.named_scope("mlp")
+  def mlp(self, x: jax.Array) -> jax.Array:
+    """SwiGLU (Shazeer, 2002.05202)."""
+    gate = x @ self.gate[...].astype(x.dtype)
+    up = x @ self.up[...].astype(x.dtype)
+    return (jax.nn.silu(gate) * up) @ self.down[...].astype(x.dtype)
+
+
+class Decoder(nnx.Module):
+  """Tokens in, float32 logits out.
+
+  Args:
+    config: sizes and switches.
+    rngs: source of the initial weights; the default makes the same model every time.
+  """
+
+  def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs | None = None):
+    rngs = nnx.Rngs(0) if rngs is None else rngs
+    self.config = config
+    table = {"vocab": config.vocab_size, "embed": config.embed}
+    self.embedding = weight(rngs, config, table, std=config.embed**-0.5)
+    if config.scan_layers:
+      self.layers = Block(config, rngs=rngs, stack=config.layers)
+    else:
+      self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
+    self.norm = constant(1.0, config, {"embed": config.embed})
+    if not config.tie_embeddings:
+      self.head = weight(rngs, config, table, std=config.embed**-0.5)
+
+  def __call__(
+    self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+  ) -> jax.Array:
+    """Logits float32 `[batch length vocab]` of int `tokens` `[batch length]`.
+
+    `positions` default to 0, 1, …; `segment_ids` to one segment a row (0 marks padding).
+    """
+    return self.unembed(self.hidden(tokens, positions, segment_ids))
+
+  def hidden(
+    self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+  ) -> jax.Array:
+    """`[batch length embed]` in compute dtype, after the final norm: what `unembed` takes."""
+    return self._run(tokens, positions, segment_ids, keep_kv=False)[0]
+
+  def prefill(
+    self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+  ) -> KVCache:
+    """Keys and values of each layer, `[batch length kv_heads head_dim]`, ready for `cache.insert`."""
+    return self.hidden_and_kv(tokens, positions, segment_ids)[1]
+
+  def hidden_and_kv(
+    self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
+  ) -> tuple[jax.Array, KVCache]:
+    """`hidden` and `prefill` in one pass, where the first new token is wanted at once."""
+    x, kept = self._run(tokens, positions, segment_ids, keep_kv=True)
+    if self.config.scan_layers:
+      kept = tuple((keys[i], values[i]) for keys, values in [kept] for i in range(self.config.layers))
+    return x, kept
+
+  def unembed(self, hidden: jax.Array) -> jax.Array:
+    """Float32 logits `[... vocab]` of `hidden` `[... embed]`; the sums run in float32 whatever the compute dtype."""
+    table = self.embedding if self.config.tie_embeddings else self.head
+    with jax.named_scope("unembed"):
+      return jnp.einsum("...d,vd->...v", hidden, table[...].astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+  def decode(
+    self, tokens: jax.Array, cache: KVCache, positions: jax.Array, *, length: int | None = None
+  ) -> tuple[jax.Array, KVCache]:
+    """One step for every slot: logits float32 `[slots vocab]` of int `tokens` `[slots]`, and the cache with them in it.
+
+    Keys and values go to `positions` `[slots]`; each token sees all positions at or before its own. `length` (static)
+    bounds how far the cache is read: pass a bucket above the longest live slot so that cost follows live lengths.
+    Layers are unrolled; call it on `unstacked()`, else each step slices the stack.
+    """
+    x = self._embed(tokens)
+    rotate = rope.rotation(self.config, positions)
+    updated = []
+    for block, layer in zip(self._blocks(), cache, strict=True):
+      x, new = block(x, rotate, attention.cached(self.config, layer, positions, length))
+      updated.append(new)
+    return self.unembed(rms_norm(x, self.norm[...], self.config.norm_eps)), tuple(updated)
+
+  def replace(self, **changes: Any) -> "Decoder":
+    """A decoder of the same weights with other compute settings.
+
+    Raises:
+      UserError: a change that the weights do not allow.
+    """
+    if fixed := changes.keys() - COMPUTE_SETTINGS:
+      raise UserError(f"{min(fixed)} belongs to the weights", where="Decoder.replace", remedy="build another Decoder")
+    config = dataclasses.replace(self.config, **changes)
+    model = nnx.eval_shape(lambda: Decoder(config))
+    nnx.update(model, nnx.state(self, nnx.Param))
+    return model
+
+  def unstacked(self) -> "Decoder":
+    """The same weights with one array per layer, for decode; itself if it is so already."""
+    if not self.config.scan_layers:
+      return self
+    model = nnx.eval_shape(lambda: Decoder(dataclasses.replace(self.config, scan_layers=False)))
+    held = nnx.to_pure_dict(nnx.state(self, nnx.Param))
+    layers = held.pop("layers")
+    held["layers"] = _slices(layers, self.config.layers)
+    state = nnx.state(model, nnx.Param)
+    nnx.replace_by_pure_dict(state, held)
+    nnx.update(model, state)
+    return model
+
+  def _embed(self, tokens: jax.Array) -> jax.Array:
+    return jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.dtype)
+
+  def _blocks(self) -> list[Block]:
+    if not self.config.scan_layers:
+      return list(self.layers)
+    graph, weights = nnx.split(self.layers)
+    return [nnx.merge(graph, jax.tree.map(lambda w: w[i], weights)) for i in range(self.config.layers)]  # noqa: B023
+
+  def _run(
+    self, tokens: jax.Array, positions: jax.Array | None, segment_ids: jax.Array | None, *, keep_kv: bool
+  ) -> tuple[jax.Array, Any]:
+    """The stack over rows: `[batch length embed]` after the final norm, and what attention kept."""
+    if positions is None:
+      positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    if segment_ids is None:
+      segment_ids = jnp.ones_like(tokens)
+    rotate = rope.rotation(self.config, positions)
+    attend = attention.packed(self.config, segment_ids, keep_kv=keep_kv)
+    x = constrain(self._embed(tokens), "batch", "length", "act_embed")
+
+    def layer(graph: Any, x: jax.Array, weights: Any) -> tuple[jax.Array, Any]:
+      x, kept = nnx.merge(graph, weights)(x, rotate, attend)
+      return constrain(x, "batch", "length", "act_embed"), kept
+
+    remat = REMAT[self.config.remat]
+    if self.config.scan_layers:
+      graph, weights = nnx.split(self.layers)
+      x, kept = jax.lax.scan(remat(lambda x, w: layer(graph, x, w)), x, weights)
+    else:
+      kept = []
+      for graph, weights in map(nnx.split, self.layers):
+        x, one = remat(lambda x, w, graph=graph: layer(graph, x, w))(x, weights)
+        kept.append(one)
+    return rms_norm(x, self.norm[...], self.config.norm_eps), tuple(kept) if isinstance(kept, list) else kept
+
+
+@functools.partial(jax.jit, static_argnums=1)  # one compilation, not one for each shape and layer
+def _slices(layers: dict[str, jax.Array], number: int) -> dict[int, dict[str, jax.Array]]:
+  return {i: {name: stacked[i] for name, stacked in layers.items()} for i in range(number)}

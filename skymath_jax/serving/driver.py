@@ -1,0 +1,182 @@
+"""JetStream's `Driver`, hardened: bounded admission, cancellation, faults that stay with their request, a clean stop.
+
+A request goes `submit` → prefill thread → transfer thread (both stock) → generate thread (ours). The stock generate and
+detokenize threads share the slots, which costs idle slots and has a race that ends in SIGKILL; here one thread owns
+them, and token ids need no detokenizing. A `Driver` has class-level state upstream: one per process.
+"""
+
+import dataclasses
+import queue
+import threading
+from typing import Any
+
+import numpy as np
+
+from skymath_jax.serving import compat
+from skymath_jax.serving.core import Params, Prefix
+from skymath_jax.serving.engine import DecoderEngine
+from skymath_jax.serving.loop import Cancelled, Counters, Job, Loop, Unavailable
+
+orchestrator = compat.load("core.orchestrator")
+
+
+@dataclasses.dataclass
+class ServedRequest(orchestrator.ActiveRequest):
+  """JetStream's request with our job in it."""
+
+  job: Job | None = None
+
+
+class EngineSlots:
+  """`loop.Slots` over JetStream's engine interface."""
+
+  def __init__(self, engine: DecoderEngine, params: Params):
+    self._engine, self._params = engine, params
+    self._state, self.count = engine.init_decode_state(), engine.max_concurrent_decodes
+
+  @property
+  def lost(self) -> bool:
+    """Whether the device state is gone."""
+    return self._state.lost
+
+  def insert(self, prefix: Prefix, slot: int) -> None:
+    """`Engine.insert`."""
+    self._state = self._engine.insert(prefix, self._state, slot=slot)
+
+  def generate(self) -> np.ndarray:
+    """`Engine.generate`, waited for."""
+    self._state, result = self._engine.generate(self._params, self._state)
+    return result.convert_to_numpy().data
+
+  def release(self, slot: int) -> None:
+    """Lets the engine forget a slot."""
+    self._state.release(slot)
+
+  def reset(self) -> None:
+    """A new decode state."""
+    self._state = self._engine.init_decode_state()
+
+
+class _GuardedPrefill:
+  """The engine as the stock prefill thread sees it: a failure is a result, for an exception would kill the process."""
+
+  def __init__(self, engine: DecoderEngine):
+    self._engine = engine
+
+  def prefill(self, *, params: Params, padded_tokens: Job, true_length: int) -> Prefix | Exception:
+    """The prefix of a job, or what went wrong."""
+    if padded_tokens.cancelled:
+      return Cancelled()
+    try:
+      return self._engine.prefill(params=params, padded_tokens=padded_tokens.prompt, true_length=true_length)
+    except Exception as error:
+      return error
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._engine, name)
+
+
+class Driver(orchestrator.Driver):
+  """Threads around one engine.
+
+  Args:
+    engine: the engine.
+    queue_size: jobs that may wait for a slot; `submit` refuses more.
+    counters: totals to count into.
+  """
+
+  def __init__(self, engine: DecoderEngine, *, queue_size: int, counters: Counters):
+    # the stock constructor starts the threads: all of ours must be there before
+    self.counters, self._queue_size = counters, queue_size
+    self._jobs_lock, self._waiting = threading.Lock(), {}  # id → job, between submit and slot
+    self._loop = Loop(EngineSlots(engine, engine.core.params), counters)
+    super().__init__(
+      prefill_engines=[_GuardedPrefill(engine)],
+      generate_engines=[engine],
+      prefill_params=[engine.core.params],
+      generate_params=[engine.core.params],
+      interleaved_mode=True,
+      jax_padding=False,
+    )
+
+  @property
+  def waiting(self) -> int:
+    """Jobs that have no slot yet."""
+    return len(self._waiting)
+
+  @property
+  def busy(self) -> int:
+    """Slots in use."""
+    return len(self._loop.live)
+
+  def submit(self, job: Job) -> None:
+    """Queues a job.
+
+    Raises:
+      queue.Full: too many wait already.
+      Unavailable: the driver stops.
+    """
+    request = ServedRequest(
+      max_tokens=job.prompt.max_tokens,
+      return_channel=None,
+      prefill_content=list(job.prompt.tokens),
+      is_client_side_tokenization=True,
+      job=job,
+    )
+    self.place_request_on_prefill_queue(request)
+
+  def place_request_on_prefill_queue(self, request: ServedRequest) -> None:
+    """The stock method with a bound."""
+    with self._jobs_lock:
+      if not self.live:
+        raise Unavailable("the server is stopping")
+      if len(self._waiting) >= self._queue_size:
+        self.counters.add(refused=1)
+        raise queue.Full
+      self._waiting[id(request.job)] = request.job
+    self.counters.add(accepted=1)
+    super().place_request_on_prefill_queue(request)
+
+  def stop(self) -> None:
+    """Ends all threads; what waits or runs fails with `Unavailable`."""
+    with self._jobs_lock:
+      self.live = False
+    super().stop()
+    error = Unavailable("the server is stopping")
+    self._loop.fail_all(error)
+    for job in self._waiting.values():
+      self.counters.add(failed=1)
+      job.on_error(error)
+    self._waiting.clear()
+
+  def _process_prefill_content(self, request: ServedRequest, *_: Any) -> tuple[Job, int]:
+    """Hands the job itself to the engine: the stock method pads, and cuts long prompts without a word."""
+    return request.job, len(request.job.prompt.tokens)
+
+  def _generate_thread(self, idx: int) -> None:
+    backlog = self._generate_backlogs[idx]
+    while self.live:
+      if not self._fill(backlog):
+        return
+      self._loop.step()
+
+  def _fill(self, backlog: queue.Queue) -> bool:
+    """Gives free slots to what waits; False when the driver stops.
+
+    While sequences are running it takes no more than a quarter of the slots at once, so that their streams go on.
+    """
+    loop, taken = self._loop, 0
+    most = max(1, len(loop.free) if not loop.live else loop.slot_count // 4)
+    while loop.free and taken < most and (self._waiting or not loop.live):
+      try:
+        request = backlog.get(timeout=1.0)
+      except queue.Empty:
+        return True
+      if request is None:
+        return False
+      with self._jobs_lock:
+        del self._waiting[id(request.job)]
+      loop.start(request.job, request.prefill_result)
+      request.prefill_result = None
+      taken += 1
+    return True

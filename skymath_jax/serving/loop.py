@@ -1,0 +1,193 @@
+"""Continuous batching on the host: which job is in which slot, and what becomes of the tokens that come out.
+
+The same loop runs in process and behind JetStream. It belongs to one thread; jobs tell others what happened through
+`Job.on_tokens`, `on_finish` and `on_error`.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from skymath_jax.generation.types import Response, cut_at_stop
+from skymath_jax.serving.core import Prompt
+
+
+class Unavailable(Exception):
+  """The device state was lost or the server stops: the request may be sent again."""
+
+
+class Cancelled(Exception):
+  """Nobody waits for the response any more."""
+
+
+class Counters:
+  """Totals since the start, for people and for `/metrics`; safe to use from any thread."""
+
+  NAMES = ("accepted", "completed", "failed", "cancelled", "refused", "rejected", "prompt_tokens", "completion_tokens")
+
+  def __init__(self):
+    self._lock = threading.Lock()
+    self._values = dict.fromkeys(self.NAMES, 0)
+
+  def add(self, **amounts: int) -> None:
+    """Adds to the named totals."""
+    with self._lock:
+      for name, amount in amounts.items():
+        self._values[name] += amount
+
+  def read(self) -> dict[str, int]:
+    """A copy of all totals."""
+    with self._lock:
+      return dict(self._values)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Job:
+  """One request on its way.
+
+  Args:
+    prompt: checked tokens and sampling.
+    stop: texts that end the response.
+    decode: tokens to text; needed only for `stop` and `text`.
+  """
+
+  prompt: Prompt
+  stop: tuple[str, ...] = ()
+  decode: Callable[[Sequence[int]], str] | None = None
+  tokens: list[int] = dataclasses.field(default_factory=list)
+  finish_reason: str | None = None
+  cancelled: bool = False
+
+  def take(self, row: np.ndarray, valid: int) -> None:
+    """Takes the first `valid` of the tokens of one call; fewer than all of them means that the model stopped."""
+    new = row[:valid].tolist()
+    fresh = self._up_to_stop(new) if self.stop else new
+    self.tokens += fresh
+    if len(fresh) < len(new) or (self.stop and cut_at_stop(self.decode(self.tokens), self.stop)[1]):
+      self.finish_reason = "stop"
+    elif len(self.tokens) >= self.prompt.max_tokens:
+      self.finish_reason = "length"
+    elif valid < len(row):
+      self.finish_reason = "stop"
+    self.on_tokens(fresh)
+
+  def _up_to_stop(self, new: list[int]) -> list[int]:
+    """Drops what follows the token that completed a stop text, so that the outcome does not depend on chunks."""
+    if not cut_at_stop(self.decode([*self.tokens, *new]), self.stop)[1]:
+      return new
+    for count in range(1, len(new)):
+      if cut_at_stop(self.decode([*self.tokens, *new[:count]]), self.stop)[1]:
+        return new[:count]
+    return new
+
+  def text(self) -> str:
+    """The response so far, without its stop text."""
+    return cut_at_stop(self.decode(self.tokens), self.stop)[0]
+
+  def response(self, id: str) -> Response:
+    """The finished response."""
+    return Response(
+      id=id,
+      text=self.text(),
+      finish_reason=self.finish_reason,
+      prompt_tokens=len(self.prompt.tokens),
+      completion_tokens=len(self.tokens),
+    )
+
+  def on_tokens(self, tokens: list[int]) -> None:
+    """Called in the loop's thread with new tokens, maybe none."""
+
+  def on_finish(self) -> None:
+    """Called once in the loop's thread, after the last tokens."""
+
+  def on_error(self, error: Exception) -> None:
+    """Called once in the loop's thread instead of `on_finish`."""
+
+
+class Slots(Protocol):
+  """What the loop needs of an engine; `generate` returns int `[slots 2 × steps + 1]` as `core.Programs.generate` does."""
+
+  count: int
+  lost: bool
+
+  def insert(self, prefix: Any, slot: int) -> None: ...
+  def generate(self) -> np.ndarray: ...
+  def release(self, slot: int) -> None: ...
+  def reset(self) -> None: ...
+
+
+class Loop:
+  """Slots and the jobs in them. All methods are for the loop's own thread."""
+
+  def __init__(self, slots: Slots, counters: Counters | None = None):
+    self._slots, self._counters = slots, counters or Counters()
+    self.slot_count = slots.count
+    self.free = list(range(slots.count))[::-1]
+    self.live: dict[int, Job] = {}
+
+  def start(self, job: Job, prefix: Any) -> None:
+    """Puts a prefilled job into a free slot; `prefix` may be the exception that prefill met."""
+    if job.cancelled or isinstance(prefix, Exception):
+      self._fail(job, Cancelled() if job.cancelled else prefix)
+      return
+    slot = self.free.pop()
+    try:
+      self._slots.insert(prefix, slot)
+    except Exception as error:  # whatever it is, it is this job's alone
+      self.free.append(slot)
+      self._fail(job, error)
+      if self._slots.lost:
+        self.fail_all(Unavailable("the engine's state was lost while a neighbour was inserted"))
+        self._slots.reset()
+      return
+    self.live[slot] = job
+
+  def step(self) -> None:
+    """One engine call for all live jobs; an exception fails them and starts the engine's state anew."""
+    self._drop_cancelled()
+    if not self.live:
+      return
+    try:
+      rows = self._slots.generate()
+    except Exception as error:
+      self.fail_all(Unavailable(f"generation failed ({error})"))
+      self._slots.reset()
+      return
+    steps = rows.shape[1] // 2
+    valid = rows[:, steps : 2 * steps].sum(axis=1).tolist()
+    for slot, job in list(self.live.items()):
+      try:
+        job.take(rows[slot, :steps], valid[slot])
+      except Exception as error:  # e.g. a tokenizer that cannot decode
+        self._end(slot)
+        self._fail(job, error)
+        continue
+      if job.finish_reason is not None:
+        self._end(slot)
+        tokens = {"prompt_tokens": len(job.prompt.tokens), "completion_tokens": len(job.tokens)}
+        self._counters.add(completed=1, **tokens)
+        job.on_finish()
+
+  def fail_all(self, error: Exception) -> None:
+    """Fails every job in a slot."""
+    for slot, job in list(self.live.items()):
+      self._end(slot)
+      self._fail(job, error)
+
+  def _drop_cancelled(self) -> None:
+    for slot, job in list(self.live.items()):
+      if job.cancelled:
+        self._end(slot)
+        self._fail(job, Cancelled())
+
+  def _end(self, slot: int) -> None:
+    del self.live[slot]
+    self._slots.release(slot)
+    self.free.append(slot)
+
+  def _fail(self, job: Job, error: Exception) -> None:
+    self._counters.add(**{"cancelled" if isinstance(error, Cancelled) else "failed": 1})
+    job.on_error(error)

@@ -1,0 +1,157 @@
+"""The one place that knows mesh axes: the mesh, the table logical axis -> mesh axis, and placement from it.
+
+Modules name what an axis means ("embed", "heads"); this file says where it lives. `data` holds copies of the
+parameters, `fsdp` shares them, `tensor` splits each matrix. Example::
+
+  mesh = make_mesh(fsdp=-1)
+  with jax.set_mesh(mesh):          # makes `constrain` effective inside jit
+    state = jax.jit(init, out_shardings=shardings_of(jax.eval_shape(init), mesh))()
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from skymath_jax.errors import UserError
+
+Axes: TypeAlias = tuple[str | None, ...]
+MESH_AXES = ("data", "fsdp", "tensor")
+
+RULES: dict[str, str | tuple[str, ...] | None] = {
+  # activations
+  "batch": ("data", "fsdp"),
+  "slots": ("data", "fsdp"),
+  "length": None,
+  "act_embed": None,  # not `embed`: batch already lives on fsdp
+  # weights
+  "layers": None,
+  "embed": "fsdp",
+  "vocab": "tensor",
+  "heads": "tensor",
+  "kv_heads": "tensor",
+  "head_dim": None,
+  "mlp": "tensor",
+}
+MAY_REPLICATE = {"kv_heads"}  # few and small: copied where the mesh axis is wider than their number
+
+
+def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
+  """A mesh over all (or the given) devices; one of the three sizes may be -1, the rest of the devices.
+
+  Raises:
+    UserError: the sizes do not multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+  shown = " × ".join(f"{name} {size}" for name, size in sizes.items())
+  free = [name for name, size in sizes.items() if size == -1]
+  fixed = math.prod(size for size in sizes.values() if size != -1)
+  if len(free) > 1 or fixed < 1:
+    raise UserError(f"{shown} is no mesh", where="mesh", remedy="give positive sizes and at most one -1")
+  if free and len(devices) % fixed == 0:
+    sizes[free[0]] = len(devices) // fixed
+  if math.prod(sizes.values()) != len(devices):
+    raise UserError(
+      f"{shown} does not use {len(devices)} devices", where="mesh", remedy="make the product equal, or set one to -1"
+    )
+  # Explicit is JAX's default; the style here, where XLA places collectives, is Auto
+  return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any, *, name: str | None = None) -> PartitionSpec:
+  """The partition of an array with these logical axes; `name` (of a weight) makes an indivisible dimension an error.
+
+  Raises:
+    UserError: an axis without a row, two axes on one mesh axis, or a weight's dimension that does not divide.
+  """
+  entries, used = [], {}
+  for axis, size in zip(axes, shape, strict=True):
+    if axis is not None and axis not in RULES:
+      raise UserError(f"axis {axis!r} of {name} has no row", where="sharding.RULES", remedy="add one; None replicates")
+    target = None if axis is None else RULES[axis]
+    targets = () if target is None else (target,) if isinstance(target, str) else target
+    targets = tuple(t for t in targets if mesh.shape[t] > 1)
+    for t in targets:
+      if t in used:
+        raise UserError(
+          f"axes {used[t]!r} and {axis!r} of {name} both lie on mesh axis {t!r}",
+          where="sharding.RULES",
+          remedy="give one of them another row",
+        )
+      used[t] = axis
+    if size % math.prod(mesh.shape[t] for t in targets):
+      if name is not None and axis not in MAY_REPLICATE:
+        raise UserError(
+          f"{axis} = {size} of weight {name} does not divide by mesh axis {' × '.join(targets)} of size "
+          f"{math.prod(mesh.shape[t] for t in targets)}",
+          where="mesh",
+          remedy="choose a smaller mesh axis that divides it",
+        )
+      targets = ()
+    entries.append(targets[0] if len(targets) == 1 else targets or None)
+  while entries and entries[-1] is None:  # JAX takes specs with and without trailing None for different
+    entries.pop()
+  return PartitionSpec(*entries)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+  """Tells XLA where an activation lives; does nothing outside `jax.set_mesh`. Indivisible axes stay replicated."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+
+
+def per_device(function: Callable[..., jax.Array], axes: Sequence[Axes], result: Axes) -> Callable[..., jax.Array]:
+  """`function` applied to each device's share of its arguments: for kernels that XLA cannot split by itself.
+
+  `axes` and `result` are the logical axes of arguments and result. Outside `jax.set_mesh` it is `function`.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return function
+
+  def call(*arguments: jax.Array) -> jax.Array:
+    specs = tuple(spec(names, x.shape, mesh) for names, x in zip(axes, arguments, strict=True))
+    shape = jax.eval_shape(function, *arguments).shape
+    out = spec(result, shape, mesh)
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(*arguments)
+
+  return call
+
+
+def same_place(axis: str, size: int, other: str, other_size: int) -> bool:
+  """Whether two logical axes of these sizes are cut alike on the mesh of `jax.set_mesh`."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return mesh.empty or spec((axis,), (size,), mesh) == spec((other,), (other_size,), mesh)
+
+
+def named(mesh: Mesh, *axes: str | None, shape: Sequence[int]) -> NamedSharding:
+  """Where an input such as a batch goes, e.g. `named(mesh, "batch", "length", shape=tokens.shape)`."""
+  return NamedSharding(mesh, spec(axes, shape, mesh))
+
+
+def shardings_of(abstract_state: Any, mesh: Mesh) -> Any:
+  """A `NamedSharding` for each array of a state tree, from the axis names that its `nnx` variables carry.
+
+  Optimizer moments made from parameters carry the same names and get the same place; leaves without names, such as
+  step counters, are replicated.
+  """
+
+  def place(path: Any, leaf: Any) -> Any:
+    if not isinstance(leaf, nnx.Variable):
+      return NamedSharding(mesh, PartitionSpec())
+    value, metadata = leaf.get_value(), leaf.get_metadata()
+    axes = metadata["out_sharding"] if "out_sharding" in metadata else None
+    shape = getattr(value, "shape", ())
+    where = NamedSharding(mesh, PartitionSpec())
+    if axes is not None:
+      name = ".".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
+      where = NamedSharding(mesh, spec(axes, shape, mesh, name=name))
+    return leaf.replace(where)
+
+  return jax.tree_util.tree_map_with_path(place, abstract_state, is_leaf=lambda x: isinstance(x, nnx.Variable))

@@ -1,0 +1,140 @@
+"""What a method sees of the world: `ask`, the reply it gives, and the small records a method returns.
+
+A method is `async def augment(problem, ask) -> list[Instance | Rejected]`. It has no I/O, no retry and no randomness
+of its own: `await ask("metamath/rephrase", question=…)` renders the prompt and answers from the store or the teacher,
+`ask.rng` is seeded by what is being made. So a method replays exactly, and a test needs a fake `ask` of a few lines.
+"""
+
+import dataclasses
+import random
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from skymath_jax.generation.types import Sampling
+from skymath_jax.grading import equivalent
+from skymath_jax.prompts import Prompt
+from skymath_jax.records import Instance, Problem, stable_id
+
+SYNTHETIC = "synthetic:"  # source prefix of a problem that was itself synthesized; its answer is a teacher's
+
+
+class Rejection(Exception):  # noqa: N818  (not an error: a reply that cannot be used)
+  """Raised by `ask` and the parsers; the runner turns it into a `Rejected`. `reason` is a short stable word."""
+
+  def __init__(self, reason: str, text: str = ""):
+    super().__init__(reason)
+    self.reason, self.text = reason, text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rejected:
+  """An augmentation, or a step of one, that gave no instance. `text` is the start of the reply it was about."""
+
+  problem_id: str
+  method: str
+  reason: str
+  text: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reply:
+  """One answer of the teacher, with what it was asked; `tokens` counts the answer's."""
+
+  text: str
+  truncated: bool
+  prompt: Prompt
+  sampling: Sampling
+  tokens: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """Choices inside methods.
+
+  `evol_steps` is the longest chain, `evol_elimination` switches the four rules of `evol`, `mask_all` makes every
+  number of a question a backward problem instead of one per run.
+  """
+
+  evol_steps: int = 5
+  evol_elimination: bool = True
+  mask_all: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+  """What all instances of one synthesis pass share."""
+
+  teacher: str
+  stage: int
+  synthesis_pass: int = 1
+
+
+class Ask(Protocol):
+  """Asks the teacher; raises `Rejection("error: …")` where the teacher gave no answer."""
+
+  rng: random.Random
+  settings: Settings
+  origin: Origin
+
+  def __call__(self, prompt_name: str, /, **fields: str) -> Awaitable[Reply]:
+    """The reply to the prompt of that name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Worked:
+  """A parsed solution: `response` ends with `\\nThe answer is ANSWER`."""
+
+  response: str
+  answer: str
+  reply: Reply
+
+
+def is_synthetic(problem: Problem) -> bool:
+  """Whether the problem came out of an earlier pass, so that its answer is a pseudo gold."""
+  return problem.source.startswith(SYNTHETIC)
+
+
+def instance(
+  ask: Ask,
+  problem: Problem,
+  method: str,
+  query: str,
+  worked: Worked,
+  *,
+  gold: str | None = None,
+  parent: str | None = None,
+  question_prompts: tuple[Prompt, ...] = (),
+) -> Instance:
+  """The record of one augmentation.
+
+  Args:
+    gold: the answer the response should reach, where one is known (`gold_match`).
+    parent: id of the instance it was made from, where that is not `problem`.
+    question_prompts: the prompts that made the query, if it is not the problem's own.
+  """
+  prompt = {"name": worked.reply.prompt.name, "hash": worked.reply.prompt.hash}
+  if question_prompts:
+    prompt["question"] = " ".join(f"{p.name}@{p.hash}" for p in question_prompts)
+  parents, origin = (parent or problem.id,), ask.origin
+  return Instance(
+    id=stable_id(method, *parents, query, worked.response, origin.stage, origin.synthesis_pass),
+    query=query,
+    response=worked.response,
+    answer=worked.answer,
+    method=method,
+    parents=parents,
+    stage=origin.stage,
+    synthesis_pass=origin.synthesis_pass,
+    teacher=origin.teacher,
+    sampling=sampling_record(worked.reply.sampling),
+    prompt=prompt,
+    gold_match=None if gold is None else equivalent(gold, worked.answer, "strict"),
+    pseudo_gold=gold is not None and is_synthetic(problem),
+    level=problem.level,
+    tokens=worked.reply.tokens,
+  )
+
+
+def sampling_record(sampling: Sampling) -> dict[str, Any]:
+  """The sampling settings as they stand in an instance."""
+  return {key: getattr(sampling, key) for key in ("temperature", "top_p", "top_k", "seed", "max_tokens")}

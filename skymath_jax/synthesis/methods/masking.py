@@ -1,0 +1,117 @@
+r"""Which numbers of a question can be hidden, and where a question's body ends: the groundwork of backward problems.
+
+A plain number qualifies, also inside LaTeX: `5`, `1,234`, `3.5`, `1/2`, the digits of `$5`, `25\%`, `\frac{1}{2}` or
+`5-year-old`. What does not: exponents and indices (`x^{2}`, `a_1`), identifiers and words (`A4`, `2x`, `3rd`, `5cm`),
+times and mixed numbers (`3:30`, `2 1/2`), numbers in a base, list numbering, lengths in layout commands, `[asy]` code.
+Digits only are hidden, so the currency, percent and minus signs around them stay.
+
+MetaMath's own rule (a token between spaces with a digit and no letter, bracket or sign) finds half as many in MATH.
+"""
+
+import dataclasses
+import re
+
+_NUMBER = re.compile(
+  r"(?:\d{1,3}(?:(?:,|\{,\}|,?\\!)\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?!\d)"  # 5, 1,234, 10,\!000, 3.5, 1/2
+  r"|\.\d+"  # .50
+)
+_BEFORE = re.compile(r"(?:[A-Za-z0-9_^\\}]|\\!|[\^_]-|\d[.:/]|[A-Za-z]{2}-)$")  # what may not stand before a number
+_AFTER = re.compile(r"[A-Za-z_]|[.:/]\d|\s*\\[tdc]?frac|\s+\d+/\d")  # ... nor behind it
+_MIXED = re.compile(r"\d\s+$")  # before a fraction: the whole part of a mixed number
+_OPENED = re.compile(r"[(\[{]\s*-?$")
+_NUMBERING = re.compile(r"\s*\(?")  # all that stands before "1. First" or "(2) second" on its line
+_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{asy\}.*?(?:\\end\{asy\}|\Z)", re.DOTALL)
+_LAYOUT = re.compile(r"\\(?:[hv]space\*?|phantom|label|ref|tag|color|begin|end|sqrt(?=\[))[\[{][^\]}]*[\]}]")
+_RAISED = re.compile(r"[\^_]\s*(?=\{)")
+_X = re.compile(r"(?<![A-Za-z\\])X(?![A-Za-z])")
+
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Prof|Fig|Eq|e\.g|i\.e)\.$")
+_BREAK = re.compile(r"(?<=[.?!])[\"')\]$]*\s+(?=[^\sa-z])|(?<=[。？！])\s*(?=\S)|\n\s*\n(?=\S)")
+_ASKS = re.compile(
+  r"[?？]|^\W*(?:what|how|which|who|when|find|compute|calculate|determine|evaluate|simplify|solve|express|write|give)\b",
+  re.IGNORECASE,
+)
+_FORM_ONLY = re.compile(
+  r"^\W*(?:express|write|give|round|enter|simplify|leave|state)\b[^?]*\b(?:answers?|form|result)\b", re.IGNORECASE
+)
+_CLAUSE = re.compile(r",\s+(?=(?:then\s+)?(?:what|how|which|find|compute|calculate|determine)\b)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+  """A hidden number: the question with `X` in its place, and the number (without thousands separators)."""
+
+  question: str
+  hidden: str
+  start: int
+
+
+def uses_x(text: str) -> bool:
+  """Whether a letter X stands alone in `text`."""
+  return bool(_X.search(text))
+
+
+def masks(question: str) -> list[Mask]:
+  """One mask for every number of `question` that qualifies, from left to right; none where `X` is already in use."""
+  if uses_x(question):
+    return []
+  closed = _closed_spans(question)
+  found = []
+  for match in _NUMBER.finditer(question):
+    start, end = match.span()
+    if any(a <= start < b for a, b in closed) or not _stands_alone(question, start, end):
+      continue
+    hidden = re.sub(r"\{,\}|,|\\!", "", match[0])
+    found.append(Mask(f"{question[:start]}X{question[end:]}", hidden, start))
+  return found
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+  number, line, after = text[start:end], text[text.rfind("\n", 0, start) + 1 : start], text[end : end + 12]
+  if _BEFORE.search(line[-3:]) or _AFTER.match(after):
+    return False
+  if "/" in number and _MIXED.search(line[-3:]):
+    return False
+  if _NUMBERING.fullmatch(line) and re.match(r"[.)]\s", after):
+    return False
+  a_pair = _OPENED.search(line) and after.startswith((")", "]", "}", "\\}"))  # "(-100,200)" is two numbers
+  return not (a_pair and re.fullmatch(r"\d+,\d+", number))
+
+
+def _closed_spans(text: str) -> list[tuple[int, int]]:
+  """Parts in which no number qualifies: drawings, layout commands, braced exponents and indices."""
+  spans = [match.span() for pattern in (_DRAWING, _LAYOUT) for match in pattern.finditer(text)]
+  for match in _RAISED.finditer(text):
+    depth = 0
+    for index in range(match.end(), len(text)):
+      depth += {"{": 1, "}": -1}.get(text[index], 0)
+      if depth == 0:
+        break
+    spans.append((match.start(), index + 1))
+  return spans
+
+
+def split_question(question: str) -> tuple[str, str]:
+  """(body, closing question): what is given, and what is asked about it.
+
+  The closing part begins at the last sentence that asks; a single sentence is split at the last comma before a
+  question word, and where there is none the body is empty. Advice on the form of the answer ("Express your answer as
+  …") belongs to the closing part.
+  """
+  starts = _sentence_starts(question)
+  sentences = [question[a:b].strip() for a, b in zip(starts, [*starts[1:], len(question)], strict=True)]
+  asking = [a for a, text in zip(starts, sentences, strict=True) if _ASKS.search(text) and not _FORM_ONLY.match(text)]
+  start = asking[-1] if asking else starts[-1]
+  if not question[:start].strip():
+    commas = [match.end() for match in _CLAUSE.finditer(question)]
+    start = commas[-1] if commas else 0
+  return question[:start].rstrip(), question[start:].strip()
+
+
+def _sentence_starts(text: str) -> list[int]:
+  closed = [match.span() for match in _DRAWING.finditer(text)]
+  starts = [0]
+  for match in _BREAK.finditer(text):
+    if not _ABBREVIATION.search(text[: match.start()]) and not any(a <= match.start() < b for a, b in closed):
+      starts.append(match.end())
+  return starts

@@ -1,0 +1,109 @@
+r"""The four MetaMath-style methods (Skywork section 3.1; arXiv 2309.12284 section 3).
+
+From "Mia has 5 apples. She buys 3 more. How many apples has she now?" (8):
+- answer augmentation: the same question, worked once more;
+- rephrase: "Mia starts with 5 apples and gets 3 more. How many does that make?", worked;
+- FOBAR: "Mia has X apples. She buys 3 more. How many apples has she now? We are told that the answer to this is 8. What
+  is the value of X?", worked; the gold answer is the hidden 5;
+- self-verification: "Mia has X apples. She buys 3 more. Mia has 8 apples now. What is the value of X?", worked.
+
+Nothing is dropped for a wrong answer (the paper keeps them); `gold_match` says what is known.
+"""
+
+import re
+
+from skymath_jax import prompts
+from skymath_jax.records import Instance, Problem
+from skymath_jax.synthesis.methods import masking, parse
+from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, instance
+
+SOLVE = "metamath/solve"
+
+
+async def answer_augmentation(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
+  """The same query with a new response."""
+  worked = parse.solution(await ask(SOLVE, question=problem.question))
+  method = "metamath.answer_augmentation"
+  return [instance(ask, problem, method, problem.question, worked, gold=problem.answer)]
+
+
+async def rephrase(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
+  """The question in other words, then its solution; the answer should not have changed."""
+  reply = await ask("metamath/rephrase", question=problem.question)
+  query = parse.question(reply)
+  if query.split() == problem.question.split():
+    raise Rejection("unchanged", query)
+  worked = parse.solution(await ask(SOLVE, question=query))
+  return [
+    instance(ask, problem, "metamath.rephrase", query, worked, gold=problem.answer, question_prompts=(reply.prompt,))
+  ]
+
+
+async def fobar(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
+  """One number hidden, the answer given in a sentence of its own, and the question after the hidden number."""
+  answer = _answer(problem)
+  tail = prompts.load("metamath/fobar_question")
+  made: list[Instance | Rejected] = []
+  for mask in _chosen(problem, ask, len(problem.question)):
+    query = tail.render(question=mask.question.strip(), answer=answer)
+    worked = parse.solution(await ask("metamath/solve_backward", question=query))
+    made.append(instance(ask, problem, "metamath.fobar", query, worked, gold=mask.hidden, question_prompts=(tail,)))
+  return made
+
+
+async def self_verification(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
+  """One number hidden, question and answer turned into a statement, and the question after the hidden number.
+
+  The number is one of the body where the body has any; else one of the closing question, so that the statement tells X.
+  """
+  _answer(problem)
+  body, _ = masking.split_question(problem.question)
+  in_body = any(mask.start < len(body) for mask in masking.masks(problem.question))
+  chosen = _chosen(problem, ask, len(body) if in_body else len(problem.question))
+  return [await _verification(problem, ask, mask) for mask in chosen]
+
+
+async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> Instance:
+  answer, tail = _answer(problem), prompts.load("metamath/self_verification_question")
+  body, closing = masking.split_question(problem.question)
+  if mask.start < len(body):
+    body = mask.question[: len(mask.question) - len(problem.question) + len(body)]
+  else:
+    closing = mask.question[len(body) :].strip()
+  declared = await ask("metamath/declare", question=closing, answer=answer)
+  statement = _statement(parse.question(declared), answer)
+  if mask.start >= len(body) and not masking.uses_x(statement):
+    raise Rejection("statement_without_x", statement)
+  query = tail.render(body=body.strip(), statement=statement).strip()
+  worked = parse.solution(await ask("metamath/solve_backward", question=query))
+  made_by = (declared.prompt, tail)
+  method = "metamath.self_verification"
+  return instance(ask, problem, method, query, worked, gold=mask.hidden, question_prompts=made_by)
+
+
+def _answer(problem: Problem) -> str:
+  """The gold or pseudo-gold answer that a backward question tells."""
+  if not problem.answer or not problem.answer.strip():
+    raise Rejection("no_answer_to_tell", problem.question)
+  return problem.answer.strip()
+
+
+def _chosen(problem: Problem, ask: Ask, end: int) -> list[masking.Mask]:
+  """The masks of this run: one by lot, or all of them, among the numbers that begin before `end`."""
+  found = [mask for mask in masking.masks(problem.question) if mask.start < end]
+  if not found:
+    raise Rejection("no_number_to_hide", problem.question)
+  return found if ask.settings.mask_all else [ask.rng.choice(found)]
+
+
+def _statement(text: str, answer: str) -> str:
+  """One plain statement that tells the answer; without it the backward question could not be solved."""
+  if "\n" in text or text.endswith(("?", "？")):
+    raise Rejection("not_a_statement", text)
+  if _squeezed(answer) not in _squeezed(text):
+    raise Rejection("statement_without_answer", text)
+  return text if text.endswith((".", "!", "。")) else f"{text}."
+
+
+def _squeezed(text: str) -> str:
+  return re.sub(r"[\s$,]|\\!|\{,\}", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").lower()

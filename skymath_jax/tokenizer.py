@@ -1,0 +1,242 @@
+"""Text to token ids and back: one face over SentencePiece (`tokenizer.model`) and Hugging Face's `tokenizer.json`.
+
+Where a folder holds both, `tokenizer.json` is taken, as transformers does. A prompt and its response are always encoded
+apart and then joined, in training and in serving alike, so that the border between them is the same token border.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import sentencepiece
+from etils import epath
+
+from skymath_jax import files
+from skymath_jax.errors import UserError
+
+SIDE_FILES = (
+  "tokenizer.model",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.jinja",
+)
+
+
+class Tokenizer:
+  """Immutable; made by `load`.
+
+  Attributes:
+    vocab_size: number of ids.
+    bos_id, eos_id, pad_id: ids of the special tokens, None where the model has none.
+    hash: hex digest of the vocabulary's file, equal for equal tokenizers.
+  """
+
+  def __init__(
+    self,
+    side_files: dict[str, bytes],
+    *,
+    encode: Callable[[str], list[int]],
+    decode: Callable[[list[int]], str],
+    vocab_size: int,
+    special: dict[str, int | None],
+  ):
+    self._files, self._encode, self._decode = side_files, encode, decode
+    self.vocab_size = vocab_size
+    self.bos_id, self.eos_id, self.pad_id = special["bos"], special["eos"], special["pad"]
+    main = "tokenizer.json" if "tokenizer.json" in side_files else "tokenizer.model"
+    self.hash = hashlib.sha256(side_files[main]).hexdigest()
+
+  def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
+    """Ids of `text`, with the special tokens asked for (those the tokenizer has) around them."""
+    first = [self.bos_id] if bos and self.bos_id is not None else []
+    last = [self.eos_id] if eos and self.eos_id is not None else []
+    return [*first, *self._encode(text), *last]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Text of `ids`; special tokens leave nothing, bytes that are not UTF-8 become U+FFFD."""
+    return self._decode([int(i) for i in ids])
+
+  def save(self, folder: epath.PathLike) -> None:
+    """Writes the tokenizer's files, byte for byte as they were loaded."""
+    for name, data in self._files.items():
+      files.write_bytes(epath.Path(folder) / name, data)
+
+
+def load(folder: epath.PathLike) -> Tokenizer:
+  """The tokenizer of a model folder.
+
+  Raises:
+    UserError: no tokenizer there, or its file is damaged.
+  """
+  folder = epath.Path(folder)
+  side_files = {name: (folder / name).read_bytes() for name in SIDE_FILES if (folder / name).exists()}
+  for name, build in BUILDERS.items():
+    if name in side_files:
+      try:
+        return build(side_files)
+      except UserError:
+        raise
+      except Exception as error:  # both libraries raise bare Exceptions and RuntimeErrors
+        raise UserError(
+          f"not a readable tokenizer ({error})", where=folder / name, remedy="copy the file again"
+        ) from error
+  raise UserError("no tokenizer here", where=folder, remedy=f"put {' or '.join(BUILDERS)} into the folder")
+
+
+def _from_json(side_files: dict[str, bytes]) -> Tokenizer:
+  import tokenizers  # only for folders that need it
+
+  inner = tokenizers.Tokenizer.from_buffer(side_files["tokenizer.json"])
+  names = _special_tokens(side_files)
+  return Tokenizer(
+    side_files,
+    encode=lambda text: inner.encode(text, add_special_tokens=False).ids,
+    decode=lambda ids: inner.decode(ids, skip_special_tokens=True),
+    vocab_size=inner.get_vocab_size(),
+    special={kind: None if name is None else inner.token_to_id(name) for kind, name in names.items()},
+  )
+
+
+def _from_sentencepiece(side_files: dict[str, bytes]) -> Tokenizer:
+  inner = sentencepiece.SentencePieceProcessor(model_proto=side_files["tokenizer.model"])
+  ids = {"bos": inner.bos_id(), "eos": inner.eos_id(), "pad": inner.pad_id()}
+  return Tokenizer(
+    side_files,
+    encode=inner.encode,
+    decode=inner.decode,
+    vocab_size=inner.get_piece_size(),
+    special={kind: None if i < 0 else i for kind, i in ids.items()},
+  )
+
+
+BUILDERS = {"tokenizer.json": _from_json, "tokenizer.model": _from_sentencepiece}  # in order of preference
+
+
+def _special_tokens(side_files: dict[str, bytes]) -> dict[str, str | None]:
+  """The texts of bos, eos and pad from the side files that transformers writes; None where there is none."""
+  found: dict[str, Any] = {}
+  for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the latter wins
+    if name in side_files:
+      row = json.loads(side_files[name])
+      found |= {key: row[key] for key in ("bos_token", "eos_token", "pad_token") if key in row}
+  texts = {key.removesuffix("_token"): (v["content"] if isinstance(v, dict) else v) for key, v in found.items()}
+  return {"bos": None, "eos": None, "pad": None} | texts
+
+
+def train_sentencepiece(
+  sentences: Iterable[str], folder: epath.PathLike, *, vocab_size: int, fixed: Sequence[str]
+) -> Tokenizer:
+  """Trains a BPE vocabulary with byte fallback and writes it to `folder`, as `tokenizer.model` and `tokenizer.json`.
+
+  Text is kept as it is (no normalisation, no dummy prefix, newlines and runs of spaces kept), digits stand alone, and
+  each of `fixed` and the newline is one token. Ids: 0 unknown, 1 bos, 2 eos.
+
+  Raises:
+    UserError: the sentences do not yield so many tokens.
+  """
+  fixed = list(dict.fromkeys(["\n", *fixed]))
+  buffer = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(sentences),
+      model_writer=buffer,
+      vocab_size=vocab_size,
+      user_defined_symbols=[text.replace(" ", SPACE) for text in fixed],
+      **TRAINER,
+    )
+  except (RuntimeError, OSError) as error:  # the message ends with what the text would bear
+    reason = str(error).splitlines()[-1]
+    raise UserError(
+      f"no vocabulary of {vocab_size} tokens could be made ({reason})",
+      where=folder,
+      remedy="give more text or another vocab_size",
+    ) from None
+  folder, model = epath.Path(folder), buffer.getvalue()
+  files.write_bytes(folder / "tokenizer.model", model)
+  files.write_json(folder / "tokenizer.json", _json_of(sentencepiece.SentencePieceProcessor(model_proto=model)))
+  files.write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
+  return load(folder)
+
+
+SPACE = "\u2581"  # SentencePiece's visible space
+TRAINER = {
+  "model_type": "bpe",
+  "byte_fallback": True,
+  "split_digits": True,
+  "normalization_rule_name": "identity",
+  "add_dummy_prefix": False,
+  "remove_extra_whitespaces": False,
+  "character_coverage": 1.0,
+  "max_sentence_length": 1 << 20,
+  "num_threads": 1,  # the same vocabulary on every machine
+  "minloglevel": 2,
+}
+TOKENIZER_CONFIG = {
+  "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is, in transformers 4 and 5
+  "bos_token": "<s>",
+  "eos_token": "</s>",
+  "unk_token": "<unk>",
+  "clean_up_tokenization_spaces": False,
+}
+
+
+def _json_of(model: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
+  """`tokenizer.json` that cuts text as a SentencePiece BPE model does.
+
+  transformers can read `tokenizer.model` alone, but then looks for fixed pieces with visible spaces in plain text and
+  never finds those that hold a space; here they are written with plain spaces.
+  """
+  ids = range(model.get_piece_size())
+  special = [i for i in ids if model.is_control(i) or model.is_unknown(i)]
+  # the trainer puts user-defined pieces after the special ones and before the bytes
+  fixed = list(range(max(special) + 1, next(i for i in ids if model.is_byte(i))))
+  pieces = {i: model.id_to_piece(i) for i in ids}
+  names = pieces | {i: pieces[i].replace(SPACE, " ") for i in fixed}
+  ordinary = {piece: i for i, piece in pieces.items() if i not in special and i not in fixed and not model.is_byte(i)}
+  merges = [
+    [piece[:cut], piece[cut:]]
+    for piece in sorted(ordinary, key=ordinary.__getitem__)
+    for cut in range(1, len(piece))
+    if piece[:cut] in ordinary and piece[cut:] in ordinary
+  ]
+  plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+  bos = names[model.bos_id()]
+  return {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [{"id": i, "content": names[i], **plain, "special": i in special} for i in [*special, *fixed]],
+    "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+    "pre_tokenizer": None,
+    "post_processor": {
+      "type": "TemplateProcessing",
+      "single": [{"SpecialToken": {"id": bos, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+      "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+      "special_tokens": {bos: {"id": bos, "ids": [model.bos_id()], "tokens": [bos]}},
+    },
+    "decoder": {
+      "type": "Sequence",
+      "decoders": [
+        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+      ],
+    },
+    "model": {
+      "type": "BPE",
+      "dropout": None,
+      "unk_token": names[model.unk_id()],
+      "continuing_subword_prefix": None,
+      "end_of_word_suffix": None,
+      "fuse_unk": True,
+      "byte_fallback": True,
+      "vocab": {names[i]: i for i in ids},
+      "merges": merges,
+    },
+  }

@@ -1,0 +1,143 @@
+"""Orbax checkpoints of a run: atomic, asynchronous, checked, and tied to the run that wrote them.
+
+A step is weights, optimizer state, the data iterator's state and `meta` (what run this is, checksums). A step that
+cannot be read back bit for bit is put aside with a message and the one before it is taken.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from skymath_jax import config as config_lib
+from skymath_jax.console import log
+from skymath_jax.errors import UserError
+from skymath_jax.models import checkpoint
+from skymath_jax.training.step import TrainState
+
+ITEMS = ("params", "optimizer", "data", "meta")
+STOPPED = 143  # exit code of a process that ended on SIGTERM
+
+
+def finished(folder: epath.PathLike, run: dict[str, Any]) -> dict[str, Any] | None:
+  """The facts of the run that `folder` holds if it came to its last step, else None.
+
+  Raises:
+    UserError: the newest readable step is of another run; nothing in the folder has been touched.
+  """
+  for step in checkpoint.committed(folder):
+    try:
+      meta = checkpoint.read_meta(folder, step)
+    except UserError:
+      continue  # damaged; `restore` will say so
+    require_same_run(meta["run"], run, folder)
+    return meta["facts"] if meta["facts"]["steps"] == step else None
+  return None
+
+
+def require_same_run(saved: dict[str, Any], now: dict[str, Any], folder: epath.PathLike) -> None:
+  """Raises a `UserError` naming the first entry in which the run of a checkpoint differs from this one."""
+  found = config_lib.first_difference(saved, now)
+  if found:
+    key, old, new = found
+    raise UserError(
+      f"the checkpoint here belongs to another run: {key} was {old!r}, now it is {new!r}",
+      where=folder,
+      remedy="train in another folder, or remove this one to start again",
+    )
+
+
+class Checkpoints:
+  """The steps of one run in `folder/steps`; a context manager that waits for the last write.
+
+  Args:
+    folder: `checkpoints/STAGE`.
+    run: JSON object that identifies the run; a step of another run is refused on restore.
+    keep: number of newest steps kept.
+  """
+
+  def __init__(self, folder: epath.PathLike, *, run: dict[str, Any], keep: int):
+    self._folder, self._run = epath.Path(folder).resolve(), run
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, create=True, enable_async_checkpointing=True, cleanup_tmp_directories=True
+    )
+    self._manager = ocp.CheckpointManager(self._folder / checkpoint.STEPS, item_names=ITEMS, options=options)
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._manager.close()
+
+  def save(self, state: TrainState, step: int, data_state: Any, facts: dict[str, Any]) -> None:
+    """Starts writing a step; returns when the arrays are copied, not when they are on disk."""
+    meta = {
+      "run": self._run,
+      "step": step,
+      "weights": checkpoint.checksum(state.params),
+      "optimizer": checkpoint.checksum(state.opt_state),
+      "facts": facts,
+    }
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(checkpoint.named(state.params)),
+        optimizer=ocp.args.StandardSave(checkpoint.named(state.opt_state)),
+        data=ocp.args.JsonSave(data_state),
+        meta=ocp.args.JsonSave(meta),
+      ),
+    )
+
+  def wait(self) -> None:
+    """Returns when the last step is on disk; raises what went wrong in writing it."""
+    self._manager.wait_until_finished()
+
+  def preempted(self, step: int) -> bool:
+    """Whether the scheduler announced the end of this machine to any process of the job."""
+    return self._manager.reached_preemption(step)
+
+  def restore(self, like: TrainState) -> tuple[TrainState, Any, dict[str, Any]] | None:
+    """(state, data state, meta) of the newest good step, in the shardings of `like`; None if there is none."""
+    for step in checkpoint.committed(self._folder):
+      path = self._folder / checkpoint.STEPS / str(step)
+      try:
+        return self._read(path, step, like)
+      except (checkpoint.DamagedError, OSError, KeyError, ValueError) as error:
+        aside = path.parent / f"damaged-{step}"
+        log(f"checkpoint of step {step} cannot be used and is kept as {aside}: {error}")
+        path.rename(aside)
+        self._manager.reload()
+    return None
+
+  def _read(self, path: epath.Path, step: int, like: TrainState) -> tuple[TrainState, Any, dict[str, Any]]:
+    try:
+      meta = checkpoint.read_meta(self._folder, step)
+    except UserError as error:
+      raise checkpoint.DamagedError(str(error)) from error
+    require_same_run(meta["run"], self._run, self._folder)
+    params = checkpoint.restore(path / "params", like.params)
+    opt_state = checkpoint.restore(path / "optimizer", like.opt_state)
+    checkpoint.verify(params, meta["weights"], path / "params")
+    checkpoint.verify(opt_state, meta["optimizer"], path / "optimizer")
+    data = self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))["data"]
+    return TrainState(params, opt_state, like.step + step), data, meta
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+  """An event that SIGTERM sets, so that the loop can save and leave; the old handler comes back at the end."""
+  event = threading.Event()
+  # With several processes the handler stays JAX's own, which makes all of them stop at the same step (`preempted`).
+  if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+    yield event
+    return
+  before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+  try:
+    yield event
+  finally:
+    signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,261 @@
+"""The run: read, step, log, save. It can be killed at any time and goes on bit for bit from its last checkpoint."""
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+
+from skymath_jax import prompts, sharding
+from skymath_jax.console import Bar, bar, log
+from skymath_jax.errors import UserError
+from skymath_jax.models import Decoder, checkpoint
+from skymath_jax.tokenizer import Tokenizer
+from skymath_jax.training import batches, metrics, optimizer, step
+from skymath_jax.training.checkpoints import STOPPED, Checkpoints, finished, stop_signal
+
+# What may change between the two halves of an interrupted run: it alters cadence or memory, not the arithmetic.
+FREE_SETTINGS = {
+  "checkpoint_every",
+  "keep",
+  "micro_batches",
+  "loss_chunk",
+  "stop_after_nonfinite",
+  "max_untrained_share",
+  "max_over_long_share",
+}
+FREE_MODEL = {"remat", "attention"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(optimizer.OptimizerSettings):
+  """What one training stage does; the optimizer's part is inherited.
+
+  `rows` of `max_length` tokens make an optimizer step, computed in `micro_batches` parts; `loss_chunk` is the number of
+  tokens whose logits exist at one time; `stop_after_nonfinite` steps in a row with a non-finite loss end the run.
+  """
+
+  template: str = "sft/alpaca"
+  max_length: int = 2048
+  rows: int = 8
+  micro_batches: int = 1
+  epochs: int = 3
+  loss_weighting: str = "token"
+  loss_chunk: int = 2048
+  checkpoint_every: int = 500
+  keep: int = 2
+  stop_after_nonfinite: int = 1
+  max_untrained_share: float = 0.01
+  max_over_long_share: float = 0.5
+
+
+def train(
+  decoder: Decoder,
+  tokenizer: Tokenizer,
+  source: batches.Source,
+  folder: epath.PathLike,
+  settings: Settings,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  rng_seed: int = 0,
+  provenance: dict[str, Any] | None = None,
+  evaluate: Callable[[Decoder], dict[str, float]] | None = None,
+) -> dict[str, Any]:
+  """Trains `decoder` on `source`, or goes on with the run that `folder` holds, or returns at once if it is complete.
+
+  Args:
+    decoder: where training starts. Its arrays are donated; afterwards it holds those that the run arrived at.
+    tokenizer: kept with the checkpoint.
+    source: random access to {"query", "response"} rows, with a `fingerprint`.
+    folder: `checkpoints/STAGE`; gets the checkpoint, `metrics.jsonl` and TensorBoard events.
+    settings: what to do.
+    mesh: devices to spread over; None = the first one.
+    rng_seed: of the data order.
+    provenance: JSON object stored with the checkpoint.
+    evaluate: called with the model after each checkpoint; its numbers go to TensorBoard.
+
+  Returns:
+    Facts of the run: steps, examples, over_long, untrained, tokens, loss_tokens, loss (mean of the last tenth), …
+
+  Raises:
+    UserError: bad data, a checkpoint of another run, or a loss that is not finite.
+    SystemExit: 143 after SIGTERM, when the state is saved.
+  """
+  folder = epath.Path(folder)
+  run = _identity(decoder, tokenizer, source, settings, rng_seed)
+  if done := finished(folder, run):
+    return done
+  steps = _steps(source, tokenizer, settings, rng_seed)
+  checkpoint.describe(folder, decoder.config, tokenizer)
+  place = jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext()
+  with place, Checkpoints(folder, run=run, keep=settings.keep) as saved, stop_signal() as stop:
+    loop = _Loop(decoder, steps, settings, mesh)
+    try:
+      loop.resume(saved)
+      with metrics.Writer(folder, step=loop.done) as writer, bar("training", len(steps), done=loop.done) as progress:
+        loop.log_to(writer, progress)
+        for due in loop.run(settings.checkpoint_every, stop.is_set, saved.preempted):
+          facts = loop.facts() | {"loss": writer.recent_loss(), "provenance": provenance or {}}
+          writer.flush()  # a checkpoint is never ahead of the rows on disk
+          saved.save(loop.state, loop.done, loop.data.get_state(), facts)
+          if due == "stop" and loop.done < len(steps):
+            saved.wait()
+            log(f"stopped after step {loop.done} of {len(steps)}; the state is saved, run the same command to go on")
+            raise SystemExit(STOPPED)
+          if evaluate is not None:
+            writer.scalars(loop.done, evaluate(loop.model()))
+    finally:
+      nnx.update(decoder, loop.state.params)
+  return facts
+
+
+def _identity(
+  decoder: Decoder, tokenizer: Tokenizer, source: batches.Source, settings: Settings, rng_seed: int
+) -> dict[str, Any]:
+  """What makes two runs the same run, as JSON; in the order in which differences are worth reporting."""
+  model, chosen = dataclasses.asdict(decoder.config), dataclasses.asdict(settings)
+  return {
+    "data": source.fingerprint,
+    "examples": len(source),
+    "tokenizer": tokenizer.hash,
+    "template": prompts.load(settings.template).hash,
+    "rng_seed": rng_seed,
+    "settings": {key: value for key, value in chosen.items() if key not in FREE_SETTINGS},
+    "model": {key: value for key, value in model.items() if key not in FREE_MODEL},
+    "initial_weights": checkpoint.checksum(nnx.state(decoder, nnx.Param)),
+  }
+
+
+def _steps(source: batches.Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int) -> batches.Steps:
+  examples = batches.tokenize(
+    source,
+    tokenizer,
+    template=settings.template,
+    max_length=settings.max_length,
+    loss_weighting=settings.loss_weighting,
+    max_untrained_share=settings.max_untrained_share,
+    max_over_long_share=settings.max_over_long_share,
+  )
+  packing = batches.Packing(
+    max_length=settings.max_length,
+    rows=settings.rows,
+    epochs=settings.epochs,
+    rng_seed=rng_seed,
+    micro_batches=settings.micro_batches,
+  )
+  return batches.Steps(examples, packing)
+
+
+class _Loop:
+  """The moving parts of one run: state, data iterator, and the metrics that the device still owes."""
+
+  def __init__(self, decoder: Decoder, steps: batches.Steps, settings: Settings, mesh: Any):
+    self._steps, self._settings, self._config, self._mesh = steps, settings, decoder.config, mesh
+    self._optimizer = optimizer.make(settings)
+    rates = optimizer.learning_rate(settings, len(steps))(np.arange(len(steps)))
+    self._rates = np.broadcast_to(np.asarray(rates, np.float32), len(steps))
+    self._graph, self.state = step.init(decoder, self._optimizer)
+    # Said explicitly on one device too: else a resumed state, whose place is explicit, would compile a second program
+    places = jax.devices()[0] if mesh is None else sharding.shardings_of(self.state, mesh)
+    self.state = jax.device_put(self.state, places)
+    self._train_step = step.train_step if mesh is None else step.sharded(places)
+    self.data = batches.iterate(steps)
+    self._peak, self._nonfinite, self.done = metrics.peak_flops(), 0, 0
+
+  def resume(self, saved: Checkpoints) -> None:
+    """Goes to the newest good checkpoint, if there is one."""
+    found = saved.restore(self.state)
+    if found is not None:
+      self.state, data_state, meta = found
+      if meta["facts"]["steps"] != len(self._steps):
+        raise UserError(
+          f"the checkpoint's run has {meta['facts']['steps']} steps, the same data now make {len(self._steps)}",
+          where="training",
+          remedy="go on with the version of skymath_jax that started it, or train in another folder",
+        )
+      self.data.set_state(data_state)
+      self.done = meta["step"]
+      log(f"resuming after step {self.done} of {len(self._steps)}")
+
+  def log_to(self, writer: metrics.Writer, progress: Bar) -> None:
+    self._writer, self._progress = writer, progress
+
+  def model(self) -> Decoder:
+    return nnx.merge(self._graph, self.state.params)
+
+  def run(self, every: int, stop: Callable[[], bool], preempted: Callable[[int], bool]) -> Iterator[str]:
+    """Steps to the end; yields "save" or "stop" when the state should be saved, with all metrics written."""
+    owed, start = None, time.perf_counter()
+    for batch in itertools.islice(self.data, len(self._steps) - self.done):
+      self.state, result = self._train_step(
+        self.state,
+        self._put(batch),
+        self._rates[self.done],
+        graph=self._graph,
+        optimizer=self._optimizer,
+        loss_chunk=self._settings.loss_chunk,
+      )
+      self.done += 1
+      if owed is not None:  # one step late, so that the device never waits for the host
+        start = self._report(*owed, start)
+      owed = (self.done, result, batch)
+      stopping = stop() or preempted(self.done)
+      if stopping or self.done % every == 0 or self.done == len(self._steps):
+        self._report(*owed, start)
+        owed = None
+        yield "stop" if stopping else "save"
+        start = time.perf_counter()
+
+  def _put(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    if self._mesh is None:
+      return batch
+    where = sharding.named(self._mesh, None, "batch", "length", shape=batch["tokens"].shape)
+    return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
+
+  def _report(self, number: int, result: step.Metrics, batch: dict[str, np.ndarray], start: float) -> float:
+    loss, grad_norm, finite = (x.item() for x in jax.device_get(result))
+    now = time.perf_counter()
+    seconds = now - start
+    tokens, loss_tokens = int((batch["segment_ids"] > 0).sum()), int((batch["loss_weights"] > 0).sum())
+    flops = metrics.step_flops(self._config, tokens, loss_tokens, batches.attention_pairs(batch["segment_ids"]))
+    row = {
+      "step": number,
+      "loss": loss,
+      "grad_norm": grad_norm,
+      "learning_rate": self._rates[number - 1].item(),
+      "tokens": tokens,
+      "loss_tokens": loss_tokens,
+      "seconds": round(seconds, 6),
+      "mfu": flops / seconds / self._peak if self._peak else None,
+    }
+    self._stop_if_nonfinite(finite, row)
+    self._writer.write(row)
+    self._progress.advance(1, f"loss {loss:.3f}  {tokens / seconds:,.0f} tokens/s")
+    return now
+
+  def _stop_if_nonfinite(self, finite: bool, row: dict[str, Any]) -> None:
+    self._nonfinite = 0 if finite else self._nonfinite + 1
+    if self._nonfinite >= self._settings.stop_after_nonfinite:
+      raise UserError(
+        f"step {row['step']}: the loss is {row['loss']} and the gradient norm {row['grad_norm']}; nothing was updated",
+        where="training",
+        remedy="lower the learning rate, or look at the rows of this step",
+      )
+
+  def facts(self) -> dict[str, Any]:
+    e, p = self._steps.examples, self._steps.packing
+    return {
+      "steps": len(self._steps),
+      "examples": len(e),
+      "over_long": e.over_long,
+      "untrained": e.untrained,
+      "tokens": len(e.tokens) * p.epochs,
+      "loss_tokens": int((e.lengths - e.prompt_lengths).sum()) * p.epochs,
+      "fill": round(self._steps.fill, 4),
+    }

@@ -1,0 +1,108 @@
+"""What a run leaves behind about itself: `metrics.jsonl` (one row a step), TensorBoard events, and MFU."""
+
+import json
+import math
+import time
+from typing import Any
+
+import jax
+from etils import epath
+from tensorboardX import SummaryWriter
+
+from skymath_jax import records
+from skymath_jax.models.config import DecoderConfig
+
+PEAK_FLOPS = {  # dense bfloat16 FLOP/s of one device, from the vendors' data sheets, by a part of its `device_kind`
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5e": 197e12,
+  "TPU v5p": 459e12,
+  "TPU v5": 459e12,
+  "TPU v6": 918e12,
+  "A100": 312e12,
+  "H100": 989e12,
+  "H200": 989e12,
+}
+FLUSH_SECONDS = 2
+
+
+def peak_flops() -> float | None:
+  """Of all devices together; None where the device is not in the table (a CPU)."""
+  kind = jax.devices()[0].device_kind
+  found = [peak for name, peak in PEAK_FLOPS.items() if name in kind]
+  return found[0] * jax.device_count() if found else None
+
+
+def step_flops(config: DecoderConfig, tokens: int, loss_tokens: int, attention_pairs: int) -> float:
+  """Useful FLOPs of forward and backward; remat and padding are not useful, nor is the head on untrained tokens.
+
+  Args:
+    config: sizes.
+    tokens: real tokens of the step.
+    loss_tokens: tokens whose logits are needed.
+    attention_pairs: Σ length² over segments; a causal query sees half of them.
+  """
+  head = config.vocab_size * config.embed
+  body = config.matmul_parameters - head
+  attention = config.layers * config.heads * config.head_dim * attention_pairs
+  return 6.0 * (body * tokens + head * loss_tokens + attention)
+
+
+class Writer:
+  """Appends rows to `metrics.jsonl` and TensorBoard; rows after `step` of an earlier attempt are taken out first.
+
+  With several processes only the first writes.
+  """
+
+  def __init__(self, folder: epath.PathLike, *, step: int):
+    path = epath.Path(folder) / "metrics.jsonl"
+    rows = [row for row in _whole_rows(path) if row["step"] <= step]
+    self._losses = [row["loss"] for row in rows]
+    self._file = self._board = None
+    if jax.process_index() == 0:
+      records.write_lines(path, rows)
+      self._file = path.open("a")
+      self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    self._flushed = time.monotonic()
+
+  def __enter__(self) -> "Writer":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    if self._file is not None:
+      self._file.close()
+      self._board.close()
+
+  def write(self, row: dict[str, Any]) -> None:
+    """One step; on disk within a few seconds. A number that is not finite becomes null."""
+    row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+    self._losses.append(row["loss"])
+    if self._file is not None:
+      self._file.write(json.dumps(row) + "\n")
+      self.scalars(row["step"], {key: value for key, value in row.items() if key != "step" and value is not None})
+      if time.monotonic() - self._flushed > FLUSH_SECONDS:
+        self.flush()
+
+  def scalars(self, step: int, values: dict[str, float]) -> None:
+    """Further numbers, such as an evaluation's, to TensorBoard."""
+    if self._board is not None:
+      for key, value in values.items():
+        self._board.add_scalar(key, value, step)
+
+  def flush(self) -> None:
+    """Everything so far to disk."""
+    if self._file is not None:
+      self._file.flush()
+      self._board.flush()
+    self._flushed = time.monotonic()
+
+  def recent_loss(self) -> float:
+    """Mean loss over the last tenth of the steps, earlier attempts included; NaN if none was finite."""
+    recent = [loss for loss in self._losses[-max(1, len(self._losses) // 10) :] if loss is not None]
+    return sum(recent) / len(recent) if recent else math.nan
+
+
+def _whole_rows(path: epath.Path) -> list[dict[str, Any]]:
+  """The rows of a file that may not exist, and whose last line a kill may have cut."""
+  lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+  return [json.loads(line) for line in lines if line.endswith("\n")]

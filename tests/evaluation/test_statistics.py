@@ -1,0 +1,68 @@
+"""Intervals and tests against SciPy, simulation and counting by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from skymath_jax.evaluation.statistics import bootstrap_mean, maj_at_k, majority, mcnemar, pass_at_k, wilson
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 10), (659, 1319), (1, 1), (4999, 5000)])
+def test_wilson_against_scipy(successes, n):
+  wanted = scipy.stats.binomtest(successes, n).proportion_ci(method="wilson")
+  assert wilson(successes, n) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_wilson_edges():
+  assert wilson(0, 0) == (0.0, 1.0)
+  assert wilson(0, 5)[0] == 0.0 and wilson(5, 5)[1] == 1.0
+  with pytest.raises(ValueError, match="successes"):
+    wilson(6, 5)
+
+
+def test_bootstrap_covers_the_normal_interval_and_repeats():
+  values = (np.arange(400) % 5 == 0).astype(float)
+  low, high = bootstrap_mean(values, seed=3)
+  half = 1.96 * values.std() / 20
+  assert (low, high) == pytest.approx((0.2 - half, 0.2 + half), abs=0.006)
+  assert bootstrap_mean(values, seed=3) == (low, high)
+  assert bootstrap_mean([2.0] * 7) == (2.0, 2.0)
+  with pytest.raises(ValueError, match="at least one"):
+    bootstrap_mean([])
+
+
+def test_mcnemar_against_the_binomial_test():
+  generator = np.random.default_rng(0)
+  for _ in range(20):
+    first, second = generator.random(60) < 0.6, generator.random(60) < 0.4
+    only_first, only_second, p = mcnemar(first.tolist(), second.tolist())
+    assert only_first == int((first & ~second).sum()) and only_second == int((second & ~first).sum())
+    assert p == pytest.approx(scipy.stats.binomtest(only_first, only_first + only_second, 0.5).pvalue, rel=1e-9)
+  assert mcnemar([True, False], [True, False]) == (0, 0, 1.0)
+  with pytest.raises(ValueError, match="same problems"):
+    mcnemar([True], [True, False])
+
+
+def test_pass_at_k_is_the_share_of_draws_with_a_right_one():
+  for n, correct, k in itertools.product(range(1, 7), range(7), range(1, 7)):
+    if correct > n or k > n:
+      continue
+    draws = list(itertools.combinations([True] * correct + [False] * (n - correct), k))
+    assert pass_at_k(n, correct, k) == pytest.approx(sum(map(any, draws)) / len(draws))
+  assert pass_at_k(10_000, 3, 100) == pytest.approx(1 - math.prod(1 - 100 / m for m in range(9998, 10_001)))
+  with pytest.raises(ValueError, match="k <= n"):
+    pass_at_k(3, 1, 4)
+
+
+def test_majority_votes():
+  assert majority(["1", "2", "2", None, None, None]) == "2"
+  assert majority(["3", "1", "1", "3"]) == "3"
+  assert majority([None]) is None
+  same = lambda a, b: float(a) == float(b)  # noqa: E731
+  assert majority(["1", "2.0", "2", "1", "2.00"], same) == "2.0"
+  answers = [["1", "2", "2"], ["5", None, None], [None, None, None], ["4", "4", "7"]]
+  assert maj_at_k(answers, ["2", "5.0", "1", "7"], 3, same) == 0.5
+  assert maj_at_k(answers, ["1", "5", "1", "7"], 1, same) == 0.5

@@ -1,0 +1,117 @@
+"""`skymath run` through the command line: every artefact of the contract is there and says the same thing."""
+
+import json
+import sqlite3
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from skymath_jax import records
+from skymath_jax.records import Instance, Problem
+
+from .conftest import command, environment
+
+
+def rows(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_artefact_of_the_contract_is_there(small_run):
+  workdir, summary, _ = small_run
+  for name in (
+    "config.json", "summary.json", "report.html", "seeds/problems.jsonl", "synthesis/stage1/responses.sqlite",
+    "synthesis/stage1/instances.jsonl", "synthesis/stage2/instances.jsonl", "sft/stage1/card.md", "sft/stage2/summary.json",
+    "checkpoints/stage1/metrics.jsonl", "checkpoints/stage2/metrics.jsonl", "evaluation/base/predictions.jsonl",
+    "evaluation/stage2/summary.json", "export/stage2/config.json",
+  ):  # fmt: skip
+    assert (workdir / name).is_file(), name
+  assert set(summary["accuracy"]) == {"base", "stage1", "stage2"}
+  assert summary["seed"] == 0 and len(summary["config_hash"]) == 16
+  assert summary["instances"]["kept"] == sum(summary["instances"]["by_method"].values()) > 0
+
+
+def test_every_teacher_token_came_through_the_server(small_run):
+  workdir, summary, _ = small_run
+  stored = 0
+  for stage in ("stage1", "stage2"):
+    with sqlite3.connect(workdir / "synthesis" / stage / "responses.sqlite") as db:
+      stored += db.execute("SELECT count(*) FROM responses").fetchone()[0]
+  assert summary["requests"]["client"] == summary["requests"]["server"] == summary["requests"]["stored"] == stored > 0
+
+
+def test_every_instance_has_its_chain_to_a_seed(small_run):
+  workdir, _, _ = small_run
+  seeds = {p.id for p in records.read(Problem, workdir / "seeds" / "problems.jsonl")}
+  instances = [
+    i for n in (1, 2) for i in records.read(Instance, workdir / "synthesis" / f"stage{n}" / "instances.jsonl")
+  ]
+  by_id = {i.id: i for i in instances}
+  synthetic = {p.id: p for p in records.read(Problem, workdir / "synthesis" / "stage1" / "coreset.jsonl")}
+  assert {i.method.split(".")[0] for i in instances} == {"metamath", "evol", "xwin"}
+  for instance in instances:
+    assert instance.response.endswith(f"\nThe answer is {instance.answer}")
+    chain = instance
+    for _ in range(20):
+      parent = chain.parents[-1]
+      if parent in seeds:
+        break
+      assert parent in by_id or parent in synthetic, f"{instance.id}: parent {parent} is unknown"
+      chain = by_id[parent] if parent in by_id else synthetic[parent]
+    assert chain.parents[-1] in seeds
+
+
+def test_the_export_is_the_model_for_transformers(small_run):
+  workdir, summary, _ = small_run
+  assert summary["export"]["max_abs_logit_diff"] <= 1e-4 and summary["export"]["same_greedy_text"] is True
+  assert summary["export"]["compared_with"].startswith("transformers")
+  tokenizer = transformers.AutoTokenizer.from_pretrained(workdir / "export" / "stage2")
+  model = transformers.AutoModelForCausalLM.from_pretrained(workdir / "export" / "stage2", dtype=torch.float32)
+  row = rows(workdir / "evaluation" / "stage2" / "predictions.jsonl")[0]
+  from skymath_jax import prompts
+
+  prompt = prompts.load("sft/alpaca").render(query=row["query"])
+  ids = [tokenizer.bos_token_id, *tokenizer.encode(prompt, add_special_tokens=False)]
+  out = model.generate(torch.tensor([ids]), max_new_tokens=160, do_sample=False, eos_token_id=tokenizer.eos_token_id)
+  text = tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True)
+  assert text.strip() == row["response"].strip()
+
+
+def test_a_second_run_does_nothing_and_says_so(small_run):
+  workdir, summary, tmp = small_run
+  before = (workdir / "sft" / "stage1" / "COMPLETE.json").stat().st_mtime_ns
+  done = subprocess.run(
+    command(workdir), env=environment(tmp), capture_output=True, text=True, timeout=120, check=False
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stderr.count("complete, skipped") >= 10
+  assert (workdir / "sft" / "stage1" / "COMPLETE.json").stat().st_mtime_ns == before
+  assert json.loads((workdir / "summary.json").read_text())["accuracy"] == summary["accuracy"]
+
+
+def test_training_metrics_are_whole(small_run):
+  workdir, _, _ = small_run
+  for stage in ("stage1", "stage2"):
+    found = rows(workdir / "checkpoints" / stage / "metrics.jsonl")
+    assert [row["step"] for row in found] == list(range(1, len(found) + 1))
+    assert all(np.isfinite(row["loss"]) and row["loss_tokens"] < row["tokens"] for row in found)
+
+
+@pytest.mark.parametrize(
+  "more, verb, code, message",
+  [
+    (("--config.training.stage1.epochs=2",), "run", 1, "config.training.stage1.epochs = 1, now it is 2"),
+    (("--config.trainign.rows=2",), "run", 1, "did you mean config.training.rows?"),
+    (("--config.training.rows=many",), "run", 1, "config.training.rows: 'many' is not a int"),
+    (("--nonsense=1",), "run", 2, "nonsense"),
+    (("--config.seeds.sources=('nowhere.jsonl',)", "--workdir={tmp}/w2"), "seeds", 1, "nowhere.jsonl: no such file"),
+  ],
+)
+def test_mistakes_get_one_clear_paragraph(small_run, more, verb, code, message):
+  workdir, _, tmp = small_run
+  argv = command(workdir, *(m.format(tmp=tmp) for m in more), verb=verb)
+  done = subprocess.run(argv, env=environment(tmp), capture_output=True, text=True, timeout=120, check=False)
+  assert done.returncode == code, done.stderr
+  assert message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,83 @@
+import pytest
+
+from skymath_jax.synthesis.methods.masking import masks, split_question, uses_x
+
+HIDDEN = [
+  # prose
+  ("Mia has 5 apples and buys 3.", ["5", "3"]),
+  ("It costs $5, or $1,234.50 in all.", ["5", "1234.50"]),
+  ("She saves 25% of 3.5 liters.", ["25", "3.5"]),
+  ("He ate 1/6 of it and 3/4 of the rest.", ["1/6", "3/4"]),
+  ("A 5-year-old with $.50", ["5", ".50"]),
+  ("Is it -5 degrees?", ["5"]),
+  ("A ratio from 3:30 on 1/2/2010", []),
+  ("It took 2 1/2 hours.", []),
+  ("The 3rd of 20th place, 5cm, A4, room B12, COVID-19", []),
+  ("1. How many?\n(2) How much?\n3) Why?", []),
+  ("version 1.2.3", []),
+  ("12345678 people", ["12345678"]),
+  ("她有5个苹果，买了3个。", ["5", "3"]),
+  # LaTeX
+  (r"What is $120\%$ of 30?", ["120", "30"]),
+  (r"$\frac{1}{2} + \sqrt{7}$", ["1", "2", "7"]),
+  (r"$x^2 + x^{10} + x^{2n+1} + a_1 + a_{12} + x^{-3} + x^-4$", []),
+  (r"$x^{a_{3}+4} + 5$", ["5"]),
+  (r"$2x + 3y = 4$", ["4"]),
+  (r"$2^{10}$ and $3\sqrt{2}$ and $5\pi$", ["2", "3", "2", "5"]),
+  (r"$\frac12$ and $1\frac{3}{4}$", ["3", "4"]),
+  (r"$10,\!000$ and $20{,}000$ and $30,000$", ["10000", "20000", "30000"]),
+  (r"$(100,200)$ and $(-28,784)$ and $(3,4)$", ["3", "4"]),
+  (r"$1011_2$ in base 2, $\log_{10} 7$, $\log_3 9$", ["2", "7", "9"]),
+  (r"$\sqrt[3]{8}$, $\hspace{2mm}$, \phantom{0}", ["8"]),
+  (r"$30^\circ$ and $\angle A = 60^{\circ}$", ["30", "60"]),
+  ("[asy] draw((0,0)--(3,4)); [/asy] The side is 5.", ["5"]),
+  ("The side is 5. [asy] draw((0,0));", ["5"]),
+  (r"$f(2) = \text{3 cm}$", ["2", "3"]),
+  # the letter is taken, or there is nothing to hide
+  ("Let X be 5.", []),
+  (r"Solve $X + 5 = 7$", []),
+  (r"Xavier has 5 pens", ["5"]),
+  ("No number here", []),
+  ("", []),
+]
+
+
+@pytest.mark.parametrize(("question", "hidden"), HIDDEN)
+def test_which_numbers_can_be_hidden(question, hidden):
+  found = masks(question)
+  assert [mask.hidden for mask in found] == hidden
+  for mask in found:  # only the digits go: what stands around them stays
+    rest = question[mask.start :]
+    assert mask.question.startswith(question[: mask.start] + "X")
+    assert rest.endswith(mask.question[mask.start + 1 :]) and uses_x(mask.question)
+
+
+def test_signs_and_percent_stay():
+  assert [m.question for m in masks(r"$5 and -7, 25\% or 1,234%")] == [
+    r"$X and -7, 25\% or 1,234%",
+    r"$5 and -X, 25\% or 1,234%",
+    r"$5 and -7, X\% or 1,234%",
+    r"$5 and -7, 25\% or X%",
+  ]
+
+
+SPLITS = [
+  ("Mia has 5. She buys 3. How many now?", "Mia has 5. She buys 3.", "How many now?"),
+  ("Mia has 5. If she buys 3, how many has she?", "Mia has 5.", "If she buys 3, how many has she?"),
+  ("If $x = 3$, what is $x + 1$?", "If $x = 3$,", "what is $x + 1$?"),
+  ("If $x = 3$, then find $x$.", "If $x = 3$,", "then find $x$."),
+  ("Find $x$ if $2x = 4.$", "", "Find $x$ if $2x = 4.$"),
+  ("Let $x=3.$ What is $x$? Express your answer as an integer.",
+   "Let $x=3.$", "What is $x$? Express your answer as an integer."),
+  ("A line meets point B. Compute its slope.", "A line meets point B.", "Compute its slope."),
+  ("It costs 3.5 dollars. What did Mr. Hill pay?", "It costs 3.5 dollars.", "What did Mr. Hill pay?"),
+  ("She left at 5 p.m. and ran. When was that?", "She left at 5 p.m. and ran.", "When was that?"),
+  ("How far is it? It is 5 km to A and 3 to B.", "", "How far is it? It is 5 km to A and 3 to B."),
+  ("他有5个苹果。他还有几个？", "他有5个苹果。", "他还有几个？"),
+  ("Tom ran. He sat.", "Tom ran.", "He sat."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("question", "body", "closing"), SPLITS)
+def test_where_the_closing_question_begins(question, body, closing):
+  assert split_question(question) == (body, closing)

@@ -1,0 +1,345 @@
+import asyncio
+import random
+
+import pytest
+
+from skymath_jax import prompts
+from skymath_jax.records import Instance, Problem
+from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings
+from synthesis.teacher import SAMPLING
+
+MIA = Problem.create("toy", "Mia has 5 apples. She buys 3 more. How many apples has she now?", answer="8", level=2)
+GOOD = "5 + 3 = 8\nThe answer is 8."
+
+
+class Scripted:
+  """Answers with the given texts in turn; `None` is a truncated reply, an exception is raised."""
+
+  def __init__(self, *replies, settings=None, rng_seed=0):
+    self.replies, self.asked = list(replies), []
+    self.rng, self.settings = random.Random(rng_seed), settings or Settings(evol_steps=1)
+    self.origin = Origin(teacher="t@0", stage=1, synthesis_pass=1)
+
+  async def __call__(self, prompt_name, /, **fields):
+    self.asked.append((prompt_name, fields))
+    text = self.replies.pop(0)
+    if isinstance(text, Exception):
+      raise text
+    return Reply(
+      text="5 + 3 =" if text is None else text,
+      truncated=text is None,
+      prompt=prompts.load(prompt_name),
+      sampling=SAMPLING,
+      tokens=7,
+    )
+
+
+def augment(method, *replies, problem=MIA, **options):
+  ask = Scripted(*replies, **options)
+  made = asyncio.run(METHODS[method].augment(problem, ask))
+  assert not ask.replies, "the method asked less than the script has"
+  return made, ask
+
+
+def refused(method, *replies, problem=MIA, **options) -> str:
+  with pytest.raises(Rejection) as rejection:
+    augment(method, *replies, problem=problem, **options)
+  return rejection.value.reason
+
+
+SOLUTIONS = [
+  (GOOD, "5 + 3 = 8\nThe answer is 8", "8"),
+  ("  a\r\nb\n\nThe answer is: \\frac{1}{2}.\n\n", "a\nb\nThe answer is \\frac{1}{2}", "\\frac{1}{2}"),
+  ("So.\n**The answer is 1,234.**", "So.\nThe answer is 1,234", "1,234"),
+  ("So.\nThe answer is 3.5", "So.\nThe answer is 3.5", "3.5"),
+  ("So.\nThe answer is $x=2$.", "So.\nThe answer is $x=2$", "$x=2$"),
+]
+
+
+@pytest.mark.parametrize(("text", "response", "answer"), SOLUTIONS)
+def test_good_solutions_get_the_one_response_format(text, response, answer):
+  [made], _ = augment("answer_augmentation", text)
+  assert (made.response, made.answer) == (response, answer)
+
+
+@pytest.mark.parametrize(
+  ("text", "reason"),
+  [
+    (None, "truncated"),
+    ("", "empty"),
+    (" \n ", "empty"),
+    ("It is 8.", "no_answer_line"),
+    ("So the answer is 8.", "no_answer_line"),
+    ("It is 8. The answer is 8.", "answer_not_on_last_line"),
+    ("Sum.\nThe answer is 8.\nI hope this helps!", "answer_not_on_last_line"),
+    ("The answer is 7.\nNo:\nThe answer is 8.", "several_answer_lines"),
+    ("Sum.\nThe answer is 8. The answer is 8.", "several_answer_lines"),
+    ("Sum.\nThe answer is .", "empty_answer"),
+    ("Sum.\nThe answer is", "empty_answer"),
+    ("The answer is 8.", "no_solution"),
+  ],
+)
+def test_bad_solutions_are_rejected_by_every_method_that_solves(text, reason):
+  question, statement = "Mia has 5 and gets 3 apples. How many?", "She has 8 apples now."
+  assert refused("answer_augmentation", text) == reason
+  assert refused("rephrase", question, text) == reason
+  assert refused("fobar", text) == reason
+  assert refused("self_verification", statement, text) == reason
+  [made], _ = augment("evol", question, text)
+  assert isinstance(made, Rejected) and made.reason == reason
+
+
+def test_answer_augmentation():
+  [made], ask = augment("answer_augmentation", GOOD)
+  assert ask.asked == [("metamath/solve", {"question": MIA.question})]
+  assert isinstance(made, Instance)
+  assert (made.query, made.method, made.parents) == (MIA.question, "metamath.answer_augmentation", (MIA.id,))
+  assert (made.gold_match, made.pseudo_gold, made.level, made.tokens) == (True, False, 2, 7)
+  assert made.prompt == {"name": "metamath/solve", "hash": prompts.load("metamath/solve").hash}
+  assert made.sampling == {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "seed": 0, "max_tokens": 256}
+  assert (made.teacher, made.stage, made.synthesis_pass) == ("t@0", 1, 1)
+
+
+@pytest.mark.parametrize(("answer", "match"), [("8", True), ("8 apples", True), ("9", False), (None, None)])
+def test_gold_match_says_what_is_known(answer, match):
+  problem = Problem.create("toy", MIA.question, answer=answer)
+  [made], _ = augment("answer_augmentation", GOOD, problem=problem)
+  assert made.gold_match is match
+
+
+def test_rephrase_solves_the_new_wording():
+  new = "Mia starts with 5 apples and gets 3 more. How many does that make?"
+  [made], ask = augment("rephrase", f" {new}\n", GOOD)
+  assert ask.asked == [("metamath/rephrase", {"question": MIA.question}), ("metamath/solve", {"question": new})]
+  assert (made.query, made.method, made.gold_match) == (new, "metamath.rephrase", True)
+  assert made.prompt["question"] == f"metamath/rephrase@{prompts.load('metamath/rephrase').hash}"
+
+
+@pytest.mark.parametrize(
+  ("text", "reason"),
+  [
+    (None, "truncated"),
+    ("", "empty"),
+    (MIA.question.replace(" ", "  "), "unchanged"),
+    ("Mia gets 8.\nThe answer is 8.", "answer_in_question"),
+    ("New wording: Mia has 5.", "label_in_question"),
+    ("Mia has 5.\n\nproblem:\nMia", "label_in_question"),
+    ("Mia has 5. How many?\nSolution: 5", "label_in_question"),
+  ],
+)
+def test_bad_rephrasings_are_rejected_before_a_solution_is_paid_for(text, reason):
+  assert refused("rephrase", text) == reason
+
+
+def test_fobar_hides_one_number_and_tells_the_answer():
+  queries = set()
+  for rng_seed in range(8):
+    [made], ask = augment("fobar", "So 5.\nThe answer is 5", rng_seed=rng_seed)
+    assert ask.asked == [("metamath/solve_backward", {"question": made.query})]
+    assert made.gold_match is ("Mia has X" in made.query) and not made.pseudo_gold
+    queries.add(made.query)
+  tail = " How many apples has she now? We are told that the answer to this is 8. What is the value of X?"
+  assert queries == {f"Mia has X apples. She buys 3 more.{tail}", f"Mia has 5 apples. She buys X more.{tail}"}
+  assert made.method == "metamath.fobar" and made.parents == (MIA.id,)
+  assert made.prompt["name"] == "metamath/solve_backward"
+  assert made.prompt["question"].startswith("metamath/fobar_question@")
+
+
+def test_all_numbers_can_be_hidden_in_one_run():
+  texts = ["So.\nThe answer is 5", "So.\nThe answer is 4"]
+  made, _ = augment("fobar", *texts, settings=Settings(mask_all=True))
+  assert [instance.gold_match for instance in made] == [True, False] and made[0].query != made[1].query
+
+
+def test_a_teachers_answer_makes_a_pseudo_gold():
+  problem = Problem(id="i", source="synthetic:xwin", question=MIA.question, answer="8")
+  for method, replies in [
+    ("fobar", ["So.\nThe answer is 5"]),
+    ("self_verification", ["She has 8 apples.", "So.\nThe answer is 5"]),
+    ("answer_augmentation", [GOOD]),
+  ]:
+    [made], _ = augment(method, *replies, problem=problem)
+    assert made.pseudo_gold and made.gold_match is not None and made.parents == ("i",)
+
+
+@pytest.mark.parametrize("method", ["fobar", "self_verification"])
+@pytest.mark.parametrize(
+  ("question", "answer", "reason"),
+  [
+    ("Mia has five apples. How many?", "5", "no_number_to_hide"),
+    ("Mia has 5 apples. How many?", None, "no_answer_to_tell"),
+    ("Mia has 5 apples. How many?", " ", "no_answer_to_tell"),
+    ("Mia has X apples and 5 pens. How many?", "5", "no_number_to_hide"),
+  ],
+)
+def test_what_cannot_be_turned_backward_is_rejected_without_a_request(method, question, answer, reason):
+  assert refused(method, problem=Problem.create("toy", question, answer=answer)) == reason
+
+
+def test_self_verification_hides_in_the_body_and_declares_the_question():
+  queries = set()
+  for rng_seed in range(8):
+    [made], ask = augment("self_verification", "Mia has 8 apples now", "So.\nThe answer is 3.", rng_seed=rng_seed)
+    assert ask.asked[0] == ("metamath/declare", {"question": "How many apples has she now?", "answer": "8"})
+    assert ask.asked[1] == ("metamath/solve_backward", {"question": made.query})
+    assert made.gold_match is ("buys X" in made.query)
+    queries.add(made.query)
+  tail = " Mia has 8 apples now. What is the value of X?"
+  assert queries == {f"Mia has X apples. She buys 3 more.{tail}", f"Mia has 5 apples. She buys X more.{tail}"}
+  assert made.method == "metamath.self_verification"
+  assert "metamath/declare@" in made.prompt["question"] and "self_verification_question@" in made.prompt["question"]
+
+
+def test_self_verification_never_hides_a_number_of_the_closing_question_if_the_body_has_one():
+  problem = Problem.create("toy", "Mia has 5 apples. How many has she after 3 days?", answer="8")
+  for rng_seed in range(6):
+    [made], _ = augment("self_verification", "She has 8.", "So.\nThe answer is 5", problem=problem, rng_seed=rng_seed)
+    assert made.query == "Mia has X apples. She has 8. What is the value of X?"
+
+
+def test_self_verification_of_a_single_sentence_puts_x_into_the_statement():
+  problem = Problem.create("toy", r"What is the sum of 3 and $y$?", answer="8")
+  [made], ask = augment("self_verification", "The sum of X and $y$ is 8.", "So.\nThe answer is 3", problem=problem)
+  assert ask.asked[0][1]["question"] == "What is the sum of X and $y$?"
+  assert made.query == "The sum of X and $y$ is 8. What is the value of X?" and made.gold_match
+  assert refused("self_verification", "The sum of 3 and $y$ is 8.", problem=problem) == "statement_without_x"
+
+
+@pytest.mark.parametrize(
+  ("text", "reason"),
+  [
+    (None, "truncated"),
+    ("Has she 8 apples now?", "not_a_statement"),
+    ("She has 8.\nThat is all.", "not_a_statement"),
+    ("She has many apples.", "statement_without_answer"),
+    ("Statement: she has 8.", "label_in_question"),
+  ],
+)
+def test_bad_statements_are_rejected(text, reason):
+  assert refused("self_verification", text) == reason
+
+
+XWIN = "CREATED QUESTION: Ann has 2 pens. How many?\nVERIFICATION AND MODIFICATION:\nAsk for pens.\n"
+FINAL = "FINAL CREATED QUESTION:\nAnn has 2 pens.\nHow many pens?\n"
+
+
+def test_xwin_takes_the_text_under_the_last_heading_and_joins_solution_and_answer():
+  [made], ask = augment("xwin", XWIN + FINAL, "SOLUTION:\nIt is 2.\nFINAL ANSWER: 2.\n")
+  assert made.query == "Ann has 2 pens.\nHow many pens?"
+  assert (made.response, made.answer, made.method) == ("It is 2.\nThe answer is 2", "2", "xwin")
+  assert made.gold_match is None and not made.pseudo_gold
+  assert [name for name, _ in ask.asked] == ["xwin/create", "xwin/solve"]
+  assert made.prompt["name"] == "xwin/solve" and made.prompt["question"].startswith("xwin/create@")
+
+
+def test_headings_may_be_bold():
+  bold = "**CREATED QUESTION:** a\n## VERIFICATION AND MODIFICATION: b\n**FINAL CREATED QUESTION:**\nWhat is 2?"
+  [made], _ = augment("xwin", bold, "**SOLUTION:**\nIt is 2.\n**FINAL ANSWER:** 2")
+  assert (made.query, made.answer) == ("What is 2?", "2")
+
+
+@pytest.mark.parametrize(
+  ("text", "reason"),
+  [
+    (None, "truncated"),
+    ("Ann has 2 pens.", "section_missing"),
+    (XWIN, "section_missing"),
+    (FINAL, "section_missing"),
+    (XWIN + FINAL + FINAL, "section_repeated"),
+    (FINAL + XWIN, "sections_out_of_order"),
+    ("Sure!\n" + XWIN + FINAL, "sections_out_of_order"),
+    (XWIN + "FINAL CREATED QUESTION:\n", "empty_section"),
+    (XWIN + FINAL + "The answer is 2.", "answer_in_question"),
+    (XWIN + FINAL + "SOLUTION: 2", "label_in_question"),
+  ],
+)
+def test_bad_creations_are_rejected(text, reason):
+  assert refused("xwin", text) == reason
+
+
+@pytest.mark.parametrize(
+  ("text", "reason"),
+  [
+    (None, "truncated"),
+    ("It is 2.", "section_missing"),
+    ("SOLUTION: It is 2.", "section_missing"),
+    ("FINAL ANSWER: 2\nSOLUTION: It is 2.", "sections_out_of_order"),
+    ("SOLUTION:\nFINAL ANSWER: 2", "empty_section"),
+    ("SOLUTION: a\nFINAL ANSWER:", "empty_section"),
+    ("SOLUTION: a\nFINAL ANSWER: 2\nor 3", "answer_of_several_lines"),
+    ("SOLUTION: a\nThe answer is 2\nFINAL ANSWER: 2", "several_answer_lines"),
+    ("SOLUTION: a\nFINAL ANSWER: .", "empty_answer"),
+  ],
+)
+def test_bad_xwin_solutions_are_rejected(text, reason):
+  assert refused("xwin", XWIN + FINAL, text) == reason
+
+
+def evolve(*replies, steps, elimination=True, rng_seed=0):
+  settings = Settings(evol_steps=steps, evol_elimination=elimination)
+  return augment("evol", *replies, settings=settings, rng_seed=rng_seed)
+
+
+def test_evol_is_a_chain_in_which_each_problem_is_the_parent_of_the_next():
+  questions = [f"Mia has {n} apples and sells some. How many?" for n in (11, 12, 13)]
+  made, ask = evolve(questions[0], GOOD, questions[1], GOOD, questions[2], GOOD, steps=3)
+  assert [instance.query for instance in made] == questions
+  assert [instance.parents for instance in made] == [(MIA.id,), (made[0].id,), (made[1].id,)]
+  evolutions = ask.asked[::2]
+  assert [fields["question"] for _, fields in evolutions] == [MIA.question, questions[0], questions[1]]
+  assert [instance.method for instance in made] == [name.replace("/", ".") for name, _ in evolutions]
+  assert all(instance.gold_match is None and instance.level == 2 for instance in made)
+
+
+def test_all_five_operations_are_drawn():
+  drawn = set()
+  for rng_seed in range(40):
+    made, _ = evolve("A quite new one: 7?", GOOD, steps=1, rng_seed=rng_seed)
+    drawn.add(made[0].method)
+  assert drawn == {f"evol.{o}" for o in ("new_problem", "add_constraint", "deepen", "concretize", "add_reasoning")}
+
+
+def test_after_a_failed_step_the_parent_stays():
+  first, third = "Mia has 11 apples. How many?", "Mia has 12 apples. How many?"
+  made, ask = evolve(first, GOOD, "", third, GOOD, steps=3)
+  assert [type(m) for m in made] == [Instance, Rejected, Instance]
+  assert made[1].problem_id == made[0].id and made[1].reason == "empty" and made[1].method.startswith("evol.")
+  assert made[2].parents == (made[0].id,)
+  assert ask.asked[3][1]["question"] == first
+
+
+def test_a_step_that_the_teacher_did_not_answer_fails_alone():
+  made, _ = evolve(Rejection("error: gone"), "Mia has 12 apples?", GOOD, steps=2)
+  assert made[0].reason == "error: gone" and made[1].parents == (MIA.id,)
+
+
+SORRY = "I am sorry, I cannot.\nThe answer is 0"
+ELIMINATED = [
+  (["mia has 5 APPLES; she buys 3 more! How many apples has she now"], "no_gain"),
+  (["Mia has 5 apples. How many apples has she now?"], "no_gain"),
+  (["New problem: Mia has 11 apples?"], "label_in_question"),
+  (["Mia has 11 apples?", SORRY], "sorry"),
+  (["Mia has 11 apples?", "... , and it is\nThe answer is that"], "only_stop_words"),
+]
+
+
+@pytest.mark.parametrize(("replies", "reason"), ELIMINATED)
+def test_the_four_elimination_rules(replies, reason):
+  [made], _ = evolve(*replies, steps=1)
+  assert made.reason == reason
+  replies = replies if len(replies) == 2 else [*replies, GOOD]
+  [kept], _ = evolve(*replies, steps=1, elimination=False)
+  assert isinstance(kept, Instance)
+
+
+def test_a_long_solution_may_say_sorry():
+  text = "sorry " + "word " * 90 + "\nThe answer is 3"
+  [made], _ = evolve("Mia has 11 apples?", text, steps=1)
+  assert isinstance(made, Instance)
+
+
+def test_the_id_is_the_content():
+  [first], _ = augment("answer_augmentation", GOOD)
+  [same], _ = augment("answer_augmentation", GOOD)
+  [other], _ = augment("answer_augmentation", "Else.\n" + GOOD)
+  assert first.id == same.id != other.id

@@ -1,0 +1,71 @@
+"""Durable files: whole or absent, whatever happens."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from skymath_jax import files
+from skymath_jax.errors import UserError
+
+
+def test_an_interrupted_write_leaves_the_old_content(tmp_path, monkeypatch):
+  path = tmp_path / "a.json"
+  files.write_json(path, {"x": 1})
+  monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+  with pytest.raises(OSError, match="disk full"):
+    files.write_json(path, {"x": 2})
+  assert files.read_json(path) == {"x": 1}
+  assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_new_folder_appears_only_when_whole(tmp_path):
+  target = tmp_path / "out"
+  with pytest.raises(RuntimeError), files.new_folder(target) as folder:
+    (folder / "half").write_text("1")
+    raise RuntimeError("killed")
+  assert not target.exists() and not list(tmp_path.iterdir())
+  with files.new_folder(target) as folder:
+    (folder / "whole").write_text("1")
+  with files.new_folder(target) as folder:
+    (folder / "newer").write_text("2")
+  assert [p.name for p in target.iterdir()] == ["newer"]
+
+
+def test_fingerprint_sees_names_and_bytes_but_not_marks(tmp_path):
+  (tmp_path / "a").write_text("1")
+  first = files.fingerprint(tmp_path)
+  files.mark_complete(tmp_path, output=first)
+  assert files.fingerprint(tmp_path) == first and files.completion(tmp_path) == {"output": first}
+  (tmp_path / "a").rename(tmp_path / "b")
+  assert files.fingerprint(tmp_path) != first
+
+
+def test_unreadable_json_names_file_and_line(tmp_path):
+  (tmp_path / "bad.json").write_text('{"a": 1,\n oops}')
+  with pytest.raises(UserError, match=r"bad\.json:2: not JSON"):
+    files.read_json(tmp_path / "bad.json")
+  with pytest.raises(UserError, match=r"none\.json: no such file"):
+    files.read_json(tmp_path / "none.json")
+
+
+def _hold(path, held):
+  with files.lock(path, "the thing"):
+    held.set()
+    time.sleep(60)
+
+
+def test_lock_refuses_a_second_holder_and_dies_with_the_first(tmp_path):
+  context = multiprocessing.get_context("spawn")
+  held = context.Event()
+  process = context.Process(target=_hold, args=(tmp_path / "lock", held))
+  process.start()
+  assert held.wait(30)
+  with pytest.raises(UserError, match="the thing is in use"), files.lock(tmp_path / "lock", "the thing"):
+    pass
+  os.kill(process.pid, signal.SIGKILL)
+  process.join()
+  with files.lock(tmp_path / "lock", "the thing"):
+    pass

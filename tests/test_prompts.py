@@ -1,0 +1,34 @@
+"""Prompts: every file renders, fields are checked, and the hash changes with the text."""
+
+import re
+
+import jinja2
+import pytest
+
+from skymath_jax import prompts
+from skymath_jax.errors import UserError
+
+
+@pytest.mark.parametrize("name", prompts.names())
+def test_every_prompt_renders_with_its_fields_verbatim(name):
+  prompt = prompts.load(name)
+  fields = re.findall(r"\{\{ (\w+) \}\}", prompt.text)
+  assert fields
+  text = prompt.render(**{field: f"<{field} {{{{ x }}}} & $\\frac12$>" for field in fields})
+  for field in fields:
+    assert f"<{field} {{{{ x }}}} & $\\frac12$>" in text  # never escaped, never rendered a second time
+  for literal in prompt.literals:
+    assert literal in text
+
+
+def test_a_missing_field_and_an_unknown_prompt_are_refused():
+  with pytest.raises(jinja2.UndefinedError):
+    prompts.load("sft/alpaca").render()
+  with pytest.raises(UserError, match="no prompt named 'sft/alpacca'"):
+    prompts.load("sft/alpacca")
+
+
+def test_prompts_that_a_model_continues_end_with_one_newline():
+  for name in prompts.names():
+    if name != "raw" and not name.endswith("_question"):
+      assert prompts.load(name).text.endswith("\n"), name

@@ -1,0 +1,211 @@
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax import training
+from skymath_jax.errors import UserError
+from skymath_jax.models import checkpoint
+from skymath_jax.training import metrics, step
+
+from .doubles import Characters, Rows, decoder, some_rows
+
+SETTINGS = training.Settings(
+  template="raw", max_length=64, rows=4, epochs=1, learning_rate=3e-3, checkpoint_every=4, keep=3
+)
+ROWS = some_rows(100)  # 11 or 12 steps
+
+
+def train(folder, *, model=None, rows=ROWS, mesh=None, evaluate=None, **changes):
+  settings = dataclasses.replace(SETTINGS, **changes)
+  return training.train(model or decoder(), Characters(), rows, folder, settings, mesh=mesh, evaluate=evaluate)
+
+
+def curve(folder):
+  rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  return [(row["step"], row["loss"], row["grad_norm"], row["learning_rate"]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+  """A run without interruption: folder, facts."""
+  folder = tmp_path_factory.mktemp("straight")
+  return folder, train(folder)
+
+
+def assert_same_run(folder, straight):
+  assert curve(folder) == curve(straight[0])
+  assert checkpoint.weights_hash(folder) == checkpoint.weights_hash(straight[0])
+
+
+def test_leaves_checkpoint_and_metrics_behind(straight):
+  folder, facts = straight
+  rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  assert [row["step"] for row in rows] == list(range(1, facts["steps"] + 1))
+  assert set(rows[0]) == {
+    "step", "loss", "grad_norm", "learning_rate", "tokens", "loss_tokens", "seconds", "mfu"
+  }  # fmt: skip
+  assert sum(row["tokens"] for row in rows) == facts["tokens"]
+  assert sum(row["loss_tokens"] for row in rows) == facts["loss_tokens"]
+  assert facts["examples"] == 100 and facts["fill"] > 0.9
+  assert checkpoint.committed(folder) == [facts["steps"], 8, 4]
+  assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_one_program_serves_first_step_resumed_steps_and_a_second_stage(straight, tmp_path):
+  before = step.train_step._cache_size()
+  folder = tmp_path / "resumed"
+  shutil.copytree(straight[0], folder)
+  shutil.rmtree(folder / "steps" / str(straight[1]["steps"]))
+  train(folder)
+  train(tmp_path / "second", learning_rate=1e-4, epochs=2)
+  assert step.train_step._cache_size() == before
+
+
+def test_a_finished_run_returns_at_once_with_the_same_facts(straight):
+  folder, facts = straight
+  before = (folder / "metrics.jsonl").stat().st_mtime_ns
+  assert train(folder) == facts
+  assert (folder / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_sigterm_saves_exits_143_and_the_rest_is_the_same_bit_for_bit(straight, tmp_path):
+  with pytest.raises(SystemExit) as stopped:
+    train(tmp_path, checkpoint_every=3, evaluate=lambda _: os.kill(os.getpid(), signal.SIGTERM) or {})
+  assert stopped.value.code == 143
+  assert checkpoint.committed(tmp_path)[0] == 4  # the step after the signal
+  assert train(tmp_path)["loss"] == straight[1]["loss"]
+  assert_same_run(tmp_path, straight)
+
+
+def test_sigkill_while_a_checkpoint_is_being_written(straight, tmp_path):
+  program = f"""
+    import os, signal, sys
+    sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
+    from training.test_loop import checkpoint, train
+    folder, calls = {str(tmp_path)!r}, []
+    def kill(_):
+      calls.append(1)
+      if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+      return {{}}
+    train(folder, evaluate=kill)
+  """
+  done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
+  assert done.returncode == -signal.SIGKILL, done.stderr
+  train(tmp_path)
+  assert_same_run(tmp_path, straight)
+  assert not list((tmp_path / "steps").glob("*tmp*"))
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "meta"])
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_is_used(straight, tmp_path, damage, capsys):
+  folder = tmp_path / "copy"
+  shutil.copytree(straight[0], folder)
+  number = 8
+  newest = folder / "steps" / str(number)
+  shutil.rmtree(folder / "steps" / str(straight[1]["steps"]))
+  data = sorted((newest / "params" / "ocdbt.process_0" / "d").iterdir(), key=lambda p: p.stat().st_size)[-1]
+  if damage == "flip":
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+  elif damage == "remove":
+    data.unlink()
+  else:
+    (newest / "meta" / "metadata").write_text('{"run": {')
+  train(folder)
+  assert f"step {number} cannot be used" in capsys.readouterr().err
+  assert_same_run(folder, straight)
+  assert (folder / "steps" / f"damaged-{number}").exists()
+
+
+@pytest.mark.parametrize(
+  ("changes", "named"),
+  [
+    ({"rows": dataclasses.replace(ROWS, fingerprint="other")}, "data was 'rows', now it is 'other'"),
+    ({"learning_rate": 1e-3}, "settings.learning_rate was 0.003, now it is 0.001"),
+    ({"template": "sft/alpaca"}, "template was"),
+    ({"model": "other"}, "initial_weights was"),
+  ],
+)
+def test_a_checkpoint_of_another_run_is_refused_and_the_difference_named(straight, changes, named):
+  if "model" in changes:
+    other = decoder()
+    other.norm.set_value(other.norm[...] * 2)
+    changes = {"model": other}
+  before = (straight[0] / "model.json").stat().st_mtime_ns
+  with pytest.raises(UserError, match=named):
+    train(straight[0], **changes)
+  assert (straight[0] / "model.json").stat().st_mtime_ns == before
+
+
+def test_what_does_not_change_the_arithmetic_may_change(straight):
+  assert train(straight[0], micro_batches=2, keep=1, checkpoint_every=7) == straight[1]
+
+
+def test_a_loss_that_is_not_finite_stops_naming_the_step(tmp_path):
+  with pytest.raises(UserError, match="step 2: the loss is"):
+    train(tmp_path, learning_rate=1e30, warmup_ratio=0.0, schedule="constant", checkpoint_every=2)
+  assert [row[0] for row in curve(tmp_path)] == [1]
+
+
+def test_overfits_32_examples(tmp_path):
+  rows = some_rows(32, rng_seed=1, longest=9)
+  facts = train(tmp_path, rows=rows, epochs=60, learning_rate=1e-2, warmup_ratio=0.05, checkpoint_every=1000)
+  assert facts["loss"] < 0.1
+
+
+def test_load_gives_the_trained_model_without_the_trainer(straight, monkeypatch):
+  monkeypatch.setattr(tokenizer_lib, "load", lambda folder: folder)
+  model, tokenizer = checkpoint.load(straight[0])
+  assert (straight[0] / "tokenizer" / "characters").exists() and str(tokenizer).endswith("tokenizer")
+  assert checkpoint.checksum(nnx.state(model, nnx.Param)) == checkpoint.weights_hash(straight[0])
+  earlier, _ = checkpoint.load(straight[0], step=8)
+  assert not np.array_equal(earlier.norm[...], model.norm[...])
+  narrow, _ = checkpoint.load(straight[0], dtype="bfloat16")
+  assert narrow.norm[...].dtype == "bfloat16" and narrow.config.dtype == "bfloat16"
+
+
+def test_save_and_load_of_a_model_that_was_not_trained_here(tmp_path, monkeypatch):
+  monkeypatch.setattr(tokenizer_lib, "load", lambda folder: None)
+  checkpoint.save(decoder(), Characters(), tmp_path)
+  model, _ = checkpoint.load(tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, nnx.state(model), nnx.state(decoder()))
+  with pytest.raises(UserError, match="another run"):
+    train(tmp_path)
+
+
+def test_load_refuses_a_folder_without_a_checkpoint(tmp_path):
+  with pytest.raises(UserError, match="this is no checkpoint"):
+    checkpoint.load(tmp_path)
+
+
+def test_checksum_sees_order_shape_and_one_bit():
+  x = np.arange(12, dtype=np.float32).reshape(3, 4)
+  changed = x.copy()
+  changed.view(np.uint32)[1, 2] ^= 1
+  variants = [x, x[::-1].copy(), x.reshape(4, 3), changed, x.astype(np.int32)]
+  assert len({checkpoint.checksum({"x": jax.numpy.asarray(v)}) for v in variants}) == len(variants)
+
+
+def test_flops_are_those_of_the_matmuls_that_are_needed():
+  config = decoder().config
+  one_segment = metrics.step_flops(config, tokens=64, loss_tokens=64, attention_pairs=64 * 64)
+  assert one_segment == pytest.approx(64 * config.flops_per_token(64), rel=0.01)
+  assert metrics.step_flops(config, 64, 0, 64 * 64) < one_segment
+
+
+def test_an_empty_set_is_refused(tmp_path):
+  with pytest.raises(UserError, match="nothing to train on"):
+    train(tmp_path, rows=Rows(()))

@@ -1,0 +1,43 @@
+"""Eight fake devices in a process of their own: the number of devices is fixed when JAX starts."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+PROGRAM = """
+  import os, signal, sys
+  sys.path.insert(0, sys.argv[1])
+  from pathlib import Path
+  from training.test_loop import checkpoint, curve, decoder, train
+  from skymath_jax.sharding import make_mesh
+  from skymath_jax import tokenizer
+  tokenizer.load = lambda folder: None
+  out = Path(sys.argv[2])
+  wide = make_mesh(data=2, fsdp=2, tensor=2)
+  model = decoder()
+  train(out / "one")
+  train(out / "eight", model=model, mesh=wide)
+  assert len(model.layers.q[...].sharding.device_set) == 8
+  assert not model.layers.q[...].sharding.is_fully_replicated
+  try:
+    train(out / "moved", mesh=wide, evaluate=lambda _: os.kill(os.getpid(), signal.SIGTERM) or {})
+    raise AssertionError("was not stopped")
+  except SystemExit:
+    pass
+  train(out / "moved", mesh=make_mesh(fsdp=8))
+  for name in ("eight", "moved"):
+    for a, b in zip(curve(out / "one"), curve(out / name), strict=True):
+      assert a[0] == b[0] and abs(a[1] - b[1]) < 1e-4 and abs(a[2] - b[2]) < 1e-3, (name, a, b)
+  placed, _ = checkpoint.load(out / "eight", mesh=wide)
+  assert len(placed.head[...].sharding.device_set) == 8
+  print("same")
+"""
+
+
+def test_training_is_the_same_on_any_mesh_and_resumes_on_another(tmp_path):
+  environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+  tests = os.path.dirname(os.path.dirname(__file__))
+  command = [sys.executable, "-c", textwrap.dedent(PROGRAM), tests, str(tmp_path)]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True)
+  assert done.stdout.strip().endswith("same"), done.stderr[-3000:]

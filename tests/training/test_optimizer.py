@@ -1,0 +1,63 @@
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from skymath_jax.errors import UserError
+from skymath_jax.models import checkpoint
+from skymath_jax.training import optimizer, step
+
+from .doubles import decoder
+
+
+def rates(**changes):
+  schedule = optimizer.learning_rate(optimizer.OptimizerSettings(learning_rate=1.0, warmup_ratio=0.1, **changes), 100)
+  return [float(schedule(i)) for i in range(101)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_schedule_rises_over_the_warm_up_and_ends_where_it_should(schedule):
+  found = rates(schedule=schedule)
+  assert found[0] == pytest.approx(0.1) and found[9] == found[10] == pytest.approx(1.0)
+  assert found[100] == pytest.approx(1.0 if schedule == "constant" else 0.0, abs=1e-6)
+  assert found[55] == pytest.approx(1.0 if schedule == "constant" else 0.5, abs=1e-6)
+
+
+def test_no_warm_up_starts_at_the_peak():
+  schedule = optimizer.learning_rate(optimizer.OptimizerSettings(learning_rate=1.0, warmup_ratio=0.0), 3)
+  assert float(schedule(0)) == 1.0
+
+
+def test_norms_biases_and_embeddings_do_not_decay():
+  params = nnx.state(decoder(qkv_bias=True, qk_norm=True), nnx.Param)
+  decayed = {name for name, flag in checkpoint.named(optimizer.decayed(params)).items() if flag}
+  assert decayed == {"head", *(f"layers.{name}" for name in ("q", "k", "v", "o", "gate", "up", "down"))}
+
+
+def test_first_moment_is_kept_in_the_dtype_asked_for():
+  chain = optimizer.make(optimizer.OptimizerSettings(mu_dtype="bfloat16"))
+  _, state = step.init(decoder(), chain)
+  kinds = {name.split(".")[1]: leaf.dtype for name, leaf in checkpoint.named(state.opt_state).items()}
+  assert (kinds["mu"], kinds["nu"]) == ("bfloat16", "float32")
+
+
+def test_a_step_that_is_not_finite_changes_only_the_step_number():
+  chain = optimizer.make(optimizer.OptimizerSettings(learning_rate=1e-2))
+  graph, state = step.init(decoder(), chain)
+  batch = {key: np.ones((1, 1, 8), np.int32) for key in ("tokens", "segment_ids")}
+  batch |= {
+    "positions": np.arange(8, dtype=np.int32)[None, None],
+    "loss_weights": np.full((1, 1, 8), np.inf, "float32"),
+  }
+  before = jax.device_get((jax.tree.leaves(state.params), jax.tree.leaves(state.opt_state)))
+  state, metrics = step.train_step(state, batch, 1e-2, graph=graph, optimizer=chain, loss_chunk=8)
+  after = jax.device_get((jax.tree.leaves(state.params), jax.tree.leaves(state.opt_state)))
+  assert not metrics.finite and int(state.step) == 1
+  jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_unknown_names_are_refused_with_those_that_exist():
+  with pytest.raises(UserError, match="adamw"):
+    optimizer.make(optimizer.OptimizerSettings(optimizer="adam"))
+  with pytest.raises(UserError, match="cosine"):
+    optimizer.learning_rate(optimizer.OptimizerSettings(schedule="cosin"), 10)

@@ -1,0 +1,70 @@
+"""Ten steps beside `transformers` + `torch.optim.AdamW`, from the same weights and the same examples."""
+
+import jax
+import numpy as np
+import pytest
+
+from skymath_jax.models import hf
+from skymath_jax.training import batches, optimizer, step
+
+from .doubles import Characters, decoder, some_rows
+
+STEPS = 10
+SETTINGS = optimizer.OptimizerSettings(learning_rate=3e-3, warmup_ratio=0.2, weight_decay=0.1, clip=0.8, beta2=0.99)
+
+
+def our_steps(made):
+  chain, schedule = optimizer.make(SETTINGS), optimizer.learning_rate(SETTINGS, STEPS)
+  graph, state = step.init(decoder(), chain)
+  for i in range(STEPS):
+    state, metrics = step.train_step(
+      state, made[i], np.float32(schedule(i)), graph=graph, optimizer=chain, loss_chunk=4096
+    )
+    yield jax.device_get(metrics)
+
+
+def their_steps(made, folder):
+  """Each example alone in its own forward pass: no packing, no mask, one division by the step's trained tokens."""
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  hf.save(decoder(), folder, dtype="float32")
+  model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+  decays = {name: "norm" not in name and "embed" not in name for name, _ in model.named_parameters()}
+  groups = [
+    {"params": [p for n, p in model.named_parameters() if decays[n] == flag], "weight_decay": 0.1 * flag}
+    for flag in (True, False)
+  ]
+  adam = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-8)
+  schedule = optimizer.learning_rate(SETTINGS, STEPS)
+  e = made.examples
+  for i in range(STEPS):
+    indices = [index for row in made.plan[i] for index in row]
+    total = sum(int(e.lengths[j] - e.prompt_lengths[j]) for j in indices)
+    for group in adam.param_groups:
+      group["lr"] = float(schedule(i))
+    adam.zero_grad()
+    value = 0.0
+    for j in indices:
+      tokens = torch.tensor(e.tokens[e.starts[j] : e.starts[j + 1]], dtype=torch.long)
+      labels = tokens.clone()
+      labels[: e.prompt_lengths[j]] = -100
+      logits = model(tokens[None]).logits[0, :-1]
+      part = torch.nn.functional.cross_entropy(logits, labels[1:], reduction="sum", ignore_index=-100) / total
+      part.backward()
+      value += part.item()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), SETTINGS.clip)
+    adam.step()
+    yield value, norm.item()
+
+
+def test_ten_steps_agree_with_transformers_and_torch_adamw(tmp_path):
+  examples = batches.tokenize(some_rows(90), Characters(), template="raw", max_length=64)
+  made = batches.Steps(examples, batches.Packing(max_length=64, rows=4, epochs=1, micro_batches=2))
+  ours = [(float(m.loss), float(m.grad_norm)) for m in our_steps(made)]
+  theirs = list(their_steps(made, tmp_path))
+  difference = np.abs(np.array(ours) - np.array(theirs))
+  assert difference[:, 0].max() <= 1e-4
+  assert difference[:, 1].max() <= 1e-3
+  norms = np.array(theirs)[:, 1]
+  assert (norms > SETTINGS.clip).any()  # clipping was really at work
+  assert ours[-1][0] < ours[0][0]
