@@ -1,6 +1,6 @@
 """Llama-2-7B on Skywork-MathQA-style data: the paper's recipe (arXiv 2407.08348 sections 3 and 4.1.3).
 
-  skymath run --config=configs/skywork_llama2_7b.py --workdir=gs://BUCKET/skywork_llama2_7b --config.model.path=FOLDER
+  skymath run --config=configs/skywork_llama2_7b.py --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
 
 Paper's result, GSM8K / MATH: 72.9 / 47.7 after stage 2 (its table 1; greedy, strict grader). Ours: not run yet.
 Steps in the paper: 202,500 + 37,500 of 32 examples. Teacher: any OpenAI-compatible endpoint, or JetStream replicas

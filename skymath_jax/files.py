@@ -105,7 +105,7 @@ def new_folder(target: epath.PathLike) -> Iterator[epath.Path]:
   temporary.rename(target)
 
 
-def mark_complete(folder: epath.PathLike, **facts: Any) -> None:
+def mark_complete(folder: epath.PathLike, /, **facts: Any) -> None:
   """Leaves `COMPLETE.json` in `folder`: the last file a stage writes; a later run checks it before it skips."""
   write_json(epath.Path(folder) / COMPLETE, facts)
 

@@ -22,23 +22,30 @@ from skymath_jax.stages.context import Run
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """One step of the recipe: `function(run) -> facts`, writing below `folder`; `needs` are the folders it reads."""
+  """One step of the recipe: `function(run) -> facts`, writing below `folder`.
+
+  `needs` are the folders it reads; `asks` says that it asks the teacher, which starts early and ends after the last.
+  """
 
   name: str
   folder: str
   function: Callable[[Run], dict[str, Any]]
   needs: tuple[str, ...] = ()
+  asks: bool = False
 
 
 def recipe(config: ConfigDict) -> list[Stage]:
-  """The stages of `run`, in order (Skywork-Math section 3: two synthesis stages, two SFT stages, evaluation)."""
+  """The stages of `run`, in order (Skywork-Math section 3: two synthesis stages, two SFT stages, evaluation).
+
+  Stage 2's data needs no model of ours, so the teacher is done, and its memory free, before the first training step.
+  """
   steps = [
     Stage("seeds", "seeds", data.seeds),
-    Stage("synthesize stage 1", "synthesis/stage1", data.synthesize_normal, ("seeds",)),
+    Stage("synthesize stage 1", "synthesis/stage1", data.synthesize_normal, ("seeds",), asks=True),
+    Stage("synthesize stage 2", "synthesis/stage2", data.synthesize_hard, ("seeds",), asks=True),
     Stage("curate stage 1", "sft/stage1", data.curate(1), ("synthesis/stage1",)),
-    Stage("train stage 1", "checkpoints/stage1", model.train(1), ("sft/stage1",)),
-    Stage("synthesize stage 2", "synthesis/stage2", data.synthesize_hard, ("seeds",)),
     Stage("curate stage 2", "sft/stage2", data.curate(2), ("synthesis/stage2",)),
+    Stage("train stage 1", "checkpoints/stage1", model.train(1), ("sft/stage1",)),
     Stage("train stage 2", "checkpoints/stage2", model.train(2), ("sft/stage2", "checkpoints/stage1")),
   ]
   for name in config.evaluation.models:
@@ -99,10 +106,12 @@ def perform(selected: Sequence[Stage], config: ConfigDict, workdir: epath.PathLi
   workdir = open_workdir(workdir, config)
   facts: dict[str, Any] = {}
   with files.lock(workdir / ".lock", f"the workdir {workdir}"), Run(config, workdir) as run:
-    if any("synthesize" in stage.name and not complete(stage, workdir) for stage in selected):
-      run.begin_teacher()
-    for stage in selected:
+    for index, stage in enumerate(selected):
       folder = workdir / stage.folder
+      if any(later.asks and not complete(later, workdir) for later in selected[index:]):
+        run.begin_teacher()  # compiles while earlier stages work
+      else:
+        run.end_teacher()
       if complete(stage, workdir):
         log(f"{stage.name}: complete, skipped")
       else:

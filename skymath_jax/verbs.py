@@ -1,4 +1,4 @@
-"""One function per verb: its flags, and the call. Each takes the command line from the verb on, returns an exit code."""
+"""One function per verb: its flags and the call. Each takes the command line from the verb on, returns an exit code."""
 
 import dataclasses
 import importlib.util

@@ -25,7 +25,7 @@ LONGEST_PAUSE = 60.0  # seconds, also for Retry-After
 LARGEST_RESPONSE = 8 << 20  # bytes
 
 
-class _Retry(Exception):
+class _RetryError(Exception):
   """An attempt failed in a way that may pass; `pause` is what the server asked for, in seconds."""
 
   def __init__(self, what: str, pause: float | None = None):
@@ -93,7 +93,7 @@ class OpenAIGenerator:
         try:
           self.stats.sent += 1
           response = self._parsed(request, await self._post(self._body(request), request))
-        except _Retry as failure:
+        except _RetryError as failure:
           if attempt == self._attempts:
             self.stats.failed += 1
             raise UserError(
@@ -145,18 +145,18 @@ class OpenAIGenerator:
             )
         status, wait = answer.status, answer.headers.get("Retry-After")
     except (aiohttp.ClientError, TimeoutError) as error:
-      raise _Retry(self._redacted(f"{type(error).__name__}: {error}")) from None
+      raise _RetryError(self._redacted(f"{type(error).__name__}: {error}")) from None
     if status != 200:
       raise self._failure(status, data, wait, request)
     try:
       return json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError):
-      raise _Retry("the answer is not JSON") from None
+      raise _RetryError("the answer is not JSON") from None
 
   def _failure(self, status: int, data: bytes, wait: str | None, request: Request) -> Exception:
     said = self._redacted(bytes(data[:500]).decode(errors="replace"))
     if status in PASSING:
-      return _Retry(f"HTTP {status}: {said}", _seconds(wait))
+      return _RetryError(f"HTTP {status}: {said}", _seconds(wait))
     if status in AT_FAULT:
       return RequestRejected(f"the endpoint refused request {request.id} (HTTP {status}: {said})", where=self._url)
     if status in (401, 403):  # what servers say here may show parts of the key
@@ -181,7 +181,7 @@ class OpenAIGenerator:
         completion_tokens=int(usage.get("completion_tokens", 0)),
       )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-      raise _Retry("the answer has no choices") from None
+      raise _RetryError("the answer has no choices") from None
 
   def _redacted(self, text: str) -> str:
     return text.replace(self._key, "[key]") if self._key else text

@@ -8,6 +8,7 @@ Tensors are read lazily and straight to where they live, so the host never holds
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -186,6 +187,7 @@ def save(
       name = SINGLE if len(plan) == 1 else f"model-{number:05d}-of-{len(plan):05d}.safetensors"
       data = {key: source.read(dtype) for key, source in shard.items()}
       safetensors.numpy.save_file(data, new / name, metadata={"format": "pt"})
+      os.chmod(new / name, 0o644)  # the library leaves it readable by its writer only
       weight_map |= dict.fromkeys(shard, name)
     if len(plan) > 1:
       size = sum(source.size for shard in plan for source in shard.values()) * dtype.itemsize

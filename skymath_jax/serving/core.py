@@ -113,9 +113,9 @@ def buckets(least: int, most: int, *, halves: bool) -> tuple[int, ...]:
 class Programs:
   """The jitted functions of one model shape; parameters are arguments."""
 
-  def __init__(self, config: DecoderConfig, steps: int, stop_ids: tuple[int, ...]):
+  def __init__(self, config: DecoderConfig, steps: int):
     self.graph = nnx.split(nnx.eval_shape(lambda: Decoder(config)))[0]
-    self.steps, self.stop_ids = steps, stop_ids
+    self.steps = steps
     self.prefill = jax.jit(self._prefill)
     self.insert = jax.jit(self._insert, donate_argnums=0)
     self.resize = jax.jit(self._resize, static_argnames="length")
@@ -139,7 +139,9 @@ class Programs:
 
     return state._replace(cache=jax.tree.map(fit, state.cache))
 
-  def _generate(self, params: Params, state: State, mode: jax.Array, *, length: int) -> tuple[State, jax.Array]:
+  def _generate(
+    self, params: Params, state: State, mode: jax.Array, stop_ids: jax.Array, *, length: int
+  ) -> tuple[State, jax.Array]:
     """`steps` tokens per slot: the new state and int32 `[slots 2 × steps + 1]`: tokens, validity, tokens so far.
 
     A stop id is not valid, nor is anything after it or past the slot's share of tokens; all live positions must stay
@@ -152,7 +154,7 @@ class Programs:
       settings = (state.keys, state.generated, state.temperature, state.top_p, state.top_k)
       tokens = sampling_lib.sample(logits, *settings, mode)
       live = state.remaining > 0
-      valid = live & ~jnp.isin(tokens, jnp.array(self.stop_ids, jnp.int32))
+      valid = live & ~jnp.isin(tokens, stop_ids)
       state = state._replace(
         cache=kv,
         tokens=jnp.where(live, tokens, state.tokens),
@@ -187,14 +189,15 @@ class Core:
     self.params = nnx.state(decoder.unstacked(), nnx.Param)
     self.config = dataclasses.replace(decoder.config, scan_layers=False)
     max_length = min(max_length, decoder.config.max_positions)
-    self.slots, self.max_length, self.steps, self.stop_ids = slots, max_length, steps_per_call, stop_ids
+    self.slots, self.max_length, self.steps = slots, max_length, steps_per_call
+    self.stop_ids = np.array(stop_ids or (-1,), np.int32)  # -1 is no token
     # On a CPU reading part of a cache copies that part at every step: the cache itself follows the live lengths there,
     # buckets are finer (arithmetic is what costs) and prompts gain nothing from being prefilled together.
     self.elastic = jax.default_backend() == "cpu"
     self.prefill_buckets = buckets(LEAST_PREFILL, max_length, halves=self.elastic)
     self.cache_buckets = buckets(LEAST_CACHE, max_length, halves=self.elastic)
     self.prefill_rows = 1 if self.elastic else 16
-    self.programs = programs(self.config, steps_per_call, stop_ids)
+    self.programs = programs(self.config, steps_per_call)
     sharding = jax.tree.leaves(self.params)[0].sharding
     self.mesh = sharding.mesh if isinstance(sharding, jax.sharding.NamedSharding) and sharding.mesh.size > 1 else None
 
@@ -303,7 +306,7 @@ class SlotTable:
     mode = np.int32(self.modes[live].max(initial=sampling_lib.GREEDY))
     self.hold(length, shrink=True)
     with core.on_mesh():
-      self.state, rows = core.programs.generate(params, self.state, mode, length=length)
+      self.state, rows = core.programs.generate(params, self.state, mode, core.stop_ids, length=length)
     self.positions[live] += core.steps
     return rows
 
@@ -334,7 +337,9 @@ def warm_up(core: Core) -> None:
   for length in core.cache_buckets:
     held = state_of(length if core.elastic else core.max_length)
     wanted.append(
-      lambda held=held, length=length: programs.generate.lower(core.params, held, np.int32(0), length=length)
+      lambda held=held, length=length: programs.generate.lower(
+        core.params, held, np.int32(0), core.stop_ids, length=length
+      )
     )
   for length in core.prefill_buckets:
     for rows in core.rows_of(length):

@@ -15,7 +15,7 @@ import numpy as np
 from skymath_jax.serving import compat
 from skymath_jax.serving.core import Params, Prefix
 from skymath_jax.serving.engine import DecoderEngine
-from skymath_jax.serving.loop import Cancelled, Counters, Job, Loop, Unavailable
+from skymath_jax.serving.loop import CancelledJobError, Counters, Job, Loop, UnavailableError
 
 orchestrator = compat.load("core.orchestrator")
 
@@ -66,7 +66,7 @@ class _GuardedPrefill:
   def prefill(self, *, params: Params, padded_tokens: Job, true_length: int) -> Prefix | Exception:
     """The prefix of a job, or what went wrong."""
     if padded_tokens.cancelled:
-      return Cancelled()
+      return CancelledJobError()
     try:
       return self._engine.prefill(params=params, padded_tokens=padded_tokens.prompt, true_length=true_length)
     except Exception as error:
@@ -114,7 +114,7 @@ class Driver(orchestrator.Driver):
 
     Raises:
       queue.Full: too many wait already.
-      Unavailable: the driver stops.
+      UnavailableError: the driver stops.
     """
     request = ServedRequest(
       max_tokens=job.prompt.max_tokens,
@@ -129,7 +129,7 @@ class Driver(orchestrator.Driver):
     """The stock method with a bound."""
     with self._jobs_lock:
       if not self.live:
-        raise Unavailable("the server is stopping")
+        raise UnavailableError("the server is stopping")
       if len(self._waiting) >= self._queue_size:
         self.counters.add(refused=1)
         raise queue.Full
@@ -138,11 +138,11 @@ class Driver(orchestrator.Driver):
     super().place_request_on_prefill_queue(request)
 
   def stop(self) -> None:
-    """Ends all threads; what waits or runs fails with `Unavailable`."""
+    """Ends all threads; what waits or runs fails with `UnavailableError`."""
     with self._jobs_lock:
       self.live = False
     super().stop()
-    error = Unavailable("the server is stopping")
+    error = UnavailableError("the server is stopping")
     self._loop.fail_all(error)
     for job in self._waiting.values():
       self.counters.add(failed=1)

@@ -1,6 +1,6 @@
-"""`DecoderEngine`: our decoder behind JetStream's `Engine` interface (`jetstream.engine.engine_api`), interleaved mode.
+"""`DecoderEngine`: our decoder behind JetStream's `Engine` interface (`jetstream.engine.engine_api`), interleaved.
 
-It runs under the stock orchestrator too; ours (`driver`) adds sampling per request, cancellation and survival of faults.
+It runs under the stock orchestrator too; ours (`driver`) adds sampling per request, cancellation and survival.
 Importing this module imports JetStream, without TensorFlow (`compat`).
 """
 

@@ -1,4 +1,4 @@
-"""The HTTP front: `/v1/completions`, `/v1/chat/completions` and `/v1/models` as OpenAI's API has them, `/health`, `/metrics`.
+"""The HTTP front: `/v1/completions`, `/v1/chat/completions`, `/v1/models` as in OpenAI's API; `/health`, `/metrics`.
 
 A subset: model, prompt or messages, max_tokens, temperature, top_p, top_k, n, stop, seed, stream. Chat messages are
 joined by blank lines, for a base or SFT model has no chat format of its own.
@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from skymath_jax.generation import RequestRejected, Sampling
-from skymath_jax.serving.loop import Unavailable
+from skymath_jax.serving.loop import UnavailableError
 from skymath_jax.serving.service import Frontend, StreamedJob
 from skymath_jax.serving.text import TextStream
 
@@ -83,7 +83,7 @@ async def _errors_as_json(request: web.Request, handler: Callable[..., Any]) -> 
     status, message = 400, str(error)
   except queue.Full:
     status, message, headers = 429, "too many requests wait already", {"Retry-After": "1"}
-  except Unavailable as error:
+  except UnavailableError as error:
     status, message = 503, str(error)
   except (ConnectionResetError, asyncio.CancelledError):
     raise

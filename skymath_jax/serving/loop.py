@@ -15,11 +15,11 @@ from skymath_jax.generation.types import Response, cut_at_stop
 from skymath_jax.serving.core import Prompt
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
   """The device state was lost or the server stops: the request may be sent again."""
 
 
-class Cancelled(Exception):
+class CancelledJobError(Exception):
   """Nobody waits for the response any more."""
 
 
@@ -108,7 +108,7 @@ class Job:
 
 
 class Slots(Protocol):
-  """What the loop needs of an engine; `generate` returns int `[slots 2 × steps + 1]` as `core.Programs.generate` does."""
+  """What the loop needs of an engine; `generate` returns rows as `core.Programs.generate` does."""
 
   count: int
   lost: bool
@@ -131,7 +131,7 @@ class Loop:
   def start(self, job: Job, prefix: Any) -> None:
     """Puts a prefilled job into a free slot; `prefix` may be the exception that prefill met."""
     if job.cancelled or isinstance(prefix, Exception):
-      self._fail(job, Cancelled() if job.cancelled else prefix)
+      self._fail(job, CancelledJobError() if job.cancelled else prefix)
       return
     slot = self.free.pop()
     try:
@@ -140,7 +140,7 @@ class Loop:
       self.free.append(slot)
       self._fail(job, error)
       if self._slots.lost:
-        self.fail_all(Unavailable("the engine's state was lost while a neighbour was inserted"))
+        self.fail_all(UnavailableError("the engine's state was lost while a neighbour was inserted"))
         self._slots.reset()
       return
     self.live[slot] = job
@@ -153,7 +153,7 @@ class Loop:
     try:
       rows = self._slots.generate()
     except Exception as error:
-      self.fail_all(Unavailable(f"generation failed ({error})"))
+      self.fail_all(UnavailableError(f"generation failed ({error})"))
       self._slots.reset()
       return
     steps = rows.shape[1] // 2
@@ -181,7 +181,7 @@ class Loop:
     for slot, job in list(self.live.items()):
       if job.cancelled:
         self._end(slot)
-        self._fail(job, Cancelled())
+        self._fail(job, CancelledJobError())
 
   def _end(self, slot: int) -> None:
     del self.live[slot]
@@ -189,5 +189,5 @@ class Loop:
     self.free.append(slot)
 
   def _fail(self, job: Job, error: Exception) -> None:
-    self._counters.add(**{"cancelled" if isinstance(error, Cancelled) else "failed": 1})
+    self._counters.add(**{"cancelled" if isinstance(error, CancelledJobError) else "failed": 1})
     job.on_error(error)

@@ -2,7 +2,7 @@
 
 Example::
 
-  with ServerProcess([sys.executable, "-m", "skymath_jax.cli", "serve", "--model=asset:micro_teacher", "--port=0"]) as server:
+  with ServerProcess([sys.executable, "-m", "skymath_jax.cli", "serve", "--model=asset:teacher", "--port=0"]) as server:
     server.wait_until_ready(300)
     client = JetStreamGenerator([server.address], tokenizer, model_id)
 """

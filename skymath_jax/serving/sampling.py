@@ -70,7 +70,7 @@ def draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
 
 
 def kept(probabilities: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:
-  """`probabilities` `[slots vocab]` with 0 for what top_k, then top_p over the rest, rule out; ties at the border stay."""
+  """`probabilities` `[slots vocab]` with 0 for what top_k, then top_p over the rest, rule out; ties stay."""
   vocab = probabilities.shape[-1]
   count = jnp.where(top_k > 0, jnp.minimum(top_k, vocab), vocab)
   least = _largest_threshold(lambda t: jnp.sum(probabilities >= t, axis=-1) >= count, probabilities.shape[0])

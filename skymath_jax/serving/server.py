@@ -86,7 +86,9 @@ class Server(server_lib.JetStreamServer):
 
 def _in_use(host: str, port: int, flag: str) -> UserError:
   return UserError(
-    f"cannot listen on {host}:{port}", where=flag, remedy=f"another program uses it: choose another {flag}, or 0"
+    f"cannot listen on {host}:{port}",
+    where=flag,
+    remedy=f"another program uses it, or the host is not of this machine: choose another {flag}, or 0",
   )
 
 

@@ -1,7 +1,7 @@
 """The gRPC service: from a `DecodeRequest` and its metadata to a job, and from the job's tokens to messages.
 
 JetStream's proto has no sampling parameters; they travel as call metadata (`generation/jetstream.py` sends them):
-`temperature`, `top_p`, `top_k`, `seed`, `stop-bin` (JSON list of texts, UTF-8), `stream` (1 = a message per engine call,
+`temperature`, `top_p`, `top_k`, `seed`, `stop-bin` (JSON list of texts, UTF-8), `stream` (1 = a message per call,
 else one at the end). The trailing metadata hold `finish-reason`, `prompt-tokens` and `completion-tokens`.
 """
 
@@ -19,7 +19,7 @@ from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.serving import compat
 from skymath_jax.serving.core import checked_prompt
 from skymath_jax.serving.driver import Driver
-from skymath_jax.serving.loop import Cancelled, Job, Unavailable
+from skymath_jax.serving.loop import CancelledJobError, Job, UnavailableError
 from skymath_jax.serving.text import TextStream
 from skymath_jax.tokenizer import Tokenizer
 
@@ -80,7 +80,7 @@ class Frontend:
     Raises:
       RequestRejected: the request is at fault.
       queue.Full: too many wait; try again later.
-      Unavailable: the server stops.
+      UnavailableError: the server stops.
     """
     tokens = self.tokenizer.encode(content, bos=True) if isinstance(content, str) else content
     prompt = checked_prompt(tokens, sampling, max_length=self.max_length, vocab_size=self._vocab_size)
@@ -123,7 +123,7 @@ class Orchestrator(orchestrator.LLMOrchestrator):
         yield _message(tokens, text.feed(tokens) if text else "")
       if text and (rest := text.end()):
         yield _message([], rest)
-    except (Unavailable, Cancelled) as error:
+    except (UnavailableError, CancelledJobError) as error:
       await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
     except asyncio.CancelledError:
       raise
@@ -147,7 +147,7 @@ class Orchestrator(orchestrator.LLMOrchestrator):
       await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except queue.Full:
       await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests wait already; send it again later")
-    except Unavailable as error:
+    except UnavailableError as error:
       await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
 

@@ -30,8 +30,7 @@ class Run:
     return self
 
   def __exit__(self, *_: object) -> None:
-    if self._server is not None:
-      self._server.stop()
+    self.end_teacher()
 
   def begin_teacher(self) -> None:
     """Starts the teacher's server in the background, so that it compiles while the seeds are read."""
@@ -41,6 +40,12 @@ class Run:
       command += [f"--{key}={teacher[key]}" for key in ("slots", "max_length", "steps_per_call")]
       log_path = self.workdir / "server.log"
       self._server = ServerProcess([*command, "--exit_with_parent"], log_path=os.fspath(log_path))
+
+  def end_teacher(self) -> None:
+    """Stops the server, if this run started one."""
+    if self._server is not None:
+      self._server.stop()
+      self._server = None
 
   def teacher(self) -> Generator:
     """A client of the teacher, healthy by the time it is returned."""

@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax import nnx
 from ml_collections import ConfigDict
 
 import skymath_jax
 from skymath_jax import config as config_lib
-from skymath_jax import datasets, evaluation, files, models, prompts, records, training
+from skymath_jax import datasets, evaluation, files, models, prompts, records, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.datasets import texts
 from skymath_jax.generation import Sampling
@@ -32,13 +33,15 @@ def train(number: int) -> Callable[[Run], Facts]:
   def stage(run: Run) -> Facts:
     config, folder = run.config, run.workdir / "checkpoints" / f"stage{number}"
     source = _training_source(run, number)
-    decoder, tokenizer = _start_model(run, number, source)
+    mesh = sharding.make_mesh(**config.mesh.to_dict()) if jax.device_count() > 1 else None
+    decoder, tokenizer = _start_model(run, number, source, mesh)
     facts = training.train(
       decoder,
       tokenizer,
       source,
       folder,
       _training_settings(config, number),
+      mesh=mesh,
       rng_seed=config.rng_seed + number,
       provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
     )
@@ -54,12 +57,12 @@ def _training_source(run: Run, number: int) -> Any:
   return texts.generate(t.data, t.examples, rng_seed=run.config.rng_seed)
 
 
-def _start_model(run: Run, number: int, source: Any) -> tuple[models.Decoder, Any]:
+def _start_model(run: Run, number: int, source: Any, mesh: Any) -> tuple[models.Decoder, Any]:
   config = run.config.model
   if number == 2:
-    decoder, tokenizer = models.load_any(run.workdir / "checkpoints" / "stage1")
+    decoder, tokenizer = models.load_any(run.workdir / "checkpoints" / "stage1", mesh=mesh)
   elif config.path:
-    decoder, tokenizer = models.load_any(config.path)
+    decoder, tokenizer = models.load_any(config.path, mesh=mesh)
   else:
     decoder, tokenizer = _from_scratch(run, source)
   decoder = decoder.replace(dtype=config.dtype, remat=config.remat)

@@ -46,7 +46,7 @@ def compare(
 
 
 def greedy(logits: Logits, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-  """`new_tokens` greedy tokens after each prompt, running the whole text again for each: slow, and hard to get wrong."""
+  """`new_tokens` greedy tokens after each prompt, running the whole text again each time: slow, hard to get wrong."""
   texts = [list(prompt) for prompt in prompts]
   for _ in range(new_tokens):
     tokens, lengths = _pad(texts)

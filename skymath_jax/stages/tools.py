@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from etils import epath
+from flax import nnx
 
 from skymath_jax import files, models, serving
 from skymath_jax.errors import UserError
 from skymath_jax.models import checkpoint, hf
+from skymath_jax.models.families import FAMILIES
 from skymath_jax.stages import parity
 from skymath_jax.stages.context import Facts
 
@@ -20,7 +24,7 @@ def serve(*, model: str, dtype: str, **settings: Any) -> None:
 
 def families() -> list[str]:
   """One line for each model family: its name and the Hugging Face architectures it covers."""
-  return [f"{name:<10}{', '.join(family.architectures)}" for name, family in models.FAMILIES.items()]
+  return [f"{name:<10}{family.architecture}" for name, family in FAMILIES.items()]
 
 
 def import_folder(folder: str, out: str) -> Facts:
@@ -52,7 +56,7 @@ def export_checkpoint(
   decoder, tokenizer = models.load_any(source, dtype="float32")
   folder = epath.Path(folder)
   hf.save(decoder, folder, tokenizer=tokenizer, dtype=dtype)
-  rounded = models.rounded(decoder, dtype)
+  rounded = _rounded(decoder, dtype)
   batch = [tokenizer.encode(text, bos=True) for text in prompts]
   facts: Facts = {"folder": str(folder), "dtype": dtype}
   facts |= parity.compare(rounded, folder, batch, new_tokens=new_tokens)
@@ -63,3 +67,9 @@ def export_checkpoint(
       remedy="do not use this folder, and please report it",
     )
   return facts
+
+
+def _rounded(decoder: models.Decoder, dtype: str) -> models.Decoder:
+  """The decoder with weights as they are after a trip through `dtype`, computing in float32."""
+  graph, params = nnx.split(decoder, nnx.Param)
+  return nnx.merge(graph, jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params))

@@ -106,5 +106,5 @@ train_step = jax.jit(step, **_OPTIONS)
 
 
 def sharded(shardings: TrainState) -> Any:
-  """`train_step` whose new state lies where the old one did (`shardings`: a tree like the state), whatever XLA likes."""
+  """`train_step` whose new state lies where the old one did (`shardings`: a tree like the state)."""
   return jax.jit(step, out_shardings=(shardings, None), **_OPTIONS)

@@ -1,4 +1,4 @@
-"""`kill -9` of the whole process tree, once inside each kind of stage: the same command then finishes with the same result."""
+"""`kill -9` of the whole process tree, once inside each kind of stage: the same command ends with the same result."""
 
 import json
 import os

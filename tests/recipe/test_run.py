@@ -23,7 +23,8 @@ def test_every_artefact_of_the_contract_is_there(small_run):
   workdir, summary, _ = small_run
   for name in (
     "config.json", "summary.json", "report.html", "seeds/problems.jsonl", "synthesis/stage1/responses.sqlite",
-    "synthesis/stage1/instances.jsonl", "synthesis/stage2/instances.jsonl", "sft/stage1/card.md", "sft/stage2/summary.json",
+    "synthesis/stage1/instances.jsonl", "synthesis/stage2/instances.jsonl", "sft/stage1/card.md",
+    "sft/stage2/summary.json",
     "checkpoints/stage1/metrics.jsonl", "checkpoints/stage2/metrics.jsonl", "evaluation/base/predictions.jsonl",
     "evaluation/stage2/summary.json", "export/stage2/config.json",
   ):  # fmt: skip

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 PROGRAM = """
   import os, signal, sys
   sys.path.insert(0, sys.argv[1])
@@ -35,6 +37,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_training_is_the_same_on_any_mesh_and_resumes_on_another(tmp_path):
   environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
   tests = os.path.dirname(os.path.dirname(__file__))

@@ -42,15 +42,13 @@ def test_first_moment_is_kept_in_the_dtype_asked_for():
 
 
 def test_a_step_that_is_not_finite_changes_only_the_step_number():
-  chain = optimizer.make(optimizer.OptimizerSettings(learning_rate=1e-2))
+  chain = optimizer.make(optimizer.OptimizerSettings())
   graph, state = step.init(decoder(), chain)
-  batch = {key: np.ones((1, 1, 8), np.int32) for key in ("tokens", "segment_ids")}
-  batch |= {
-    "positions": np.arange(8, dtype=np.int32)[None, None],
-    "loss_weights": np.full((1, 1, 8), np.inf, "float32"),
-  }
+  state = jax.device_put(state, jax.devices()[0])  # with these shapes it is the program that test_loop has compiled
+  batch = {key: np.ones((1, 4, 64), np.int32) for key in ("tokens", "positions", "segment_ids")}
+  batch["loss_weights"] = np.full((1, 4, 64), np.inf, np.float32)
   before = jax.device_get((jax.tree.leaves(state.params), jax.tree.leaves(state.opt_state)))
-  state, metrics = step.train_step(state, batch, 1e-2, graph=graph, optimizer=chain, loss_chunk=8)
+  state, metrics = step.train_step(state, batch, np.float32(1e-2), graph=graph, optimizer=chain, loss_chunk=2048)
   after = jax.device_get((jax.tree.leaves(state.params), jax.tree.leaves(state.opt_state)))
   assert not metrics.finite and int(state.step) == 1
   jax.tree.map(np.testing.assert_array_equal, before, after)

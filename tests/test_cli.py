@@ -1,0 +1,121 @@
+"""The command line: it answers at once, and a mistake gets an exit code and one paragraph, never a traceback."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from skymath_jax import cli, config, verbs
+
+ROOT = Path(__file__).parents[1]
+QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
+
+
+def skymath(*arguments, **options):
+  return subprocess.run(
+    [sys.executable, "-m", "skymath_jax.cli", *arguments],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    **options,
+  )
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+  heavy = "sorted({'jax', 'tensorflow', 'grpc'} & set(sys.modules))"
+  code = f"import sys; from skymath_jax import cli; cli.call(['--help']); print({heavy})"
+  start = time.perf_counter()
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+  assert time.perf_counter() - start < 1.0
+  assert done.stdout.rstrip().endswith("[]")
+  for verb in cli.VERBS:
+    assert f"  {verb}" in done.stdout
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_listed_verb_exists_and_has_help(verb, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    getattr(verbs, cli.VERBS[verb][1])([verb, "--help"])
+  assert stopped.value.code == 0
+  assert f"usage: skymath {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  "arguments, code, message",
+  [
+    ((), 2, ""),
+    (("rnu",), 2, "there is no verb 'rnu'"),
+    (("run", "--workdir=x"), 2, "--config is missing"),
+    (("run", QUICKSTART), 2, "--workdir is missing"),
+    (("run", QUICKSTART, "--workdir=x", "--colour=1"), 2, "colour"),
+    (("run", QUICKSTART, "--workdir=x", "stray"), 2, "did not expect 'stray'"),
+    (("run", "--config=none.py", "--workdir=x"), 1, "none.py: no such config file"),
+    (("run", QUICKSTART, "--workdir=x", "--config.trainig.rows=1"), 1, "did you mean config.training.rows?"),
+    (("run", QUICKSTART, "--workdir=x", "--config.training.rows=1.5"), 1, "config.training.rows: '1.5' is not"),
+    (("run", QUICKSTART, "--workdir=x", "--config.training.rows=0"), 1, "config.training.rows: zero makes no sense"),
+    (("grade", "--input=x", "--output=y", "--mode=kind"), 2, "--mode=kind is not known"),
+    (("grade", "--input=missing.jsonl", "--output=y"), 1, "missing.jsonl"),
+    (("export", "--checkpoint=nowhere", "--out=y"), 1, "nowhere: no such model folder"),
+    (("serve", "--model=asset:nobody"), 1, "asset:nobody: no such model folder"),
+  ],
+)
+def test_mistakes(arguments, code, message, capfd, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert cli.call(list(arguments)) == code
+  said = capfd.readouterr().err
+  assert message in said and "Traceback" not in said
+
+
+def test_bad_seed_files_are_named_with_their_line(tmp_path, capfd):
+  (tmp_path / "s.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\nnot json\n')
+  for name, message in (("s.jsonl", "s.jsonl:2: this line is not JSON"), ("t.jsonl", "t.jsonl: no such file")):
+    source = f"--config.seeds.sources=('{tmp_path / name}',)"
+    assert cli.call(["seeds", QUICKSTART, f"--workdir={tmp_path / name}.run", source]) == 1
+    assert message in capfd.readouterr().err
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path, capfd):
+  workdir = f"--workdir={tmp_path / 'run'}"
+  assert cli.call(["seeds", QUICKSTART, workdir]) == 0
+  assert cli.call(["seeds", QUICKSTART, workdir, "--config.seeds.limit=7"]) == 1
+  assert "config.seeds.limit = " in capfd.readouterr().err
+  assert cli.call(["seeds", QUICKSTART, workdir]) == 0
+  assert "complete, skipped" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_refused(capfd):
+  assert cli.call(["seeds", QUICKSTART, "--workdir=/proc/skymath"]) == 1
+  assert "/proc/skymath: cannot write here" in capfd.readouterr().err
+
+
+def test_a_problem_without_answer_is_refused_where_one_is_needed(tmp_path, capfd):
+  (tmp_path / "s.jsonl").write_text('{"question": "Ann has 3 pens. She buys 4. How many has she now?"}\n')
+  source = f"--config.seeds.sources=('{tmp_path / 's.jsonl'}',)"
+  arguments = ["synthesize", QUICKSTART, f"--workdir={tmp_path / 'run'}", source]
+  nobody = ["--config.teacher.backend=openai", "--config.teacher.base_url=http://127.0.0.1:9/v1"]
+  assert cli.call([*arguments, *nobody]) == 1
+  said = capfd.readouterr().err
+  assert "answer" in said and "fobar" in said and "Traceback" not in said
+
+
+def test_config_lists_every_key(capsys):
+  assert cli.call(["config"]) == 0
+  listed = capsys.readouterr().out
+  for key, text in config.documentation().items():
+    assert f"config.{key} = " in listed and text in listed
+
+
+def test_a_port_in_use_is_named(tmp_path):
+  import socket
+
+  with socket.socket() as taken:
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    port = taken.getsockname()[1]
+    done = skymath("serve", "--model=asset:micro_teacher", f"--port={port}")
+  assert done.returncode == 1 and str(port) in done.stderr and "in use" in done.stderr
