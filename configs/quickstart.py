@@ -8,6 +8,12 @@ What to expect is in README.md; the same recipe at full size is in configs/skywo
 from skymath_jax.config import base
 
 
+def set_runs(runs, *, answer, rephrase, backward, evol, xwin):
+  """Runs per problem; `backward` goes for self-verification and FOBAR each."""
+  runs.answer_augmentation, runs.rephrase, runs.evol, runs.xwin = answer, rephrase, evol, xwin
+  runs.self_verification = runs.fobar = backward
+
+
 def get_config():
   c = base()
   c.name = "quickstart"
@@ -21,14 +27,10 @@ def get_config():
   c.teacher.concurrency = 256
 
   c.synthesis.max_tokens = 256
-  c.synthesis.coreset_size = 200
-  for runs in (c.synthesis.pass1, c.synthesis.pass2, c.synthesis.hard):
-    runs.answer_augmentation = 1.0
-    runs.rephrase = 1.0
-    runs.self_verification = 0.5
-    runs.fobar = 0.5
-    runs.evol = 0.5
-    runs.xwin = 1.0
+  c.synthesis.coreset_size = 120
+  set_runs(c.synthesis.pass1, answer=0.5, rephrase=1.0, backward=0.6, evol=0.25, xwin=0.8)
+  set_runs(c.synthesis.pass2, answer=0.5, rephrase=1.0, backward=0.3, evol=0.4, xwin=1.0)
+  set_runs(c.synthesis.hard, answer=1.5, rephrase=1.5, backward=0.5, evol=0.8, xwin=2.0)
 
   c.curation.test_sets = ("micro_gsm:test",)
 

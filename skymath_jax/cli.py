@@ -3,6 +3,7 @@
 Nothing heavy is imported before the verb is known, so that `skymath --help` answers at once.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -24,6 +25,13 @@ VERBS = {
   "serve": ("verbs", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
   "grade": ("verbs", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
   "config": ("verbs", "config", "lists every config key with its default and meaning"),
+}
+
+DISK_TROUBLE = {
+  errno.ENOSPC: "Make room, then run the same command again: it goes on from here.",
+  errno.EDQUOT: "Make room, then run the same command again: it goes on from here.",
+  errno.EROFS: "Choose a --workdir that can be written.",
+  errno.EACCES: "Choose a --workdir that can be written.",
 }
 
 
@@ -68,6 +76,13 @@ def call(argv: list[str]) -> int:
     if debug:
       traceback.print_exc()
     print(f"skymath {argv[0]}: {error}", file=sys.stderr)
+    return 1
+  except OSError as error:
+    if debug or error.errno not in DISK_TROUBLE:
+      raise
+    print(
+      f"skymath {argv[0]}: {error.filename or 'disk'}: {error.strerror}. {DISK_TROUBLE[error.errno]}", file=sys.stderr
+    )
     return 1
   except KeyboardInterrupt:
     print(f"skymath {argv[0]}: stopped; the same command goes on from here.", file=sys.stderr)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,11 +47,14 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> flag
   if "--help" in argv or "-h" in argv:
     _print_help(argv[0], wanted, config)
     raise SystemExit(0)
+  given, sys.argv = sys.argv, list(argv)  # config_flags looks there for the overrides
   try:
     rest = values(list(argv))
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
     _explain_override(argv, error)
     raise UsageError(f"{_one_line(error)} See skymath {argv[0]} --help.") from None
+  finally:
+    sys.argv = given
   if len(rest) > 1:
     raise UsageError(f"did not expect {rest[1]!r}; flags are written --name=value. See skymath {argv[0]} --help.")
   missing = [f.name for f in wanted if f.required and getattr(values, f.name) is None]

@@ -103,6 +103,13 @@ def test_a_problem_without_answer_is_refused_where_one_is_needed(tmp_path, capfd
   assert "answer" in said and "fobar" in said and "Traceback" not in said
 
 
+def test_a_server_that_does_not_answer_is_named(tmp_path, capfd):
+  arguments = ["synthesize", QUICKSTART, f"--workdir={tmp_path / 'run'}"]
+  assert cli.call([*arguments, "--config.teacher.addresses=('127.0.0.1:9',)"]) == 1
+  said = capfd.readouterr().err
+  assert "127.0.0.1:9: no healthy JetStream server answers here" in said and "Traceback" not in said
+
+
 def test_config_lists_every_key(capsys):
   assert cli.call(["config"]) == 0
   listed = capsys.readouterr().out
@@ -118,4 +125,4 @@ def test_a_port_in_use_is_named(tmp_path):
     taken.listen()
     port = taken.getsockname()[1]
     done = skymath("serve", "--model=asset:micro_teacher", f"--port={port}")
-  assert done.returncode == 1 and str(port) in done.stderr and "in use" in done.stderr
+  assert done.returncode == 1 and str(port) in done.stderr and "another program uses it" in done.stderr

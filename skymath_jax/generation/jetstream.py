@@ -94,9 +94,7 @@ class JetStreamGenerator:
       RequestRejected: the server says that this request can never be answered.
       UserError: no server answered in `attempts` attempts, or one failed in a way that will not pass.
     """
-    if self._turns is None:
-      self._turns = asyncio.Semaphore(self._concurrency)
-      self._replicas = [_Replica(address) for address in self._addresses]
+    self._connect()
     async with self._turns:
       tokens = self._tokenizer.encode(request.prompt, bos=True)
       for attempt in range(1, self._attempts + 1):
@@ -114,6 +112,32 @@ class JetStreamGenerator:
           self.stats.count(response)
           return response
     raise AssertionError("the last attempt returns or raises")
+
+  def _connect(self) -> None:
+    if self._turns is None:
+      self._turns = asyncio.Semaphore(self._concurrency)
+      self._replicas = [_Replica(address) for address in self._addresses]
+
+  async def check(self, seconds: float = 10.0) -> None:
+    """Returns once every server says that it is live.
+
+    Raises:
+      UserError: one did not within `seconds`; its address is named.
+    """
+    self._connect()
+    for replica in self._replicas:
+      try:
+        answer = await replica.stub.HealthCheck(
+          jetstream_pb2.HealthCheckRequest(), timeout=seconds, wait_for_ready=True
+        )
+      except grpc.aio.AioRpcError as error:
+        answer, why = None, error.code().name
+      if answer is None or not answer.is_live:
+        raise UserError(
+          f"no healthy JetStream server answers here ({why if answer is None else 'it says that it is not live'})",
+          where=replica.address,
+          remedy="start it with `skymath serve`, or correct teacher.addresses",
+        )
 
   async def _attempt(self, replica: _Replica, request: Request, tokens: list[int]) -> Response:
     content = jetstream_pb2.DecodeRequest.TokenContent(token_ids=tokens)

@@ -12,6 +12,7 @@ from skymath_jax import curation, datasets, files, records, synthesis
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Sampling
+from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.records import Instance, Problem
 from skymath_jax.stages.context import Facts, Run
 
@@ -66,6 +67,8 @@ async def _pass_async(
   config = run.config.synthesis
   teacher = run.teacher()
   try:
+    if isinstance(teacher, JetStreamGenerator):
+      await teacher.check()
     return await synthesis.synthesize(
       problems,
       runs,

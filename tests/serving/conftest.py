@@ -21,7 +21,7 @@ CONFIG = DecoderConfig(
 
 
 class ByteTokenizer:
-  """Id 1 is bos, byte b is id 3 + b; `eos_id` as given."""
+  """Id 1 is bos, the character c is id 3 + ord(c); `eos_id` as given."""
 
   bos_id, pad_id, vocab_size = 1, 0, CONFIG.vocab_size
 
@@ -29,10 +29,10 @@ class ByteTokenizer:
     self.eos_id = eos_id
 
   def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
-    return ([1] if bos else []) + [3 + b for b in text.encode()] + ([self.eos_id] if eos else [])
+    return ([1] if bos else []) + [3 + b for b in text.encode("latin-1")] + ([self.eos_id] if eos else [])
 
   def decode(self, ids: Iterable[int]) -> str:
-    return bytes(i - 3 for i in ids if 3 <= i < 259).decode("utf-8", errors="replace")
+    return bytes(i - 3 for i in ids if 3 <= i < 259).decode("latin-1")
 
 
 def make_decoder(seed: int = 0) -> Decoder:

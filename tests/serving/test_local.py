@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import random
 
 import pytest
@@ -10,7 +11,9 @@ from tests.serving.conftest import MAX_LENGTH, ByteTokenizer, by_id, make_decode
 
 
 def generator(decoder, tokenizer, **changes):
-  return LocalGenerator(decoder, tokenizer, "tiny@0", **({"slots": 4, "max_length": MAX_LENGTH, "steps_per_call": 4} | changes))
+  return LocalGenerator(
+    decoder, tokenizer, "tiny@0", **({"slots": 4, "max_length": MAX_LENGTH, "steps_per_call": 4} | changes)
+  )
 
 
 def test_tokens_are_those_of_full_forward_passes(decoder, tokenizer):
@@ -63,10 +66,10 @@ def test_stop_texts_cut_at_the_same_token_whatever_the_chunk(decoder):
   tokenizer = ByteTokenizer(eos_id=None)
   base = requests(8, max_tokens=24, temperature=1.0, top_p=1.0, top_k=0)
   whole = {r.id: r.text for r in generator(decoder, tokenizer).generate_all(base)}
-  stops = {r.id: whole[r.id][6:8] for r in base if "\ufffd" not in whole[r.id][6:8]}
+  stops = {r.id: whole[r.id][6:8] for r in base if len(whole[r.id]) > 8}
   assert len(stops) >= 3
   asked = [
-    Request(id=r.id, prompt=r.prompt, sampling=Sampling(max_tokens=24, temperature=1.0, seed=r.sampling.seed, stop=("never there", stops[r.id])))
+    dataclasses.replace(r, sampling=dataclasses.replace(r.sampling, stop=("never there", stops[r.id])))
     for r in base
     if r.id in stops
   ]
@@ -119,7 +122,9 @@ def test_a_prompt_that_fails_in_prefill_fails_alone(decoder, tokenizer, monkeypa
   results = asyncio.run(run())
   assert [type(r).__name__ for r in results] == ["Response", "Response", "RuntimeError", "Response", "Response"]
   monkeypatch.undo()
-  assert by_id(r for r in results if not isinstance(r, Exception)) == by_id(generator(decoder, tokenizer).generate_all(good))
+  assert by_id(r for r in results if not isinstance(r, Exception)) == by_id(
+    generator(decoder, tokenizer).generate_all(good)
+  )
 
 
 def test_it_goes_on_after_a_failed_step(decoder, tokenizer, monkeypatch):

@@ -1,0 +1,121 @@
+"""What importing the serving room leaves behind in a fresh process, and the engine under JetStream's own orchestrator."""
+
+import subprocess
+import sys
+
+
+def run(code: str, timeout: float = 300) -> str:
+  """Standard output of `code` in a new interpreter; its standard error is shown if it fails."""
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return done.stdout
+
+
+def test_importing_the_package_imports_no_jetstream():
+  run(
+    "import sys, skymath_jax.serving, skymath_jax.serving.local; assert not any('jetstream' in m for m in sys.modules)"
+  )
+
+
+def test_jetstream_leaves_no_trace():
+  run("""
+import logging, sys
+root = logging.getLogger()
+before = root.level, list(root.handlers)
+import jax
+had = hasattr(jax, "tree_map")
+from skymath_jax.serving import DecoderEngine
+from skymath_jax.serving.server import serve
+from jetstream.engine import engine_api
+from jetstream.core import orchestrator
+assert issubclass(DecoderEngine, engine_api.Engine)
+assert (root.level, list(root.handlers)) == before, root.handlers
+assert not [m for m in sys.modules if m.split(".")[0] in ("tensorflow", "seqio", "torch")]
+assert hasattr(jax, "tree_map") == had
+import jax.numpy as jnp
+array = jnp.ones(3)
+orchestrator.delete_pytree({"a": [array]})
+assert array.is_deleted()
+""")
+
+
+def test_the_engine_serves_under_the_stock_orchestrator():
+  out = run("""
+import asyncio
+import numpy as np
+from tests.serving.conftest import ByteTokenizer, MAX_LENGTH, make_decoder, reference_tokens
+from skymath_jax.generation import Sampling
+from skymath_jax.serving.engine import DecoderEngine
+from skymath_jax.serving.driver import orchestrator
+from jetstream.core.proto import jetstream_pb2
+
+decoder = make_decoder()
+tokenizer = ByteTokenizer(eos_id=None)
+engine = DecoderEngine(decoder, tokenizer, slots=4, max_length=MAX_LENGTH, steps_per_call=4)
+params = engine.load_params()
+driver = orchestrator.Driver([engine], [engine], [params], [params], interleaved_mode=True, jax_padding=False)
+service = orchestrator.LLMOrchestrator(driver)
+
+async def ask(text):
+  content = jetstream_pb2.DecodeRequest.TokenContent(token_ids=tokenizer.encode(text))
+  new = []
+  # the history path keeps the stock code from adding bos
+  async for part in service.Decode(jetstream_pb2.DecodeRequest(max_tokens=60, token_content=content)):
+    new += part.stream_content.samples[0].token_ids
+  return new
+
+async def main():
+  texts = ["hello", "a", "xyz"]
+  for text, new in zip(texts, await asyncio.gather(*map(ask, texts))):
+    prompt = tokenizer.encode(text, bos=True)
+    expected = reference_tokens(decoder, prompt, Sampling(max_tokens=60), None)
+    assert new == expected, (text, new, expected)
+
+asyncio.run(main())
+driver.stop()
+print("served")
+""")
+  assert out.endswith("served\n")
+
+
+def test_the_last_slot_can_drain_again_and_again():
+  """Upstream's generate and detokenize threads race here, and an assertion then kills the process with SIGKILL."""
+  out = run("""
+import sys, threading, types
+sys.setswitchinterval(1e-5)
+import numpy as np
+from skymath_jax.serving import driver as driver_lib
+from skymath_jax.serving.core import Prompt
+from skymath_jax.serving.loop import Counters, Job
+
+class NullEngine:
+  core = types.SimpleNamespace(params=None)
+  max_concurrent_decodes, max_prefill_length, samples_per_slot = 2, 16, 1
+  def prefill(self, **_): return object()
+  def insert(self, prefix, state, slot): return state
+  def generate(self, params, state):
+    rows = np.concatenate([np.full((2, 4), 7), np.ones((2, 4)), np.full((2, 1), 4)], axis=1).astype(int)
+    result = types.SimpleNamespace(data=rows)
+    result.convert_to_numpy = lambda: result
+    return state, result
+  def init_decode_state(self): return types.SimpleNamespace(release=lambda slot: None, lost=False)
+  def get_tokenizer(self): return None
+  def build_tokenizer(self, metadata): return None
+
+class Waited(Job):
+  def on_finish(self): self.event.set()
+
+counters = Counters()
+driver = driver_lib.Driver(NullEngine(), queue_size=8, counters=counters)
+for drain in range(1500):
+  jobs = [Waited(prompt=Prompt(tokens=(1,), max_tokens=4)) for _ in range(1 + drain % 3)]
+  for job in jobs:
+    job.event = threading.Event()
+    driver.submit(job)
+  for job in jobs:
+    assert job.event.wait(30), (drain, counters.read())
+    assert job.tokens == [7] * 4
+driver.stop()
+print(counters.read()["completed"])
+""")
+  assert out.strip() == str(sum(1 + drain % 3 for drain in range(1500)))
