@@ -53,8 +53,8 @@ def _uniform(key: jax.Array, index: jax.Array) -> jax.Array:
 def draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
   """The token int32 `[slots]` at `uniform` `[slots]` in [0, 1) of the cumulated `weights` `[slots vocab]`.
 
-  Sums are made in two levels, blocks and inside a block, as products with a triangle of ones. Both are monotone in
-  floating point, so a token of weight 0 is never drawn.
+  Sums are made in two levels, blocks and inside a block, as products with a triangle of ones. Where rounding leads to
+  a token of weight 0 (one draw in some millions) the heaviest is taken instead.
   """
   S, V = weights.shape
   size = 32 if V < 4096 else 128
@@ -66,7 +66,9 @@ def draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
   start = jnp.where(block > 0, jnp.take_along_axis(ends, jnp.maximum(block - 1, 0)[:, None], axis=1)[:, 0], 0.0)
   sums = jnp.take_along_axis(inside, block[:, None, None], axis=1)[:, 0]
   rest = jnp.minimum(target - start, sums[:, -1] * (1 - 2.0**-20))  # rounding must not lead past the block
-  return (block * size + jnp.sum(sums <= rest[:, None], axis=1)).astype(jnp.int32)
+  token = jnp.minimum(block * size + jnp.sum(sums <= rest[:, None], axis=1), V - 1)
+  hit = jnp.take_along_axis(weights, token[:, None], axis=1)[:, 0] > 0
+  return jnp.where(hit, token, jnp.argmax(weights, axis=1)).astype(jnp.int32)
 
 
 def kept(probabilities: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What importing the serving room leaves behind in a fresh process, and the engine under JetStream's own orchestrator."""
+"""What importing the serving room leaves behind in a fresh process; the engine under JetStream's own orchestrator."""
 
 import subprocess
 import sys

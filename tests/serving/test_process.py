@@ -93,7 +93,7 @@ def test_a_server_that_cannot_start_says_why():
 
 def test_a_server_that_takes_too_long_is_ended():
   server = ServerProcess([sys.executable, "-c", "import sys, time; print('loading', file=sys.stderr); time.sleep(600)"])
-  with pytest.raises(UserError, match="(?s)took more than 1 s.*start_seconds"):
+  with pytest.raises(UserError, match=r"(?s)took more than 1 s.*start_seconds"):
     server.wait_until_ready(1)
   assert not server.alive
   with pytest.raises(UserError, match="not healthy"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import time
@@ -90,6 +91,10 @@ def decode(server, content, metadata=(), max_tokens=4):
     return [list(s.token_ids) for s in samples], [s.text for s in samples], dict(call.trailing_metadata())
 
 
+def joined(messages):
+  return list(itertools.chain.from_iterable(messages))
+
+
 def token_content(*ids):
   return {"token_content": jetstream_pb2.DecodeRequest.TokenContent(token_ids=ids)}
 
@@ -98,10 +103,10 @@ def test_a_plain_jetstream_client_is_served(server, tokenizer, local):
   [expected] = local.generate_all([Request(id="1", prompt="hello", sampling=Sampling(max_tokens=10))])
   text = {"text_content": jetstream_pb2.DecodeRequest.TextContent(text="hello")}
   tokens, texts, trailing = decode(server, text, max_tokens=10)
-  assert "".join(texts) == expected.text and tokenizer.decode(sum(tokens, [])) == expected.text
+  assert "".join(texts) == expected.text and tokenizer.decode(joined(tokens)) == expected.text
   assert trailing["finish-reason"] == expected.finish_reason
   ids = token_content(*tokenizer.encode("hello", bos=True))
-  assert sum(decode(server, ids, max_tokens=10)[0], []) == sum(tokens, [])
+  assert joined(decode(server, ids, max_tokens=10)[0]) == joined(tokens)
   with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
     assert jetstream_pb2_grpc.OrchestratorStub(channel).HealthCheck(jetstream_pb2.HealthCheckRequest()).is_live
 
@@ -112,7 +117,7 @@ def test_tokens_come_at_once_or_as_they_are_made(server, local):
   whole, _, _ = decode(server, ids, metadata, max_tokens=11)
   pieces, _, _ = decode(server, ids, [*metadata, ("stream", "1")], max_tokens=11)
   assert len(whole) == 1 and [len(p) for p in pieces] == [4, 4, 3]
-  assert sum(pieces, []) == whole[0]
+  assert joined(pieces) == whole[0]
 
 
 @pytest.mark.parametrize(
@@ -239,8 +244,8 @@ def test_openai_streams_add_up(server):
 
 @pytest.mark.parametrize(
   "body",
-  [b"{", b"[]", {}, {"prompt": 3}, {"prompt": "x", "temperature": "hot"}, {"prompt": "x", "n": 0}, {"prompt": "x", "n": 10**9},
-   {"prompt": "x", "max_tokens": True}, {"prompt": "x" * 99}, {"prompt": "x", "stop": [1]}, {"prompt": [999]}],
+  [b"{", b"[]", {}, {"prompt": 3}, {"prompt": "x", "temperature": "hot"}, {"prompt": "x", "n": 0},
+   {"prompt": "x", "n": 10**9}, {"prompt": "x", "max_tokens": True}, {"prompt": "x" * 99}, {"prompt": "x", "stop": [1]}, {"prompt": [999]}],
 )  # fmt: skip
 def test_bad_http_requests_get_a_400_with_a_reason(server, body):
   status, text = http(server, "/v1/completions", body)
