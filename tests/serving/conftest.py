@@ -35,7 +35,8 @@ class ByteTokenizer:
     return bytes(i - 3 for i in ids if 3 <= i < 259).decode("latin-1")
 
 
-def make_decoder(seed: int = 0) -> Decoder:
+@nnx.jit
+def make_decoder(seed: int) -> Decoder:
   """Random weights, large enough that greedy text is not one letter over and over."""
   decoder = Decoder(CONFIG, rngs=nnx.Rngs(seed))
   nnx.update(decoder, jax.tree.map(lambda w: w * 2.5 if w.ndim > 1 else w, nnx.state(decoder, nnx.Param)))
@@ -86,7 +87,7 @@ def by_id(responses: Iterable) -> dict[str, tuple]:
 
 @pytest.fixture(scope="session")
 def decoder() -> Decoder:
-  return make_decoder()
+  return make_decoder(0)
 
 
 @pytest.fixture(scope="session")

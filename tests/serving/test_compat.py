@@ -49,7 +49,7 @@ from skymath_jax.serving.engine import DecoderEngine
 from skymath_jax.serving.driver import orchestrator
 from jetstream.core.proto import jetstream_pb2
 
-decoder = make_decoder()
+decoder = make_decoder(0)
 tokenizer = ByteTokenizer(eos_id=None)
 engine = DecoderEngine(decoder, tokenizer, slots=4, max_length=MAX_LENGTH, steps_per_call=4)
 params = engine.load_params()

@@ -20,7 +20,7 @@ from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.serving import server as server_lib
 from skymath_jax.serving.core import Core
 from skymath_jax.serving.local import LocalGenerator
-from tests.serving.conftest import MAX_LENGTH, by_id, requests
+from tests.serving.conftest import MAX_LENGTH, ByteTokenizer, by_id, requests
 
 
 def ask(server, tokenizer, asked, **options):
@@ -244,9 +244,20 @@ def test_openai_streams_add_up(server):
 
 @pytest.mark.parametrize(
   "body",
-  [b"{", b"[]", {}, {"prompt": 3}, {"prompt": "x", "temperature": "hot"}, {"prompt": "x", "n": 0},
-   {"prompt": "x", "n": 10**9}, {"prompt": "x", "max_tokens": True}, {"prompt": "x" * 99}, {"prompt": "x", "stop": [1]}, {"prompt": [999]}],
-)  # fmt: skip
+  [
+    b"{",
+    b"[]",
+    {},
+    {"prompt": 3},
+    {"prompt": "x", "temperature": "hot"},
+    {"prompt": "x", "n": 0},
+    {"prompt": "x", "n": 10**9},
+    {"prompt": "x", "max_tokens": True},
+    {"prompt": "x" * 99},
+    {"prompt": "x", "stop": [1]},
+    {"prompt": [999]},
+  ],
+)
 def test_bad_http_requests_get_a_400_with_a_reason(server, body):
   status, text = http(server, "/v1/completions", body)
   assert status == 400 and json.loads(text)["error"]["message"]
@@ -286,7 +297,8 @@ def test_a_port_in_use_is_named(server, decoder, tokenizer):
       )
 
 
-def test_start_and_stop_three_times_with_streams_open(decoder, tokenizer):
+def test_start_and_stop_three_times_with_streams_open(decoder):
+  tokenizer = ByteTokenizer(eos_id=None)  # no stream may end by itself
   for _ in range(3):
     server = server_lib.start(decoder, tokenizer, "m", port=0, slots=4, max_length=MAX_LENGTH, steps_per_call=4)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:

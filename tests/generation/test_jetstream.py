@@ -1,0 +1,132 @@
+"""The gRPC client against small fake servers (the real one is in tests/serving/test_server.py)."""
+
+import asyncio
+
+import grpc
+import pytest
+from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
+
+from skymath_jax.errors import UserError
+from skymath_jax.generation import Request, RequestRejected, Sampling
+from skymath_jax.generation.jetstream import JetStreamGenerator
+
+
+class Letters:
+  def encode(self, text, *, bos=False):
+    return [1] * bos + [ord(c) for c in text]
+
+  def decode(self, ids):
+    return "".join(map(chr, ids))
+
+
+class Fake(jetstream_pb2_grpc.OrchestratorServicer):
+  """Fails with each of `codes` in turn, then echoes the prompt backwards in two messages."""
+
+  def __init__(self, *codes, delay=0.0):
+    self.codes, self.delay, self.seen, self.running, self.most = list(codes), delay, [], 0, 0
+
+  async def Decode(self, request, context):  # noqa: N802
+    self.seen.append(dict(context.invocation_metadata()))
+    self.running += 1
+    self.most = max(self.most, self.running)
+    try:
+      await asyncio.sleep(self.delay)
+      if self.codes:
+        await context.abort(self.codes.pop(0), "as told")
+      ids = list(request.token_content.token_ids)[:0:-1]
+      for part in (ids[:2], ids[2:]):
+        sample = jetstream_pb2.DecodeResponse.StreamContent.Sample(token_ids=part)
+        yield jetstream_pb2.DecodeResponse(stream_content=jetstream_pb2.DecodeResponse.StreamContent(samples=[sample]))
+    finally:
+      self.running -= 1
+
+
+def ask(fakes, requests, **options):
+  """Results (exceptions in place) and statistics."""
+
+  async def run():
+    servers, addresses = [], []
+    for fake in fakes:
+      server = grpc.aio.server()
+      jetstream_pb2_grpc.add_OrchestratorServicer_to_server(fake, server)
+      addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+      await server.start()
+      servers.append(server)
+    client = JetStreamGenerator(addresses, Letters(), "m@0", **({"first_pause": 0.001} | options))
+    try:
+      return await asyncio.gather(*map(client.complete, requests), return_exceptions=True), client.stats
+    finally:
+      await client.close()
+      await asyncio.gather(*(server.stop(0) for server in servers))
+
+  return asyncio.run(run())
+
+
+def request(prompt="abcd", **sampling):
+  return Request(id="1", prompt=prompt, sampling=Sampling(**sampling))
+
+
+PASSING = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED]
+
+
+def test_what_may_pass_is_asked_again():
+  [response], stats = ask([Fake(*PASSING)], [request(max_tokens=9)])
+  assert (response.text, response.prompt_tokens, response.completion_tokens) == ("dcba", 5, 4)
+  assert (stats.sent, stats.retried, stats.completed, stats.failed) == (4, 3, 1, 0)
+
+
+@pytest.mark.parametrize(
+  "code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED]
+)
+def test_what_will_not_pass_is_not(code):
+  [error], stats = ask([Fake(code)], [request()])
+  assert isinstance(error, UserError) and "as told" in str(error)
+  assert isinstance(error, RequestRejected) == (code == grpc.StatusCode.INVALID_ARGUMENT)
+  assert (stats.sent, stats.retried, stats.failed) == (1, 0, 1)
+
+
+def test_it_gives_up_in_the_end_naming_the_address():
+  [error], stats = ask([Fake(*PASSING[:2] * 5)], [request()], attempts=3)
+  assert isinstance(error, UserError) and "after 3 attempts" in str(error) and "127.0.0.1:" in str(error)
+  assert stats.sent == 3
+
+
+def test_a_deadline_holds_for_each_attempt():
+  fake = Fake(delay=5)
+  [error], stats = ask([fake], [request()], attempts=2, deadline=0.2)
+  assert "DEADLINE_EXCEEDED" in str(error) and stats.sent == 2
+
+
+def test_no_more_calls_than_allowed_and_replicas_share_them():
+  fakes = [Fake(delay=0.02), Fake(delay=0.02)]
+  answers, stats = ask(fakes, [request() for _ in range(24)], concurrency=6)
+  assert stats.completed == 24 and all(a.text == "dcba" for a in answers)
+  assert max(fake.most for fake in fakes) <= 3 and min(len(fake.seen) for fake in fakes) >= 8
+
+
+def test_sampling_travels_exactly_and_stop_texts_cut():
+  fake = Fake()
+  [response], _ = ask(
+    [fake], [request(temperature=0.7, top_p=0.95, top_k=3, seed=2**40 + 1, stop=("cb",), max_tokens=4)]
+  )
+  sent = fake.seen[0]
+  assert (float(sent["temperature"]), float(sent["top_p"]), int(sent["top_k"])) == (0.7, 0.95, 3)
+  assert int(sent["seed"]) == 2**40 + 1 and sent["stop-bin"] == b'["cb"]'
+  assert (response.text, response.finish_reason) == ("d", "stop")
+
+
+def test_without_a_reason_from_the_server_the_length_decides():
+  [full], _ = ask([Fake()], [request(max_tokens=4)])
+  assert full.finish_reason == "length"
+
+
+def test_a_server_that_is_not_there():
+  async def run():
+    client = JetStreamGenerator(["127.0.0.1:1"], Letters(), "m", attempts=2, first_pause=0.001)
+    try:
+      await client.complete(request())
+    finally:
+      await client.close()
+
+  with pytest.raises(UserError, match=r"UNAVAILABLE(?s:.*)skymath serve"):
+    asyncio.run(run())
