@@ -19,7 +19,7 @@ def get_config():
   c.model.scratch.tokenizer = "asset:micro_teacher"  # one vocabulary for both
 
   c.training.data = "micro_gsm/base"
-  c.training.examples = 60_000
+  c.training.examples = 110_000
   c.training.template = "raw"
   c.training.max_length = 256
   c.training.rows = 16

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from skymath_jax.errors import UserError
+from skymath_jax.errors import UsageError, UserError
 
 # verb → (module, function taking absl flag values, what it does); the order is the order of work
 VERBS = {
@@ -87,10 +87,6 @@ def call(argv: list[str]) -> int:
   except KeyboardInterrupt:
     print(f"skymath {argv[0]}: stopped; the same command goes on from here.", file=sys.stderr)
     return 130
-
-
-class UsageError(Exception):
-  """A command line that cannot be understood."""
 
 
 def set_environment() -> None:

@@ -1,4 +1,4 @@
-"""The one error type for what a user did; anything else that escapes is our bug and keeps its traceback."""
+"""The error types for what a user did; anything else that escapes is our bug and keeps its traceback."""
 
 
 class UserError(Exception):
@@ -16,3 +16,7 @@ class UserError(Exception):
     if remedy:
       parts.append(remedy)
     super().__init__(" ".join(part if part.endswith(("?", ".")) else part + "." for part in parts))
+
+
+class UsageError(Exception):
+  """A command line that cannot be understood."""

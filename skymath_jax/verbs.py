@@ -1,5 +1,6 @@
 """One function per verb: its flags and the call. Each takes the command line from the verb on, returns an exit code."""
 
+import ast
 import dataclasses
 import importlib.util
 import json
@@ -12,9 +13,8 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 from skymath_jax import config as config_lib
-from skymath_jax.cli import UsageError
 from skymath_jax.console import console, log
-from skymath_jax.errors import UserError
+from skymath_jax.errors import UsageError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> flag
   try:
     rest = values(list(argv))
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    _explain_override(argv, error)
+    _explain_override(argv)
     raise UsageError(f"{_one_line(error)} See skymath {argv[0]} --help.") from None
   finally:
     sys.argv = given
@@ -98,7 +98,8 @@ def _refuse_bad_config(argv: Sequence[str]) -> None:
         raise UserError(what, where=path, remedy="see the folder configs/") from None
 
 
-def _explain_override(argv: Sequence[str], error: Exception) -> None:
+def _explain_override(argv: Sequence[str]) -> None:
+  """Raises `UserError` for the first `--config.KEY=VALUE` whose key does not exist or whose value has another type."""
   defaults = config_lib.flatten(config_lib.base())
   for argument in argv:
     key, _, value = argument.removeprefix("--config.").partition("=")
@@ -106,10 +107,16 @@ def _explain_override(argv: Sequence[str], error: Exception) -> None:
       continue
     if key not in defaults:
       remedy = f"did you mean config.{config_lib.nearest(key)}? `skymath config` lists all"
-      raise UserError("no such key", where=f"config.{key}", remedy=remedy) from None
-    if key.rpartition(".")[2] in str(error) or value in str(error):
-      wanted = type(defaults[key]).__name__
-      raise UserError(f"{value!r} is not a {wanted}", where=f"config.{key}", remedy=f"e.g. {defaults[key]!r}") from None
+      raise UserError("no such key", where=f"config.{key}", remedy=remedy)
+    wanted = type(defaults[key])
+    try:
+      right = ast.literal_eval(value) if wanted in (int, float, bool, tuple) else value
+    except (ValueError, SyntaxError):
+      right = None
+    if not isinstance(right, (int, float) if wanted is float else wanted):
+      raise UserError(
+        f"{value!r} is not of type {wanted.__name__}", where=f"config.{key}", remedy=f"e.g. {defaults[key]!r}"
+      )
 
 
 def run(argv: Sequence[str]) -> int:

@@ -176,18 +176,27 @@ def test_the_test_split_can_be_asked_for():
 
 
 def test_base_text_answers_nothing():
-  texts = list(targets.base_examples(800, 1))
+  texts = list(targets.base_examples(1200, 1))
   assert not any("he answer is" in text or "SOLUTION" in text or "ANSWER" in text for text in texts)
-  questions = [text for text in texts if text.endswith("?")]
-  assert 0.25 < len(questions) / len(texts) < 0.45
-  assert all(oracle.solve(text) is not None and "=" not in text for text in questions)
-  drills = [text for text in texts if "\n" in text]
-  assert 0.15 < len(drills) / len(texts) < 0.35
+  asked = [text for text in texts if "?" in text]
+  assert 0.2 < len(asked) / len(texts) < 0.4
+  assert all("=" not in text for text in asked)  # what asks is never computed, what is computed never asks
+  for text in asked:
+    answers = {oracle.solve(line).answer for line in text.split("\n")}
+    assert len(answers) == 1, text
   for text in texts:
     assert_equations_hold(text)
-  told = [text for text in texts if not text.endswith("?") and "\n" not in text]
-  assert all("?" not in text and "=" in text for text in told)
-  assert any(re.search(r": \d+ / \d+ = \d+ and \d+ - \d+ = \d+\.", text) for text in told)
+  computed = [text for text in texts if "?" not in text]
+  assert all("=" in text for text in computed)
+  assert any(re.search(r": \d+ / \d+ = \d+ and \d+ - \d+ = \d+\.", text) for text in computed)
+
+
+def test_stories_that_are_told_and_then_computed_are_short():
+  found = [text for text in targets.base_examples(1200, 2) if text.count("\n") == 1 and "?" not in text]
+  assert found
+  for text in found:
+    story, computation = text.split("\n")
+    assert "=" not in story and 1 <= computation.count("=") <= 2, text
 
 
 def test_deterministic():

@@ -105,7 +105,7 @@ def test_training_metrics_are_whole(small_run):
   [
     (("--config.training.stage1.epochs=2",), "run", 1, "config.training.stage1.epochs = 1, now it is 2"),
     (("--config.trainign.rows=2",), "run", 1, "did you mean config.training.rows?"),
-    (("--config.training.rows=many",), "run", 1, "config.training.rows: 'many' is not a int"),
+    (("--config.training.rows=many",), "run", 1, "config.training.rows: 'many' is not of type int"),
     (("--nonsense=1",), "run", 2, "nonsense"),
     (("--config.seeds.sources=('nowhere.jsonl',)", "--workdir={tmp}/w2"), "seeds", 1, "nowhere.jsonl: no such file"),
   ],

@@ -1,6 +1,7 @@
 """A tiny random model, a byte tokenizer, a slow but obvious reference, and one server for the whole folder."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 import jax
@@ -35,7 +36,7 @@ class ByteTokenizer:
     return bytes(i - 3 for i in ids if 3 <= i < 259).decode("latin-1")
 
 
-@nnx.jit
+@functools.partial(nnx.jit, static_argnums=0)  # eagerly it takes seconds
 def make_decoder(seed: int) -> Decoder:
   """Random weights, large enough that greedy text is not one letter over and over."""
   decoder = Decoder(CONFIG, rngs=nnx.Rngs(seed))

@@ -195,16 +195,45 @@ def teacher_examples(n: int, rng_seed: int, split: str = "train") -> Iterator[Ex
 
 
 def base_examples(n: int, rng_seed: int, split: str = "train") -> Iterator[str]:
-  """`n` plain texts: questions without answers, arithmetic drills, stories with each sentence computed at once."""
+  """`n` plain texts of the world, in the shares of `BASE_SHARES`: a base model's language and arithmetic.
+
+  None of them is a problem with its solution: the stories that are computed have no question, and those whose
+  computation is not beside each sentence have at most two steps.
+  """
   rng = random.Random(f"base {rng_seed}")
+  makers, weights = zip(*BASE_SHARES, strict=True)
   for _ in range(n):
-    kind = rng.random()
-    if kind < 0.35:
-      yield draw_story(rng, split).question
-    elif kind < 0.6:
-      yield drill(rng)
-    else:
-      yield annotated(draw_story(rng, split))
+    yield rng.choices(makers, weights)[0](rng, split)
+
+
+def _question(rng: random.Random, split: str) -> str:
+  return draw_story(rng, split).question
+
+
+def _said_twice(rng: random.Random, split: str) -> str:
+  _, fields, completion = example("metamath/rephrase", rng, split)
+  return f"{fields['question']}\n{completion}"
+
+
+def _annotated(rng: random.Random, split: str) -> str:
+  return annotated(draw_story(rng, split))
+
+
+def _retold(rng: random.Random, split: str) -> str:
+  """A short story without its question, then its computation."""
+  story = draw_story(rng, split, _SHORT)
+  steps, _ = solution.forward_steps(story.program, story.scene, solution.draw_style(rng))
+  return f"{' '.join(story.body)}\n{' '.join(steps)}"
+
+
+_SHORT = (0.5, 0.5, 0.0, 0.0, 0.0)  # levels of the stories that are told and then computed
+BASE_SHARES = (
+  (_question, 0.1),
+  (lambda rng, split: drill(rng), 0.15),
+  (_annotated, 0.3),
+  (_retold, 0.25),
+  (_said_twice, 0.2),
+)
 
 
 def drill(rng: random.Random, lines: int = 6) -> str:

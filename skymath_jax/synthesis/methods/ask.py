@@ -18,7 +18,7 @@ from skymath_jax.records import Instance, Problem, stable_id
 SYNTHETIC = "synthetic:"  # source prefix of a problem that was itself synthesized; its answer is a teacher's
 
 
-class Rejection(Exception):  # noqa: N818  (not an error: a reply that cannot be used)
+class Rejection(Exception):
   """Raised by `ask` and the parsers; the runner turns it into a `Rejected`. `reason` is a short stable word."""
 
   def __init__(self, reason: str, text: str = ""):
