@@ -40,10 +40,10 @@ def get_config():
   c.model.scan_layers = False
 
   c.training.max_length = 256
-  c.training.rows = 16
-  c.training.checkpoint_every = 50
-  c.training.stage1.learning_rate = 1e-3
-  c.training.stage2.learning_rate = 1e-3
+  c.training.rows = 4
+  c.training.checkpoint_every = 100
+  c.training.stage1.learning_rate = 3e-3
+  c.training.stage2.learning_rate = 1.5e-3
 
   c.evaluation.benchmarks = ("micro_gsm:test",)
   c.evaluation.max_tokens = 160

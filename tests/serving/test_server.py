@@ -307,7 +307,8 @@ def test_start_and_stop_three_times_with_streams_open(decoder):
       server._driver._loop._slots.generate = lambda real=real: time.sleep(0.1) or real()  # streams live at the stop
       message = jetstream_pb2.DecodeRequest(max_tokens=60, **token_content(5))
       calls = [stub.Decode(message, metadata=[("stream", "1")]) for _ in range(6)]
-      next(iter(calls[0]))
+      while counters(server)["accepted"] < 6 or server._driver.busy < 4:
+        time.sleep(0.01)
       start = time.monotonic()
       server.stop()
       assert time.monotonic() - start < 8
