@@ -30,7 +30,7 @@ def get_config():
   c.synthesis.coreset_size = 120
   set_runs(c.synthesis.pass1, answer=0.5, rephrase=1.0, backward=0.6, evol=0.25, xwin=0.8)
   set_runs(c.synthesis.pass2, answer=0.5, rephrase=1.0, backward=0.3, evol=0.4, xwin=1.0)
-  set_runs(c.synthesis.hard, answer=1.5, rephrase=1.5, backward=0.5, evol=0.8, xwin=2.0)
+  set_runs(c.synthesis.hard, answer=2.0, rephrase=3.0, backward=0.5, evol=1.2, xwin=4.0)
 
   c.curation.test_sets = ("micro_gsm:test",)
 
@@ -43,7 +43,7 @@ def get_config():
   c.training.rows = 4
   c.training.checkpoint_every = 100
   c.training.stage1.learning_rate = 3e-3
-  c.training.stage2.learning_rate = 1.5e-3
+  c.training.stage2.learning_rate = 1e-3
 
   c.evaluation.benchmarks = ("micro_gsm:test",)
   c.evaluation.max_tokens = 160
