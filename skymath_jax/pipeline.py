@@ -51,7 +51,7 @@ def recipe(config: ConfigDict) -> list[Stage]:
   for name in config.evaluation.models:
     needs = () if name == "base" else (f"checkpoints/{name}",)
     steps.append(Stage(f"evaluate {name}", f"evaluation/{name}", model.evaluate(name), needs))
-  steps.append(Stage("export", "export/stage2", model.export("stage2"), ("checkpoints/stage2",)))
+  steps.append(Stage("export", "export/stage2", model.export("stage2"), ("checkpoints/stage2", "seeds")))
   return steps
 
 

@@ -9,6 +9,7 @@ the network. Either way its checksum is enforced. Prepared sets lie in `<data_di
 not used: without a network it retries for minutes.
 """
 
+import abc
 import contextlib
 import dataclasses
 import errno
@@ -92,9 +93,9 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     super().__init__(data_dir=self._folder / "prepared", config=split, file_format="array_record")
 
   @classmethod
+  @abc.abstractmethod
   def parse(cls, path: epath.PathLike) -> Iterator[Problem]:
     """The problems of one file, in its order."""
-    raise NotImplementedError
 
   @classmethod
   def by_hand(cls, folder: epath.Path, split: str) -> list[epath.Path] | None:

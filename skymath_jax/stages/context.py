@@ -45,7 +45,7 @@ class Run:
     """Stops the server, if this run started one."""
     if self._server is not None:
       self._server.stop()
-      self._server = None
+      self._server, self._served = None, 0
 
   def teacher(self) -> Generator:
     """A client of the teacher, healthy by the time it is returned."""

@@ -14,6 +14,7 @@ from skymath_jax import datasets, evaluation, files, models, prompts, records, s
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.datasets import texts
 from skymath_jax.generation import Sampling
+from skymath_jax.records import Problem
 from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.stages import tools
 from skymath_jax.stages.context import Facts, Run
@@ -151,14 +152,13 @@ def export(name: str) -> Callable[[Run], Facts]:
 
   def stage(run: Run) -> Facts:
     config, folder = run.config.export, run.workdir / "export" / name
-    predictions = records.read_lines(run.workdir / "evaluation" / name / "predictions.jsonl")
+    frame = prompts.load(run.config.training.template)
+    problems = records.read(Problem, run.workdir / "seeds" / "problems.jsonl")[: config.prompts]
     facts = tools.export_checkpoint(
       model_path(run, name),
       folder,
       dtype=config.dtype,
-      prompts=[prompts.load(run.config.training.template).render(query=row["query"]) for _, row in predictions][
-        : config.prompts
-      ],
+      prompts=[frame.render(query=problem.question) for problem in problems],
       new_tokens=32,
       tolerance=config.tolerance,
     )

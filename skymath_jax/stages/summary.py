@@ -1,6 +1,6 @@
 """`summary.json`: what a run came to, gathered from the files that its stages left."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -10,8 +10,6 @@ from skymath_jax import datasets, files, records, report
 from skymath_jax.console import log
 from skymath_jax.records import Instance
 from skymath_jax.stages.context import Facts
-
-Oracle = Callable[[str, str], tuple[bool, bool]]
 
 
 def summarize(config: ConfigDict, workdir: epath.Path, facts: dict[str, Facts]) -> Facts:
@@ -67,7 +65,7 @@ def _instances(workdir: epath.Path) -> Facts:
 
 def _oracle(config: ConfigDict, workdir: epath.Path) -> Facts | None:
   """Per method: the shares of kept instances with a well-formed question and a right answer; None without oracle."""
-  check: Oracle | None = datasets.oracle(config.seeds.sources)
+  check = datasets.oracle(config.seeds.sources)
   if check is None:
     return None
   verdicts: dict[str, list[tuple[bool, bool]]] = {}
