@@ -14,17 +14,17 @@ from skymath_jax.errors import UsageError, UserError
 
 # verb → (module, function taking absl flag values, what it does); the order is the order of work
 VERBS = {
-  "run": ("verbs", "run", "all stages in order: skips what is complete, resumes what is not"),
-  "seeds": ("verbs", "seeds", "loads, validates and counts the seed problems"),
-  "synthesize": ("verbs", "synthesize", "seed problems × methods → teacher → parsed instances"),
-  "curate": ("verbs", "curate", "validation, decontamination, de-duplication → SFT data set"),
-  "train": ("verbs", "train", "supervised fine-tuning, stage 1 and 2"),
-  "evaluate": ("verbs", "evaluate", "zero-shot generation and grading on a benchmark"),
-  "export": ("verbs", "export", "checkpoint → Hugging Face folder"),
-  "import": ("verbs", "import_", "Hugging Face folder → checkpoint"),
-  "serve": ("verbs", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
-  "grade": ("verbs", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
-  "config": ("verbs", "config", "lists every config key with its default and meaning"),
+  "run": ("verbs.recipe", "run", "all stages in order: skips what is complete, resumes what is not"),
+  "seeds": ("verbs.recipe", "seeds", "loads, validates and counts the seed problems"),
+  "synthesize": ("verbs.recipe", "synthesize", "seed problems × methods → teacher → parsed instances"),
+  "curate": ("verbs.recipe", "curate", "validation, decontamination, de-duplication → SFT data set"),
+  "train": ("verbs.recipe", "train", "supervised fine-tuning, stage 1 and 2"),
+  "evaluate": ("verbs.recipe", "evaluate", "zero-shot generation and grading on a benchmark"),
+  "export": ("verbs.tools", "export", "checkpoint → Hugging Face folder"),
+  "import": ("verbs.tools", "import_", "Hugging Face folder → checkpoint"),
+  "serve": ("verbs.tools", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
+  "grade": ("verbs.tools", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
+  "config": ("verbs.tools", "config", "lists every config key with its default and meaning"),
 }
 
 DISK_TROUBLE = {

@@ -1,0 +1,101 @@
+"""The verbs that do a part of the recipe, or all of it: flags, and the call into the pipeline."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from etils import epath
+
+from skymath_jax import config as config_lib
+from skymath_jax.console import console, log
+from skymath_jax.errors import UsageError
+from skymath_jax.verbs.flags import WORKDIR, Flag, parse
+
+
+def run(argv: Sequence[str]) -> int:
+  """`skymath run`: the whole recipe, then the table."""
+  values = parse(argv, WORKDIR, config="required")
+  from skymath_jax import pipeline
+  from skymath_jax.report import table
+
+  summary = pipeline.run(values.config, values.workdir)
+  console.print(table.summary_table(summary))
+  log(f"report: {Path(values.workdir) / 'report.html'}")
+  return 0
+
+
+def _stages(argv: Sequence[str], folders: tuple[str, ...]) -> int:
+  values = parse(argv, WORKDIR, config="required")
+  from skymath_jax import pipeline
+
+  stages = [stage for stage in pipeline.recipe(values.config) if stage.folder in folders]
+  pipeline.perform(stages, values.config, values.workdir)
+  return 0
+
+
+def seeds(argv: Sequence[str]) -> int:
+  """`skymath seeds`."""
+  return _stages(argv, ("seeds",))
+
+
+def synthesize(argv: Sequence[str]) -> int:
+  """`skymath synthesize`: both synthesis stages; `--dry_run` only counts."""
+  dry = Flag("dry_run", False, "print the number of requests per method and stop")
+  values = parse(argv, WORKDIR, dry, config="required")
+  from skymath_jax import pipeline
+  from skymath_jax.stages import context, data
+
+  if values.dry_run:
+    pipeline.perform(pipeline.recipe(values.config)[:1], values.config, values.workdir)
+    run = context.Run(values.config, pipeline.open_workdir(values.workdir, values.config))
+    print(json.dumps(data.synthesis_plan(run), indent=2))
+    return 0
+  return _stages([a for a in argv if "dry_run" not in a], ("seeds", "synthesis/stage1", "synthesis/stage2"))
+
+
+def curate(argv: Sequence[str]) -> int:
+  """`skymath curate`: what synthesis left in the workdir, or the files of `curation.inputs`."""
+  values = parse(argv, WORKDIR, config="required")
+  from skymath_jax import pipeline
+
+  if values.config.curation.inputs:
+    from skymath_jax.stages import data
+
+    workdir = pipeline.open_workdir(values.workdir, values.config)
+    print(json.dumps(data.curate_files(values.config, workdir), indent=2))
+    return 0
+  return _stages(argv, ("sft/stage1", "sft/stage2"))
+
+
+def train(argv: Sequence[str]) -> int:
+  """`skymath train`: the SFT stages of the recipe, or one stage over `training.data`."""
+  values = parse(argv, WORKDIR, config="required")
+  from skymath_jax import pipeline
+
+  if values.config.training.data:
+    from skymath_jax.stages import model
+
+    stage = pipeline.Stage("train", "checkpoints/stage1", model.train(1))
+    pipeline.perform([stage], values.config, values.workdir)
+    return 0
+  return _stages(argv, ("checkpoints/stage1", "checkpoints/stage2"))
+
+
+def evaluate(argv: Sequence[str]) -> int:
+  """`skymath evaluate`: the models of a run, or `--model` on `--benchmark`."""
+  model = Flag("model", None, "HF folder, checkpoint folder or asset:NAME to evaluate on its own")
+  benchmark = Flag("benchmark", None, "catalog name (such as micro_gsm:test) or JSONL file")
+  values = parse(argv, WORKDIR, model, benchmark, config="optional")
+  if values.model is None:
+    if values.config is None:
+      raise UsageError("give --config (the models of a run) or --model and --benchmark. See skymath evaluate --help.")
+    return _stages(argv, tuple(f"evaluation/{name}" for name in values.config.evaluation.models))
+  if values.benchmark is None:
+    raise UsageError("--benchmark is missing: a catalog name such as micro_gsm:test, or a JSONL file.")
+  from skymath_jax.stages import model as model_stages
+
+  config = values.config if values.config is not None else config_lib.base()
+  folder = epath.Path(values.workdir) / "evaluation" / Path(values.benchmark).stem.replace(":", "_")
+  summary = model_stages.evaluate_model(config, folder, values.model, (values.benchmark,))
+  print(json.dumps(summary, indent=2))
+  return 0

@@ -1,0 +1,89 @@
+"""The verbs that stand outside a run: export, import, serve, grade, config."""
+
+import json
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from skymath_jax import config as config_lib
+from skymath_jax.errors import UsageError
+from skymath_jax.verbs.flags import Flag, parse
+
+
+def export(argv: Sequence[str]) -> int:
+  """`skymath export`."""
+  checkpoint = Flag("checkpoint", None, "checkpoint folder, such as WORKDIR/checkpoints/stage2", required=True)
+  out = Flag("out", None, "Hugging Face folder to write", required=True)
+  dtype = Flag("dtype", "bfloat16", "float32 | bfloat16")
+  values = parse(argv, checkpoint, out, dtype)
+  if values.dtype not in config_lib.CHOICES["export.dtype"]:
+    raise UsageError(f"--dtype={values.dtype} is not known; use float32 or bfloat16.")
+  from skymath_jax.stages import tools
+
+  print(json.dumps(tools.export_checkpoint(values.checkpoint, values.out, dtype=values.dtype), indent=2))
+  return 0
+
+
+def import_(argv: Sequence[str]) -> int:
+  """`skymath import`."""
+  hf = Flag("hf", None, "Hugging Face folder (safetensors)")
+  out = Flag("out", None, "checkpoint folder to write")
+  families = Flag("list", False, "list the model families that can be imported and exported")
+  values = parse(argv, hf, out, families)
+  from skymath_jax.stages import tools
+
+  if values.list:
+    print("\n".join(tools.families()))
+    return 0
+  if values.hf is None or values.out is None:
+    raise UsageError("give --hf=FOLDER and --out=FOLDER. See skymath import --help.")
+  print(json.dumps(tools.import_folder(values.hf, values.out), indent=2))
+  return 0
+
+
+def serve(argv: Sequence[str]) -> int:
+  """`skymath serve`."""
+  wanted = (
+    Flag("model", None, "HF folder, checkpoint folder or asset:NAME", required=True),
+    Flag("host", "127.0.0.1", "address to listen on"),
+    Flag("port", 9000, "gRPC port; 0 = any free one"),
+    Flag("http_port", 0, "port of the HTTP front (OpenAI-compatible, /health, /metrics); 0 = any free one"),
+    Flag("slots", 64, "sequences decoded at once"),
+    Flag("max_length", 2048, "prompt + response tokens a slot can hold"),
+    Flag("steps_per_call", 8, "decode steps per host call"),
+    Flag("queue_size", 4096, "requests that may wait; more are refused with RESOURCE_EXHAUSTED"),
+    Flag("dtype", "", "float32 | bfloat16; empty = as stored"),
+    Flag("exit_with_parent", False, "stop when standard input closes"),
+  )
+  values = parse(argv, *wanted)
+  from skymath_jax.stages import tools
+
+  tools.serve(**{flag.name: getattr(values, flag.name) for flag in wanted})
+  return 0
+
+
+def grade(argv: Sequence[str]) -> int:
+  """`skymath grade`."""
+  wanted = (
+    Flag("input", None, 'JSONL of {"gold", "pred"} or {"gold", "response"} rows', required=True),
+    Flag("output", None, 'JSONL to write: the same rows with "extracted" and "correct"', required=True),
+    Flag("mode", "symbolic", "strict (the paper's string grader) | symbolic"),
+  )
+  values = parse(argv, *wanted)
+  if values.mode not in config_lib.CHOICES["evaluation.mode"]:
+    raise UsageError(f"--mode={values.mode} is not known; use strict or symbolic.")
+  from skymath_jax import grading
+
+  print(json.dumps(grading.grade_file(values.input, values.output, mode=values.mode), indent=2))
+  return 0
+
+
+def config(argv: Sequence[str]) -> int:
+  """`skymath config`: every key, its value (in `--config=FILE`, else the default) and its meaning."""
+  values = parse(argv, config="optional")
+  experiment: ConfigDict = values.config if values.config is not None else config_lib.base()
+  documentation = config_lib.documentation()
+  for key, value in config_lib.flatten(experiment).items():
+    print(f"config.{key} = {value!r}  # {documentation[key]}")
+  print(f"# config_hash {config_lib.config_hash(experiment)}")
+  return 0
