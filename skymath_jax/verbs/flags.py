@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from skymath_jax import config as config_lib
 from skymath_jax.errors import UsageError, UserError
