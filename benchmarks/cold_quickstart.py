@@ -3,8 +3,8 @@
     python benchmarks/cold_quickstart.py [FOLDER]
 
 Clones the commit that is checked out into FOLDER (default: a temporary one), runs `make quickstart` there and prints
-one JSON line. Memory is the sum of the proportional set sizes of all descendants (shared pages counted once), read twice a
-second; Linux only. Needs nothing but the standard library, since the clone makes its own environment.
+one JSON line. Memory is the sum of the proportional set sizes of all descendants (shared pages counted once), read
+twice a second; Linux only. Needs nothing but the standard library, since the clone makes its own environment.
 """
 
 import json
