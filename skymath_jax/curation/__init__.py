@@ -12,6 +12,7 @@ from skymath_jax.curation.run import (
   write,
   write_files,
 )
+from skymath_jax.curation.subsets import stratified_order, subset
 
 __all__ = [
   "Curated",
@@ -23,6 +24,8 @@ __all__ = [
   "read_inputs",
   "read_test_set",
   "select",
+  "stratified_order",
+  "subset",
   "write",
   "write_files",
 ]
