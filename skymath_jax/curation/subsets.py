@@ -2,7 +2,7 @@
 
 All instances are put into one order that depends on their ids, methods and the seed only; a subset is a beginning of
 that order. Within a method the order is by hash; a method's i-th of n instances stands at the quantile (i + 1/2) / n,
-and the methods are merged by quantile. So every beginning holds each method in its share, give or take one or two instances.
+and the methods are merged by quantile. So every beginning holds each method in its share, give or take one or two.
 
   [len(subset(instances, size)) for size in (1000, 2000, 4000)]  → each is part of the next
 """
