@@ -3,6 +3,7 @@
 The in-process generator is `skymath_jax.serving.local`. Nothing here loads JAX.
 """
 
+from skymath_jax.generation.limits import CostCeilingReached, Limits
 from skymath_jax.generation.types import Generator, Request, RequestRejected, Response, Sampling, Stats
 
-__all__ = ["Generator", "Request", "RequestRejected", "Response", "Sampling", "Stats"]
+__all__ = ["CostCeilingReached", "Generator", "Limits", "Request", "RequestRejected", "Response", "Sampling", "Stats"]

@@ -1,13 +1,16 @@
 """Client of one or more JetStream servers (`skymath serve`) over gRPC, with token ids on the wire.
 
 Sampling parameters travel as call metadata, which `serving/service.py` reads. Only what may pass is asked again:
-UNAVAILABLE, RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED, after a pause that doubles and is jittered.
+UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED; of another replica at once, else after a pause that doubles and is
+jittered. Each request has one outcome: what a replica had sent of an answer before it died is thrown away.
 """
 
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import grpc
@@ -27,7 +30,10 @@ from skymath_jax.generation.types import (
 )
 
 PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+TOKEN_VARIABLE = "SKYMATH_TOKEN"  # environment variable of the bearer token, of servers and of their clients
 LONGEST_PAUSE = 10.0  # seconds
+FIRST_REST = 0.5  # seconds that a replica is left alone after its first failure
+HEALTH_EVERY = 15.0  # seconds between health checks of replicas, and that one may take
 LARGEST_MESSAGE = 64 << 20  # bytes
 CHANNEL_OPTIONS = (
   ("grpc.max_receive_message_length", LARGEST_MESSAGE),
@@ -43,26 +49,76 @@ class TokenCoder(Protocol):
   def decode(self, ids: Iterable[int]) -> str: ...
 
 
-class _Replica:
-  """One server: its channel, made in the event loop that uses it, and how many calls are under way."""
+class _Abandoned(Exception):
+  """The replica stopped answering while it worked on the request."""
 
-  def __init__(self, address: str):
-    self.address, self.running = address, 0
-    self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+
+class _Replica:
+  """One server: its channel, made in the event loop that uses it, the calls under way, and whether it can be had.
+
+  After a failure it is left alone for a while that doubles; then one request at a time tries it.
+  """
+
+  def __init__(self, address: str, credentials: grpc.ChannelCredentials | None):
+    self.address, self.completed = address, 0
+    self.calls: set[grpc.aio.UnaryStreamCall] = set()
+    self.abandoned: set[grpc.aio.UnaryStreamCall] = set()
+    self._failures, self._rest_until, self._missed = 0, 0.0, 0
+    if credentials is None:
+      self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    else:
+      self.channel = grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
     self.stub = jetstream_pb2_grpc.OrchestratorStub(self.channel)
+
+  @property
+  def available(self) -> bool:
+    """Whether a request may go there now."""
+    return self._failures == 0 or (not self.calls and time.monotonic() >= self._rest_until)
+
+  def load(self) -> tuple[bool, int, float]:
+    """Sorts replicas: those that can be had, the idlest of them, at random among equals."""
+    return not self.available, len(self.calls), random.random()
+
+  def succeeded(self) -> None:
+    """It answered."""
+    self._failures = 0
+
+  def failed(self) -> None:
+    """It could not be reached or does not take requests."""
+    if time.monotonic() >= self._rest_until:  # many calls fail at once: that is one failure
+      self._rest_until = time.monotonic() + min(LONGEST_PAUSE, FIRST_REST * 2**self._failures)
+      self._failures += 1
+
+  async def probe(self, seconds: float) -> None:
+    """A health check; the second one in a row without an answer gives up all calls under way here."""
+    try:
+      answer = await self.stub.HealthCheck(jetstream_pb2.HealthCheckRequest(), timeout=seconds)
+    except grpc.aio.AioRpcError:
+      self._missed += 1
+      self.failed()
+      if self._missed >= 2:
+        self.abandoned |= self.calls
+        for call in self.calls:
+          call.cancel()
+    else:
+      self._missed = 0
+      (self.succeeded if answer.is_live else self.failed)()
 
 
 class JetStreamGenerator:
   """A `Generator` over gRPC.
 
   Args:
-    addresses: `host:port` of each replica; a request goes to the one with the fewest calls under way.
+    addresses: `host:port` of each replica; a request goes to the one with the fewest calls under way, and to another
+      one when that fails.
     tokenizer: of the served model; prompts get its bos token in front.
     model_id: name and weights hash of the served model.
     concurrency: calls under way at most.
-    deadline: seconds that one attempt may take.
-    attempts: how often a request is sent at most.
+    deadline: seconds that one attempt may take, and that a request waits for a server that is full.
+    attempts: how often a request is sent at most; refusals of a full server do not count.
     first_pause: seconds before the second attempt.
+    certificate: file with the PEM certificate that signs the servers'; empty means no TLS.
+    token: the servers' bearer token; empty sends none.
 
   Attributes:
     stats: what was sent, completed and retried; `stats.completed` compares with the server's `requests_completed`.
@@ -78,14 +134,19 @@ class JetStreamGenerator:
     deadline: float = 600.0,
     attempts: int = 8,
     first_pause: float = 0.2,
+    certificate: str = "",
+    token: str = "",
   ):
     if not addresses:
       raise UserError("no server to ask", where="teacher.addresses", remedy="give at least one host:port")
     self.model_id, self.stats = model_id, Stats()
     self._addresses, self._tokenizer, self._concurrency = list(addresses), tokenizer, concurrency
     self._deadline, self._attempts, self._first_pause = deadline, attempts, first_pause
+    self._credentials = _credentials(certificate) if certificate else None
+    self._authorization = (("authorization", f"Bearer {token}"),) if token else ()
     self._replicas: list[_Replica] = []
     self._turns: asyncio.Semaphore | None = None
+    self._watch: asyncio.Task | None = None
 
   async def complete(self, request: Request) -> Response:
     """The response to one request.
@@ -97,26 +158,40 @@ class JetStreamGenerator:
     self._connect()
     async with self._turns:
       tokens = self._tokenizer.encode(request.prompt, bos=True)
-      for attempt in range(1, self._attempts + 1):
-        replica = min(self._replicas, key=lambda r: (r.running, random.random()))
+      failures, pauses, patience = 0, 0, time.monotonic() + self._deadline
+      while True:
+        replica = min(self._replicas, key=_Replica.load)
         try:
           response = await self._attempt(replica, request, tokens)
-        except grpc.aio.AioRpcError as error:
-          if error.code() not in PASSING or attempt == self._attempts:
+        except (grpc.aio.AioRpcError, _Abandoned) as error:
+          full = _code(error) == grpc.StatusCode.RESOURCE_EXHAUSTED and time.monotonic() < patience
+          failures += not full
+          if _code(error) not in PASSING or failures == self._attempts:
             self.stats.failed += 1
-            raise _as_user_error(error, replica, request, attempt) from None
+            raise _as_user_error(error, replica, request, failures) from None
           self.stats.retried += 1
-          pause = min(LONGEST_PAUSE, self._first_pause * 2 ** (attempt - 1))
-          await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+          if not full:
+            replica.failed()
+          if full or not any(other.available for other in self._replicas):
+            pause, pauses = min(LONGEST_PAUSE, self._first_pause * 2**pauses), pauses + 1
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         else:
+          replica.succeeded()
+          replica.completed += 1
           self.stats.count(response)
           return response
-    raise AssertionError("the last attempt returns or raises")
 
   def _connect(self) -> None:
     if self._turns is None:
       self._turns = asyncio.Semaphore(self._concurrency)
-      self._replicas = [_Replica(address) for address in self._addresses]
+      self._replicas = [_Replica(address, self._credentials) for address in self._addresses]
+      if len(self._replicas) > 1:  # a single one that hangs has no other to take over: the deadline ends the wait
+        self._watch = asyncio.ensure_future(self._watch_replicas())
+
+  async def _watch_replicas(self) -> None:
+    while True:
+      await asyncio.sleep(HEALTH_EVERY)
+      await asyncio.gather(*(replica.probe(HEALTH_EVERY) for replica in self._replicas))
 
   async def check(self, seconds: float = 10.0) -> None:
     """Returns once every server says that it is live.
@@ -139,20 +214,30 @@ class JetStreamGenerator:
           remedy="start it with `skymath serve`, or correct teacher.addresses",
         )
 
+  def completed_by(self) -> dict[str, int]:
+    """Address → responses that came from there since the connections were opened."""
+    return {replica.address: replica.completed for replica in self._replicas}
+
   async def _attempt(self, replica: _Replica, request: Request, tokens: list[int]) -> Response:
     content = jetstream_pb2.DecodeRequest.TokenContent(token_ids=tokens)
     message = jetstream_pb2.DecodeRequest(max_tokens=request.sampling.max_tokens, token_content=content)
     self.stats.sent += 1
-    replica.running += 1
+    metadata = (*metadata_of(request.sampling), *self._authorization)
+    call = replica.stub.Decode(message, timeout=self._deadline, metadata=metadata)
+    replica.calls.add(call)
     try:
-      call = replica.stub.Decode(message, timeout=self._deadline, metadata=metadata_of(request.sampling))
       new: list[int] = []
       async for part in call:
         for sample in part.stream_content.samples:
           new.extend(sample.token_ids)
       trailing = dict(await call.trailing_metadata() or ())
+    except asyncio.CancelledError:
+      if call in replica.abandoned:
+        raise _Abandoned("it does not answer its health check") from None
+      raise
     finally:
-      replica.running -= 1
+      replica.calls.discard(call)
+      replica.abandoned.discard(call)
     text, stopped = cut_at_stop(self._tokenizer.decode(new), request.sampling.stop)
     # a stock JetStream server says nothing of the reason: judge by the length
     guess = "length" if not stopped and len(new) >= request.sampling.max_tokens else "stop"
@@ -170,8 +255,25 @@ class JetStreamGenerator:
 
   async def close(self) -> None:
     """Closes the connections; a later request opens new ones."""
-    replicas, self._replicas, self._turns = self._replicas, [], None
+    replicas, watch = self._replicas, self._watch
+    self._replicas, self._turns, self._watch = [], None, None
+    if watch is not None:
+      watch.cancel()
+      await asyncio.gather(watch, return_exceptions=True)
     await asyncio.gather(*(replica.channel.close() for replica in replicas))
+
+
+def _credentials(certificate: str) -> grpc.ChannelCredentials:
+  try:
+    return grpc.ssl_channel_credentials(root_certificates=Path(certificate).read_bytes())
+  except OSError as error:
+    raise UserError(
+      f"the certificate cannot be read ({error.strerror})", where=certificate, remedy="correct teacher.certificate"
+    ) from None
+
+
+def _code(error: grpc.aio.AioRpcError | _Abandoned) -> grpc.StatusCode:
+  return grpc.StatusCode.UNAVAILABLE if isinstance(error, _Abandoned) else error.code()
 
 
 def metadata_of(sampling: Sampling) -> tuple[tuple[str, str | bytes], ...]:
@@ -186,9 +288,14 @@ def metadata_of(sampling: Sampling) -> tuple[tuple[str, str | bytes], ...]:
   return tuple(pairs)
 
 
-def _as_user_error(error: grpc.aio.AioRpcError, replica: _Replica, request: Request, attempts: int) -> UserError:
-  code, details = error.code().name, error.details()
-  if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+def _as_user_error(
+  error: grpc.aio.AioRpcError | _Abandoned, replica: _Replica, request: Request, attempts: int
+) -> UserError:
+  code, details = _code(error).name, str(error) if isinstance(error, _Abandoned) else error.details()
+  if _code(error) == grpc.StatusCode.UNAUTHENTICATED:
+    what, remedy = "the server wants a bearer token", f"put it into the environment variable {TOKEN_VARIABLE}"
+    return UserError(what, where=replica.address, remedy=remedy)
+  if _code(error) == grpc.StatusCode.INVALID_ARGUMENT:
     return RequestRejected(f"the server refused request {request.id} ({details})", where=replica.address)
   times = f" after {attempts} attempts" if attempts > 1 else ""
   return UserError(

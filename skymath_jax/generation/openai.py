@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from skymath_jax.errors import UserError
+from skymath_jax.generation.limits import Limits, Meter
 from skymath_jax.generation.types import Request, RequestRejected, Response, Stats, as_they_come, cut_at_stop
 
 PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -26,11 +27,14 @@ LARGEST_RESPONSE = 8 << 20  # bytes
 
 
 class _RetryError(Exception):
-  """An attempt failed in a way that may pass; `pause` is what the server asked for, in seconds."""
+  """An attempt failed in a way that may pass.
 
-  def __init__(self, what: str, pause: float | None = None):
+  `pause` is what the server asked for, in seconds; `billed` says that the endpoint may charge for it all the same.
+  """
+
+  def __init__(self, what: str, pause: float | None = None, *, billed: bool = False):
     super().__init__(what)
-    self.pause = pause
+    self.pause, self.billed = pause, billed
 
 
 class OpenAIGenerator:
@@ -45,9 +49,11 @@ class OpenAIGenerator:
     deadline: seconds that one attempt may take.
     attempts: how often a request is sent at most.
     first_pause: seconds before the second attempt where the server does not say.
+    limits: requests and tokens a minute, prices, and the most money that may be spent.
 
   Attributes:
-    stats: what was sent, completed and retried.
+    stats: what was sent, completed and retried, and what it cost.
+    meter: where the limits are kept; set `meter.spent` to what earlier runs spent of the same money.
   """
 
   def __init__(
@@ -61,6 +67,7 @@ class OpenAIGenerator:
     deadline: float = 600.0,
     attempts: int = 8,
     first_pause: float = 0.5,
+    limits: Limits | None = None,
   ):
     parts = urllib.parse.urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -72,6 +79,7 @@ class OpenAIGenerator:
     self._model, self._chat, self._key = model, chat, os.environ.get(api_key_variable, "")
     self._api_key_variable, self._concurrency, self._deadline = api_key_variable, concurrency, deadline
     self._attempts, self._first_pause = attempts, first_pause
+    self.meter = Meter(limits or Limits())
     self._session: aiohttp.ClientSession | None = None
     self._turns: asyncio.Semaphore | None = None
 
@@ -80,7 +88,7 @@ class OpenAIGenerator:
 
     Raises:
       RequestRejected: the endpoint says that this request can never be answered.
-      UserError: the key is refused, or the endpoint did not answer in `attempts` attempts.
+      UserError: the key is refused, the endpoint did not answer in `attempts` attempts, or the cost ceiling is reached.
     """
     if self._session is None:
       connector = aiohttp.TCPConnector(limit=self._concurrency)
@@ -91,8 +99,7 @@ class OpenAIGenerator:
     async with self._turns:
       for attempt in range(1, self._attempts + 1):
         try:
-          self.stats.sent += 1
-          response = self._parsed(request, await self._post(self._body(request), request))
+          response = await self._paid(request)
         except _RetryError as failure:
           if attempt == self._attempts:
             self.stats.failed += 1
@@ -111,6 +118,29 @@ class OpenAIGenerator:
           self.stats.count(response)
           return response
     raise AssertionError("the last attempt returns or raises")
+
+  async def _paid(self, request: Request) -> Response:
+    """One attempt, once the limits let it through, and its cost."""
+    ticket = await self.meter.admit(request)
+    self.stats.sent += 1
+    try:
+      response = self._parsed(request, await self._post(self._body(request), request))
+    except UserError:  # refused: nothing was generated
+      self.meter.settle(ticket, prompt_tokens=0, completion_tokens=0)
+      raise
+    except BaseException as failure:
+      if isinstance(failure, _RetryError) and not failure.billed:
+        self.meter.settle(ticket, prompt_tokens=0, completion_tokens=0)
+      else:
+        self.meter.forfeit(ticket)
+      raise
+    else:
+      tokens = (response.prompt_tokens, response.completion_tokens)
+      known = tokens if any(tokens) else (ticket.prompt_tokens, ticket.completion_tokens)
+      self.meter.settle(ticket, prompt_tokens=known[0], completion_tokens=known[1])
+      return response
+    finally:
+      self.stats.cost = self.meter.spent
 
   def generate(self, requests: Iterable[Request]) -> AsyncIterator[Response]:
     """Responses as they come."""
@@ -145,13 +175,14 @@ class OpenAIGenerator:
             )
         status, wait = answer.status, answer.headers.get("Retry-After")
     except (aiohttp.ClientError, TimeoutError) as error:
-      raise _RetryError(self._redacted(f"{type(error).__name__}: {error}")) from None
+      sent = not isinstance(error, aiohttp.ClientConnectorError)
+      raise _RetryError(self._redacted(f"{type(error).__name__}: {error}"), billed=sent) from None
     if status != 200:
       raise self._failure(status, data, wait, request)
     try:
       return json.loads(data)
     except (json.JSONDecodeError, UnicodeDecodeError):
-      raise _RetryError("the answer is not JSON") from None
+      raise _RetryError("the answer is not JSON", billed=True) from None
 
   def _failure(self, status: int, data: bytes, wait: str | None, request: Request) -> Exception:
     said = self._redacted(bytes(data[:500]).decode(errors="replace"))
@@ -181,7 +212,7 @@ class OpenAIGenerator:
         completion_tokens=int(usage.get("completion_tokens", 0)),
       )
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-      raise _RetryError("the answer has no choices") from None
+      raise _RetryError("the answer has no choices", billed=True) from None
 
   def _redacted(self, text: str) -> str:
     return text.replace(self._key, "[key]") if self._key else text

@@ -80,7 +80,10 @@ class Response:
 
 @dataclasses.dataclass(kw_only=True)
 class Stats:
-  """What a client has done so far. `completed` counts responses received, as a server counts those it finished."""
+  """What a client has done so far. `completed` counts responses received, as a server counts those it finished.
+
+  `cost` is money, where the client was told prices.
+  """
 
   sent: int = 0
   completed: int = 0
@@ -88,6 +91,7 @@ class Stats:
   failed: int = 0
   prompt_tokens: int = 0
   completion_tokens: int = 0
+  cost: float = 0.0
 
   def count(self, response: Response) -> None:
     """Adds one finished response."""

@@ -1,5 +1,6 @@
 """What the stages of one run share."""
 
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -10,7 +11,8 @@ from ml_collections import ConfigDict
 from skymath_jax import models
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.generation import Generator
-from skymath_jax.generation.jetstream import JetStreamGenerator
+from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
+from skymath_jax.generation.limits import Limits
 from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.serving.process import ServerProcess
@@ -56,6 +58,7 @@ class Run:
         teacher.model,
         api_key_variable=teacher.api_key_variable,
         concurrency=teacher.concurrency,
+        limits=Limits(**{field.name: teacher[field.name] for field in dataclasses.fields(Limits)}),
       )
     decoder_id = models.model_id(teacher.model)
     if teacher.backend == "local":
@@ -74,7 +77,14 @@ class Run:
       self._server.wait_until_ready(teacher.start_seconds)
       addresses = [self._server.address]
     tokenizer = tokenizer_lib.load(models.resolve(teacher.model))
-    return JetStreamGenerator(addresses, tokenizer, decoder_id, concurrency=teacher.concurrency)
+    return JetStreamGenerator(
+      addresses,
+      tokenizer,
+      decoder_id,
+      concurrency=teacher.concurrency,
+      certificate=teacher.certificate,
+      token=os.environ.get(TOKEN_VARIABLE, ""),
+    )
 
   def requests_served(self) -> int:
     """Requests that this run's server completed since the last call, by its own count; 0 if the run started none."""

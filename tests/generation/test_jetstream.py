@@ -1,6 +1,8 @@
 """The gRPC client against small fake servers (the real one is in tests/serving/test_server.py)."""
 
 import asyncio
+import subprocess
+import sys
 
 import grpc
 import pytest
@@ -24,6 +26,9 @@ class Fake(jetstream_pb2_grpc.OrchestratorServicer):
 
   def __init__(self, *codes, delay=0.0):
     self.codes, self.delay, self.seen, self.running, self.most = list(codes), delay, [], 0, 0
+
+  async def HealthCheck(self, request, context):  # noqa: N802
+    return jetstream_pb2.HealthCheckResponse(is_live=True)
 
   async def Decode(self, request, context):  # noqa: N802
     self.seen.append(dict(context.invocation_metadata()))
@@ -86,7 +91,7 @@ def test_what_will_not_pass_is_not(code):
 
 
 def test_it_gives_up_in_the_end_naming_the_address():
-  [error], stats = ask([Fake(*PASSING[:2] * 5)], [request()], attempts=3)
+  [error], stats = ask([Fake(*[grpc.StatusCode.UNAVAILABLE] * 9)], [request()], attempts=3)
   assert isinstance(error, UserError) and "after 3 attempts" in str(error) and "127.0.0.1:" in str(error)
   assert stats.sent == 3
 
@@ -130,3 +135,83 @@ def test_a_server_that_is_not_there():
 
   with pytest.raises(UserError, match=r"UNAVAILABLE(?s:.*)skymath serve"):
     asyncio.run(run())
+
+
+def test_a_full_server_is_asked_until_it_has_room_but_not_for_ever():
+  full = [grpc.StatusCode.RESOURCE_EXHAUSTED]
+  [response], stats = ask([Fake(*full * 9)], [request()], attempts=2)
+  assert response.text == "dcba" and stats.sent == 10
+  [error], stats = ask([Fake(*full * 10_000)], [request()], attempts=3, deadline=0.3, first_pause=0.05)
+  assert isinstance(error, UserError) and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def test_a_replica_that_fails_is_left_alone_and_its_requests_go_elsewhere():
+  dead, alive = Fake(*[grpc.StatusCode.UNAVAILABLE] * 10_000), Fake(delay=0.002)
+  answers, stats = ask([dead, alive], [request() for _ in range(200)], concurrency=8, attempts=3)
+  assert [a.text for a in answers] == ["dcba"] * 200
+  assert stats.completed == 200 and stats.sent == 200 + stats.retried
+  assert len(dead.seen) <= 12, "it was asked again and again"
+
+
+def test_a_replica_that_comes_back_is_used_again(monkeypatch):
+  monkeypatch.setattr("skymath_jax.generation.jetstream.FIRST_REST", 0.05)
+  flaky, other = Fake(*[grpc.StatusCode.UNAVAILABLE] * 3, delay=0.005), Fake(delay=0.005)
+  answers, _ = ask([flaky, other], [request() for _ in range(500)], concurrency=4)
+  assert [a.text for a in answers] == ["dcba"] * 500
+  assert len(flaky.seen) > 100
+
+
+def test_requests_of_a_replica_that_hangs_are_given_to_another(monkeypatch):
+  """It accepts connections and calls, and never answers anything, its health check included."""
+  monkeypatch.setattr("skymath_jax.generation.jetstream.HEALTH_EVERY", 0.1)
+
+  class Hanging(Fake):
+    async def HealthCheck(self, request, context):  # noqa: N802
+      await asyncio.sleep(30)
+
+  hanging, alive = Hanging(delay=30), Fake()
+  answers, stats = ask([hanging, alive], [request() for _ in range(20)], concurrency=6)
+  assert [a.text for a in answers] == ["dcba"] * 20 and stats.completed == 20
+  assert 0 < len(hanging.seen) == stats.retried < 20
+
+
+def test_a_killed_server_loses_nothing_and_doubles_nothing():
+  """Two server processes; one is killed with SIGKILL while it works on many requests."""
+  children = [subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+  try:
+    addresses = [f"127.0.0.1:{int(child.stdout.readline())}" for child in children]
+
+    async def run():
+      client = JetStreamGenerator(addresses, Letters(), "m@0", concurrency=32, first_pause=0.01)
+      asked = [Request(id=str(i), prompt=f"a{i}", sampling=Sampling()) for i in range(400)]
+      seen = []
+      async for response in client.generate(asked):
+        seen.append(response)
+        if len(seen) == 100:
+          children[0].kill()
+      by_address = client.completed_by()
+      await client.close()
+      return seen, client.stats, by_address
+
+    seen, stats, by_address = asyncio.run(run())
+  finally:
+    for child in children:
+      child.kill()
+      child.wait()
+  assert sorted((r.id for r in seen), key=int) == [str(i) for i in range(400)]
+  assert all(r.text == f"a{r.id}"[::-1] for r in seen)
+  assert stats.completed == 400 and stats.retried >= 1 and all(by_address.values())
+
+
+SERVER = """
+import asyncio, grpc
+from jetstream.core.proto import jetstream_pb2_grpc
+from tests.generation.test_jetstream import Fake
+async def main():
+  server = grpc.aio.server()
+  jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Fake(delay=0.02), server)
+  print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+  await server.start()
+  await asyncio.sleep(60)
+asyncio.run(main())
+"""

@@ -9,6 +9,7 @@ from aiohttp import web
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.generation import openai as openai_lib
+from skymath_jax.generation.limits import CostCeilingReached, Limits
 from skymath_jax.generation.openai import OpenAIGenerator
 
 KEY = "sk-very-secret"
@@ -120,3 +121,21 @@ def test_a_null_text_and_a_length_stop_are_taken():
 def test_a_bad_address_is_refused_at_once():
   with pytest.raises(UserError, match="no web address"):
     OpenAIGenerator("api.openai.com/v1", "gpt")
+
+
+def test_the_cost_is_what_the_usage_says_and_the_ceiling_holds():
+  limits = Limits(price_in=1e6, price_out=1e6, cost_ceiling=100.0)
+  results, stats, seen = ask(
+    [(500, "down", {}), (200, answer(), {})], count=30, sampling=Sampling(max_tokens=8), limits=limits
+  )
+  paid = [r for r in results if not isinstance(r, Exception)]
+  # an answer costs 4, the next may cost 3 + 16 + 8: the last that fits starts at 73 at most
+  assert len(paid) == len(seen) - 1 == 19 and stats.cost == 76
+  assert all(isinstance(r, CostCeilingReached) for r in results if isinstance(r, Exception))
+
+
+def test_an_answer_that_never_came_is_taken_as_paid():
+  limits = Limits(price_in=1e6, price_out=1e6)
+  sampling = Sampling(max_tokens=8)
+  [response], stats, _ = ask([(200, "no json", {}), (200, answer(), {})], sampling=sampling, limits=limits)
+  assert response.text == "4" and stats.cost == (3 + 16 + 8) + 4
