@@ -24,6 +24,7 @@ VERBS = {
   "import": ("verbs.tools", "import_", "Hugging Face folder → checkpoint"),
   "serve": ("verbs.tools", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
   "grade": ("verbs.tools", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
+  "bench": ("verbs.bench", "bench", "named benchmarks, one JSON line each"),
   "config": ("verbs.tools", "config", "lists every config key with its default and meaning"),
 }
 
