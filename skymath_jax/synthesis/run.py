@@ -9,6 +9,7 @@ runs or on what came first, which is why a second run finds every answer of the 
 import asyncio
 import collections
 import dataclasses
+import itertools
 import math
 import random
 import time
@@ -26,6 +27,7 @@ from skymath_jax.synthesis.store import ResponseStore, StoredResponse, request_k
 
 FAILURES_IN_A_ROW = 32  # requests without an answer, no answer among them, that end the pass
 KEPT_TEXT = 500  # characters of a reply that a rejection keeps
+LONGEST_PAUSE = 1.0  # seconds between looks at what another process is asking
 FAILURES = (RequestRejected, OSError)  # one request gets no answer; an unreachable teacher is a UserError and ends all
 
 
@@ -155,8 +157,13 @@ async def synthesize(
     return jobs(distinct, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
 
   total = sum(1 for _ in make_jobs())
+  # Beside another process this one starts elsewhere, so that they seldom want the same. Results are in job order.
+  start = random.randrange(total) if total and store.shared() else 0
+  turned = itertools.chain(
+    itertools.islice(enumerate(make_jobs()), start, None), itertools.islice(enumerate(make_jobs()), start)
+  )
   with bar(f"synthesis stage {stage} pass {synthesis_pass}", total) as progress:
-    await _drive(work, enumerate(make_jobs()), min(concurrency, total), progress)
+    await _drive(work, turned, min(concurrency, total), progress)
   result = work.result()
   failed = f", {result.requests['failed']:,} requests got no answer" if result.requests["failed"] else ""
   log(
@@ -241,6 +248,17 @@ def _shortened(made: Instance | Rejected) -> Instance | Rejected:
   return dataclasses.replace(made, text=made.text[:KEPT_TEXT]) if isinstance(made, Rejected) else made
 
 
+async def _claimed(store: ResponseStore, key: str) -> StoredResponse | None:
+  """None once it is for us to ask; the response if another process got it while we waited for that."""
+  pause = 0.1
+  while True:
+    found = await store.claim(key)
+    if found is not False:
+      return None if found is True else found
+    await asyncio.sleep(pause)
+    pause = min(2 * pause, LONGEST_PAUSE)
+
+
 class StoredAsk:
   """The `Ask` of one job: looks into the store, else asks the teacher and stores the answer before returning it."""
 
@@ -266,7 +284,7 @@ class StoredAsk:
       sample=self._job.sample,
     )
     work.requests["asked"] += 1
-    stored = work.store.get(key)
+    stored = work.store.get(key) or await _claimed(work.store, key)
     if stored is not None:
       work.requests["replayed"] += 1
       work.failures_in_a_row = 0
@@ -285,7 +303,10 @@ class StoredAsk:
     work.requests["sent"] += 1
     try:
       response = await work.generator.complete(Request(id=key[:32], prompt=text, sampling=sampling))
-    except FAILURES as error:
+    except BaseException as error:
+      work.store.release(key)
+      if not isinstance(error, FAILURES):
+        raise
       work.requests["failed"] += 1
       work.failures_in_a_row += 1
       if work.failures_in_a_row >= FAILURES_IN_A_ROW:

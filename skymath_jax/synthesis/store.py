@@ -2,8 +2,10 @@
 
 One SQLite file. A row is one response under the hash of all that was asked (prompt template and text, teacher,
 sampling, sample index), so a run that was killed replays its answers instead of paying for them again, and an edited
-prompt is a new question. One transaction a response, write-ahead log, synchronous FULL: 2,800 rows/s on a plain disk,
-above any teacher. Rows are only ever added; a second process may write to the same file.
+prompt is a new question. Write-ahead log, synchronous FULL; what waits while the disk writes shares the next commit.
+Rows are only ever added.
+
+Several processes may work on one file: who asks first writes a claim (`claims.py`), the others wait for the answer.
 """
 
 import asyncio
@@ -15,15 +17,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from etils import epath
 
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Sampling
+from skymath_jax.synthesis import claims
+from skymath_jax.synthesis.writer import GroupWriter, transaction
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x536B794D  # marks the file as ours: another program's database is refused
 BUSY_SECONDS = 60.0  # how long a writer waits for another process's transaction
 
@@ -46,6 +49,7 @@ CREATE TABLE IF NOT EXISTS responses (
   stored_at REAL NOT NULL
 )
 """
+MIGRATIONS = {0: (_SCHEMA,), 1: claims.SCHEMA}  # schema version → what leads to the next; 0 is an empty file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,26 +103,27 @@ class ResponseStore:
     if "://" in str(path):
       raise UserError("the response store needs a local file", where=path, remedy="synthesize into a local --workdir")
     self.path = Path(path)
-    self._writing, self._reading = threading.Lock(), threading.Lock()
+    self._reading = threading.Lock()
     with self._explained(), contextlib.ExitStack() as undo:
       self.path.parent.mkdir(parents=True, exist_ok=True)
       self._connection = self._connect(undo)
-      if self._state() != APPLICATION_ID:
-        self._create()
-      elif (damage := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+      version = self._version()
+      if version and (damage := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise sqlite3.DatabaseError(damage)
-      self._connection.execute("PRAGMA synchronous=FULL")
+      if version < SCHEMA_VERSION:
+        self._migrate()
       self._reader = self._connect(undo)  # of its own, so that a look-up never waits for a write to reach the disk
       undo.pop_all()
-    self._writer = ThreadPoolExecutor(1, thread_name_prefix="response-store")
+    self._claims = claims.Claims(self.path, self._connection)
+    self._writer = GroupWriter(self._connection, self._explained, self._claims.beat)
 
   def _connect(self, undo: contextlib.ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     undo.callback(connection.close)
     return connection
 
-  def _state(self) -> int:
-    """The file's application id, 0 for a new file; one snapshot, as another process may be creating it right now."""
+  def _version(self) -> int:
+    """The file's schema, 0 for a new file; one snapshot, as another process may be creating it right now."""
     run = self._connection.execute
     run("BEGIN")
     version, owner = run("PRAGMA user_version").fetchone()[0], run("PRAGMA application_id").fetchone()[0]
@@ -132,14 +137,20 @@ class ResponseStore:
         where=self.path,
         remedy="update skymath, or use another workdir",
       )
-    return owner
+    return version
 
-  def _create(self) -> None:
+  def _migrate(self) -> None:
+    """Brings the file to the present schema in one transaction: a kill leaves the old one whole."""
     if self._journal() != "wal":
       raise UserError("this file system has no write-ahead log", where=self.path, remedy="use a local disk")
-    with self._transaction():
-      for statement in (_SCHEMA, f"PRAGMA application_id={APPLICATION_ID}", f"PRAGMA user_version={SCHEMA_VERSION}"):
-        self._connection.execute(statement)
+    run = self._connection.execute
+    with transaction(self._connection):
+      version = run("PRAGMA user_version").fetchone()[0]  # another process may have been quicker
+      for step in range(version, SCHEMA_VERSION):
+        for statement in MIGRATIONS[step]:
+          run(statement)
+      run(f"PRAGMA application_id={APPLICATION_ID}")
+      run(f"PRAGMA user_version={SCHEMA_VERSION}")
 
   def _journal(self) -> str:
     """Switches to the write-ahead log; SQLite does not wait by itself for another process that does the same."""
@@ -153,17 +164,6 @@ class ResponseStore:
         time.sleep(0.01)
 
   @contextlib.contextmanager
-  def _transaction(self) -> Iterator[None]:
-    self._connection.execute("BEGIN IMMEDIATE")
-    try:
-      yield
-      self._connection.execute("COMMIT")
-    except BaseException:
-      if self._connection.in_transaction:  # on a full disk SQLite may have rolled back by itself
-        self._connection.execute("ROLLBACK")
-      raise
-
-  @contextlib.contextmanager
   def _explained(self) -> Iterator[None]:
     """Turns what the disk or SQLite says into a `UserError` that names the file."""
     try:
@@ -174,20 +174,39 @@ class ResponseStore:
   def get(self, key: str) -> StoredResponse | None:
     """The response stored under `key`, or None."""
     with self._explained(), self._reading:
-      row = self._reader.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
-    return None if row is None else StoredResponse(**dict(zip(_COLUMNS, row, strict=True)))
+      return _find(self._reader, key)
 
   def put(self, response: StoredResponse) -> StoredResponse:
     """Stores `response` and returns what is now stored under its key: a row that was there first stays as it is."""
-    response = dataclasses.replace(response, stored_at=response.stored_at or time.time())
-    with self._explained():
-      with self._writing, self._transaction():
-        added = self._connection.execute(_INSERT, dataclasses.astuple(response)).rowcount
-      return response if added else self.get(response.key)
+    return self._writer.submit(self._insert, response).result()
 
   async def put_async(self, response: StoredResponse) -> StoredResponse:
-    """`put` on the store's own thread; the response is durable when this returns, and also if the wait is cancelled."""
-    return await asyncio.shield(asyncio.wrap_future(self._writer.submit(self.put, response)))
+    """`put`, awaited; the response is durable when this returns, and also if the wait is cancelled."""
+    return await asyncio.shield(asyncio.wrap_future(self._writer.submit(self._insert, response)))
+
+  def _insert(self, response: StoredResponse) -> StoredResponse:
+    response = dataclasses.replace(response, stored_at=response.stored_at or time.time())
+    added = self._connection.execute(_INSERT, dataclasses.astuple(response)).rowcount
+    self._claims.release(response.key)
+    return response if added else _find(self._connection, response.key)
+
+  async def claim(self, key: str) -> StoredResponse | bool:
+    """The response stored under `key`; else whether it is now this process that has to ask for it.
+
+    False says that another process is at it: come back later. A claim dies with its process.
+    """
+    return await asyncio.shield(asyncio.wrap_future(self._writer.submit(self._claim, key, durable=False)))
+
+  def _claim(self, key: str) -> StoredResponse | bool:
+    return _find(self._connection, key) or self._claims.take(key)
+
+  def release(self, key: str) -> None:
+    """Gives a claim back: the request got no answer."""
+    self._writer.submit(self._claims.release, key, durable=False)
+
+  def shared(self) -> bool:
+    """Whether another living process has claims in this store."""
+    return self._writer.submit(self._claims.others, durable=False).result()
 
   def __len__(self) -> int:
     with self._explained(), self._reading:
@@ -208,8 +227,11 @@ class ResponseStore:
         yield StoredResponse(**dict(zip(_COLUMNS, row[1:], strict=True)))
 
   def close(self) -> None:
-    """Waits for pending writes and closes the file."""
-    self._writer.shutdown(wait=True)
+    """Waits for pending writes, gives all claims back and closes the file."""
+    with contextlib.suppress(UserError):  # on a full disk the claims stay, but their owner is dead
+      self._writer.submit(self._claims.resign, durable=False).result()
+    self._writer.close()
+    self._claims.close()
     self._reader.close()
     self._connection.close()
 
@@ -218,6 +240,11 @@ class ResponseStore:
 
   def __exit__(self, *_: object) -> None:
     self.close()
+
+
+def _find(connection: sqlite3.Connection, key: str) -> StoredResponse | None:
+  row = connection.execute(f"{_SELECT} WHERE key = ?", (key,)).fetchone()
+  return None if row is None else StoredResponse(**dict(zip(_COLUMNS, row, strict=True)))
 
 
 def _remedy(message: str) -> str:

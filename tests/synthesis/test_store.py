@@ -13,7 +13,7 @@ import pytest
 
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Sampling
-from skymath_jax.synthesis import ResponseStore, StoredResponse
+from skymath_jax.synthesis import ResponseStore, StoredResponse, claims
 from skymath_jax.synthesis.store import request_key, sampling_json
 
 TESTS = str(Path(__file__).parents[1])
@@ -26,6 +26,13 @@ def row(key: str, text: str = "8 apples", **fields) -> StoredResponse:
     "text": text, "finish_reason": "stop", "prompt_tokens": 5, "completion_tokens": 2, "asked_at": 1.5,
   }  # fmt: skip
   return StoredResponse(**{**values, **fields})
+
+
+def fill(store, rows) -> None:
+  async def main():
+    await asyncio.gather(*map(store.put_async, rows))
+
+  asyncio.run(main())
 
 
 def test_a_row_comes_back_whole_after_reopening(tmp_path):
@@ -49,9 +56,7 @@ def test_a_row_is_never_overwritten(tmp_path):
 
 def test_iteration_passes_block_borders_in_order(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
-    store._connection.execute("PRAGMA synchronous=OFF")  # 2,100 rows, not 2,100 waits for the disk
-    for number in range(2100):
-      store.put(row(f"{number:x}"))
+    fill(store, (row(f"{number:x}") for number in range(2100)))
     assert [stored.key for stored in store] == [f"{number:x}" for number in range(2100)]
 
 
@@ -69,24 +74,41 @@ def test_every_part_of_what_is_asked_is_in_the_key():
   assert request_key(**asked) == request_key(**asked)
 
 
-def test_the_disk_is_told_to_keep_every_commit(tmp_path):
+def statements(store, *beginnings) -> list[str]:
+  """A list that grows by what the store's writer runs from now on."""
+  seen = []
+  store._connection.set_trace_callback(lambda sql: seen.append(sql) if sql.startswith(beginnings) else None)
+  return seen
+
+
+def test_the_disk_is_told_to_keep_every_response(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
-    assert store._connection.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
     assert store._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    seen = statements(store, "PRAGMA", "COMMIT")
+    store.put(row("a"))
+    assert seen == ["PRAGMA synchronous=FULL", "COMMIT"]
+    seen.clear()
+    assert asyncio.run(store.claim("b")) is True  # worth nothing after a power failure
+    assert seen == ["PRAGMA synchronous=NORMAL", "COMMIT"]
 
 
-def test_concurrent_puts_are_one_durable_transaction_each(tmp_path):
-  async def main(store):
-    await asyncio.gather(*(store.put_async(row(str(n))) for n in range(100)))
-
+def test_what_waits_for_the_disk_shares_a_commit(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
-    asyncio.run(main(store))
-    begins = []
-    store._connection.set_trace_callback(
-      lambda sql: begins.append(sql) if sql.startswith(("BEGIN", "COMMIT")) else None
-    )
-    asyncio.run(main(store))  # all there already: still 100 transactions, no new row
-    assert len(begins) == 200 and len(store) == 100
+    seen = statements(store, "BEGIN", "COMMIT")
+    fill(store, (row(str(n)) for n in range(200)))
+    assert len(store) == 200 and 2 * 4 <= len(seen) < 200  # groups of 64 at most, and not one by one
+
+
+def test_a_failing_commit_fails_all_that_share_it_and_no_other(tmp_path):
+  with ResponseStore(tmp_path / "r.sqlite") as store:
+    futures = [store._writer.submit(store._insert, row(str(n))) for n in range(10)]
+    bad = store._writer.submit(lambda: 1 // 0)
+    later = store._writer.submit(store._insert, row("later"))
+    with pytest.raises(ZeroDivisionError):
+      bad.result()
+    assert store.put(row("last")).key == "last"
+    stored = {f.result().key for f in [*futures, later] if f.exception() is None}
+    assert stored | {"last"} == {found.key for found in store}
 
 
 def test_a_cancelled_wait_still_stores(tmp_path):
@@ -180,6 +202,113 @@ def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     ResponseStore(tmp_path / "file" / "r.sqlite")
 
 
+LIMITED = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+from synthesis.test_store import fill, row
+from skymath_jax.errors import UserError
+from skymath_jax.synthesis import ResponseStore
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+with ResponseStore(sys.argv[1]) as store:
+  for n in range(10_000):
+    try:
+      store.put(row(str(n), "x" * 2000))
+    except UserError as error:
+      print(n, error)
+      break
+"""
+
+
+def test_a_disk_that_takes_no_more_stops_the_work_and_keeps_what_it_took(tmp_path):
+  """The kernel refuses to let any file of the process grow: what a full disk or a quota does, without needing one."""
+  path = tmp_path / "r.sqlite"
+  done = subprocess.run(
+    [sys.executable, "-c", LIMITED, str(path), TESTS], capture_output=True, text=True, check=True, timeout=60
+  )
+  stopped = int(done.stdout.split()[0])
+  assert stopped > 10 and "the response store fails" in done.stdout and "run the same command again" in done.stdout
+  with ResponseStore(path) as store:
+    assert [found.key for found in store] == [str(n) for n in range(stopped)]
+    store.put(row("after"))
+
+
+FIRST_SCHEMA = """
+CREATE TABLE responses (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, problem_id TEXT NOT NULL, method TEXT NOT NULL,
+  prompt_name TEXT NOT NULL, prompt_hash TEXT NOT NULL, prompt TEXT NOT NULL, teacher TEXT NOT NULL,
+  sampling TEXT NOT NULL, text TEXT NOT NULL, finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
+  completion_tokens INTEGER NOT NULL, asked_at REAL NOT NULL, stored_at REAL NOT NULL
+);
+INSERT INTO responses VALUES
+  (1, 'k', 'p', 'm', 'n', 'h', 'P', 't', '{}', '8 apples', 'stop', 1, 2, 3.0, 4.0);
+PRAGMA application_id=1399552333; PRAGMA user_version=1; PRAGMA journal_mode=WAL;
+"""
+
+
+def test_a_store_of_the_first_schema_is_brought_to_the_present_one(tmp_path):
+  path = tmp_path / "r.sqlite"
+  with sqlite3.connect(path) as old:
+    old.executescript(FIRST_SCHEMA)
+  old.close()
+  with ResponseStore(path) as store:
+    assert store.get("k").text == "8 apples" and len(store) == 1
+    assert asyncio.run(store.claim("new")) is True
+    assert store._connection.execute("PRAGMA user_version").fetchone()[0] == 2
+  with ResponseStore(path) as store:
+    assert len(store) == 1
+
+
+def test_one_of_two_stores_asks_and_the_other_waits_for_its_answer(tmp_path):
+  async def main(one, two):
+    assert not two.shared()
+    assert await one.claim("a") is True and await one.claim("a") is True
+    assert await two.claim("a") is False and two.shared() and await two.claim("b") is True
+    await one.put_async(row("a"))
+    assert (await two.claim("a")).text == "8 apples"
+    await two.put_async(row("b"))
+    assert await one.claim("c") is True and await two.claim("c") is False
+    one.release("c")
+    assert await one.claim("b") == one.get("b")
+    assert await two.claim("c") is True
+
+  with ResponseStore(tmp_path / "r.sqlite") as one, ResponseStore(tmp_path / "r.sqlite") as two:
+    asyncio.run(main(one, two))
+  assert [path.name for path in tmp_path.iterdir()] == ["r.sqlite"]  # nobody is left, and so are no locks
+
+
+CLAIMING = """
+import asyncio, sys, time
+from skymath_jax.synthesis import ResponseStore
+store = ResponseStore(sys.argv[1])
+print(asyncio.run(store.claim("a")), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_claim_dies_with_its_process(tmp_path):
+  path = tmp_path / "r.sqlite"
+  other = subprocess.Popen([sys.executable, "-c", CLAIMING, str(path)], stdout=subprocess.PIPE, text=True)
+  assert other.stdout.readline() == "True\n"
+  with ResponseStore(path) as store:
+    assert store.shared() and asyncio.run(store.claim("a")) is False
+    other.kill()
+    other.wait()
+    assert asyncio.run(store.claim("a")) is True and not store.shared()
+  assert [found.name for found in tmp_path.iterdir()] == ["r.sqlite"]
+
+
+def test_a_process_that_hangs_loses_its_claims_and_its_late_answer_changes_nothing(tmp_path, monkeypatch):
+  async def main(hung, store):
+    assert await hung.claim("a") is True and await store.claim("a") is False
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 0.0)
+    assert await store.claim("a") is True
+    await store.put_async(row("a", "first"))
+    assert (await hung.put_async(row("a", "late"))).text == "first"
+
+  with ResponseStore(tmp_path / "r.sqlite") as hung, ResponseStore(tmp_path / "r.sqlite") as store:
+    asyncio.run(main(hung, store))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_a_user_error(tmp_path):
   tmp_path.chmod(0o500)
@@ -214,17 +343,15 @@ def test_another_programs_database_is_left_alone(tmp_path):
 def test_a_newer_schema_is_refused(tmp_path):
   path = tmp_path / "r.sqlite"
   with ResponseStore(path) as store:
-    store._connection.execute("PRAGMA user_version=2")
-  with pytest.raises(UserError, match=r"schema 2.*knows 1.*update skymath"):
+    store._connection.execute("PRAGMA user_version=3")
+  with pytest.raises(UserError, match=r"schema 3.*knows 2.*update skymath"):
     ResponseStore(path)
 
 
 def test_a_damaged_store_is_a_user_error(tmp_path):
   path = tmp_path / "r.sqlite"
   with ResponseStore(path) as store:
-    store._connection.execute("PRAGMA synchronous=OFF")
-    for n in range(300):
-      store.put(row(str(n), "x" * 500))
+    fill(store, (row(str(n), "x" * 500) for n in range(300)))
   data = bytearray(path.read_bytes())
   for page in range(3, len(data) // 4096):
     data[page * 4096 : page * 4096 + 200] = b"\xff" * 200
