@@ -1,19 +1,18 @@
 """When two parsed answers are the same answer: lists in any order, tuples in order, sets of reals, equations."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from skymath_jax.grading import numbers, reals, units
+from skymath_jax.grading import numbers, reals, rewrite, units
 from skymath_jax.grading.evaluate import Tree
-from skymath_jax.grading.normalize import words_of
+from skymath_jax.grading.expressions import literal
+from skymath_jax.grading.names import Assignment, assignment
+from skymath_jax.grading.words import parts_of, words_of
 
 MAX_MEMBERS = 40
-MAX_SIGNS = 3  # plus-or-minus signs that are expanded
 
 _COLLECTIONS = frozenset({"list", "set"})
 _LETTER_UNITS = tuple(("*", ("var", letter)) for letter in "mghslLNJWVKT")
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-Assignment = tuple[Tree, Tree]  # what is named, its value
 
 
 def same(a: Tree, b: Tree) -> bool:
@@ -25,8 +24,10 @@ def same(a: Tree, b: Tree) -> bool:
   if "unit" in (a[0], b[0]):
     return _same_measured(_with_letter_unit(a), _with_letter_unit(b))
   if "text" in (a[0], b[0]):
-    return (left := _words(a)) is not None and left == _words(b)
-  a, b = _plain(a), _plain(b)
+    return bool(left := _words(a)) and left == _words(b)
+  a, b = rewrite.plain(a), rewrite.plain(b)
+  if {a[0], b[0]} & {"ratio", "clock"} and "rel" not in (a[0], b[0]):
+    return _same_ratio(a, b)
   if (reals.is_range(a) or reals.is_range(b)) and (verdict := reals.same_set(a, b)) is not None:
     return verdict
   if _is_many(a) or _is_many(b):
@@ -35,11 +36,10 @@ def same(a: Tree, b: Tree) -> bool:
     return _same_relation(a, b)
   if {a[0], b[0]} & {"tuple", "matrix"}:
     return _same_ordered(a, b)
-  if a[0] != b[0] and {a[0], b[0]} & {"ratio", "builder", "cup", "cap", "setminus", "in", "head"}:
+  if a[0] != b[0] and {a[0], b[0]} & {"builder", "cup", "cap", "setminus", "in", "head"}:
     return False
-  if a[0] in {"ratio", "cup", "cap", "setminus", "in", "builder"}:
-    left, right = (tree[1] if tree[0] == "ratio" else tree[1:] for tree in (a, b))
-    return _pairwise(left, right)
+  if a[0] in {"cup", "cap", "setminus", "in", "builder"}:
+    return _pairwise(a[1:], b[1:])
   return numbers.equal(a, b)
 
 
@@ -83,76 +83,55 @@ def _says_more(unit: str) -> bool:
   return bool(units.NOT_UNITS.intersection(unit.lower().split()))
 
 
-def _words(tree: Tree) -> str | None:
-  """The tree as words: a text, a variable, or a product of variables (letters that were a word)."""
+def _words(tree: Tree) -> list[str] | None:
+  """The tree as words: a text, a variable, a product of variables (letters that were a word), or a list of such."""
   if tree[0] == "text":
-    return words_of(tree[1]) or None
+    return parts_of(tree[1])
+  if tree[0] == "list":
+    parts = [_words(item) for item in tree[2]]
+    return None if any(part is None for part in parts) else sorted(word for part in parts for word in part or [])
   if tree[0] == "var":
-    return words_of(tree[1])
+    return [words_of(tree[1])]
   if tree[0] == "const" and tree[1] in "ei":
-    return tree[1]
+    return [tree[1]]
   if tree[0] == "prod" and all(operator == "*" and factor[0] in {"var", "const"} for operator, factor in tree[1]):
-    return words_of("".join(factor[1] for _, factor in tree[1]))
+    return [words_of("".join(factor[1] for _, factor in tree[1]))]
   return None
 
 
-# One form for what can be written in several
+# Ratios and times of day
 
 
-def _plain(tree: Tree) -> Tree:
-  """Matrices with their factor multiplied in; what comes after an approximation sign dropped."""
-  if tree[0] == "rel" and "approx" in tree[2]:
-    cut = tree[2].index("approx") + 1
-    if cut == 1 and _is_name(tree[1][0]):
-      return ("rel", tree[1][:2], ("=",))
-    return tree[1][0] if cut == 1 else ("rel", tree[1][:cut], tree[2][: cut - 1])
-  if tree[0] == "in" and (tree[2][0] in _COLLECTIONS):
-    return ("rel", (tree[1], tree[2]), ("=",))
-  factors = tree[1] if tree[0] == "prod" else tuple((sign, t) for sign, t in tree[1]) if tree[0] == "sum" else ()
-  blocks = [factor for _, factor in factors if factor[0] == "matrix"]
-  if (
-    len(blocks) != 1 or (tree[0] == "sum" and len(factors) != 1) or any(op == "/" and f in blocks for op, f in factors)
-  ):
-    return tree
-  if tree[0] == "sum":
-    return ("matrix", tuple(tuple(("sum", (("-", cell),)) for cell in row) for row in blocks[0][1]))
-  scalar = tuple(factor for factor in factors if factor[1][0] != "matrix")
-  return ("matrix", tuple(tuple(("prod", (*scalar, ("*", cell))) for cell in row) for row in blocks[0][1]))
+def _same_ratio(a: Tree, b: Tree) -> bool:
+  """Ratios up to a common factor, `3:4` also as the quotient; two times of day only when they are the same."""
+  if a[0] == b[0] == "clock":
+    return [int(part) for part in a[1:]] == [int(part) for part in b[1:]]
+  left, right = (_terms(tree) for tree in (a, b))
+  if left and right:
+    return len(left) == len(right) and all(
+      numbers.equal(_product(x, right[0]), _product(y, left[0])) for x, y in zip(left, right, strict=True)
+    )
+  terms, other = (left, b) if left else (right, a)
+  if len(terms) != 2 or other[0] in _COLLECTIONS | {"tuple", "matrix", "text"}:
+    return False
+  return numbers.equal(("prod", (("*", terms[0]), ("/", terms[1]))), other)
 
 
-def _signs(tree: Tree) -> int:
-  return sum(sign in {"pm", "mp"} for node in numbers.walk(tree) if node[0] == "sum" for sign, _ in node[1])
+def _terms(tree: Tree) -> tuple[Tree, ...]:
+  if tree[0] == "clock":
+    return tuple(literal(part) for part in tree[1:])
+  return tree[1] if tree[0] == "ratio" else ()
 
 
-def expanded(tree: Tree) -> list[Tree]:
-  r"""The values that plus-or-minus signs stand for; `\mp` takes the other sign of the `\pm` beside it."""
-  count = _signs(tree)
-  if count == 0 or count > MAX_SIGNS:
-    return [tree]
-  linked = any(sign == "mp" for node in numbers.walk(tree) if node[0] == "sum" for sign, _ in node[1])
-  choices = [signs * count for signs in ("+", "-")] if linked else itertools.product("+-", repeat=count)
-  return [_with_signs(tree, iter(chosen)) for chosen in choices]
-
-
-def _with_signs(tree: Tree, signs: Iterator[str]) -> Tree:
-  if not isinstance(tree, tuple):
-    return tree
-  if tree and tree[0] == "sum":
-    terms = []
-    for sign, term in tree[1]:
-      if sign in {"pm", "mp"}:
-        chosen = next(signs)
-        sign = chosen if sign == "pm" else {"+": "-", "-": "+"}[chosen]
-      terms.append((sign, _with_signs(term, signs)))
-    return ("sum", tuple(terms))
-  return tuple(_with_signs(part, signs) if isinstance(part, tuple) else part for part in tree)
+def _product(a: Tree, b: Tree) -> Tree:
+  return ("prod", (("*", a), ("*", b)))
 
 
 # Lists and sets
 
 
 def _is_many(tree: Tree) -> bool:
-  if tree[0] in _COLLECTIONS or (tree[0] not in {"tuple", "matrix"} and _signs(tree) > 0):
+  if tree[0] in _COLLECTIONS or (tree[0] not in {"tuple", "matrix"} and rewrite.signs(tree) > 0):
     return True
   found = assignment(tree)
   return found is not None and found[1] is not tree and _is_many(found[1])
@@ -167,7 +146,7 @@ def _members(tree: Tree) -> list[Tree]:
     items = [member for item in tree[-1] for member in (_members(item) if _is_many(item) else [item])]
     items = _without_names(items)
   else:
-    items = expanded(tree)
+    items = rewrite.expanded(tree)
   return items
 
 
@@ -185,6 +164,8 @@ def _same_members(a: Tree, b: Tree) -> bool:
     return _same_values(ordered, a, b)
   if (ordered := _as_tuple(b)) is not None and a[0] != "set":
     return _same_values(ordered, b, a)
+  if (pair := _list_and_tuple(a, b)) is not None and not (rewrite.signs(a) or rewrite.signs(b)):
+    return _pairwise(*pair)
   first, second = _members(a), _members(b)
   if (first, second) == ([a], [b]):
     return False  # more signs than are expanded
@@ -202,6 +183,19 @@ def _same_members(a: Tree, b: Tree) -> bool:
       return False
     del rest[match]
   return True
+
+
+def _list_and_tuple(a: Tree, b: Tree) -> tuple[Sequence[Tree], Sequence[Tree]] | None:
+  """The items of `1, 2` and of `(1, 2)` or `(x, y) = (1, 2)`, as written; None unless it is one of each."""
+  items: dict[str, Sequence[Tree]] = {}
+  for tree in (a, b):
+    found = assignment(tree)
+    value = found[1] if found is not None and found[0][0] == "tuple" else tree
+    if value[0] == "tuple" and value[1:3] == ("(", ")"):
+      items["tuple"] = value[3]
+    elif value[0] == "list" and value[1] == ",":
+      items["list"] = value[2]
+  return (items["list"], items["tuple"]) if len(items) == 2 else None
 
 
 def _distinct(items: list[Tree]) -> list[Tree]:
@@ -259,40 +253,14 @@ def _same_ordered(a: Tree, b: Tree) -> bool:
 # Equations and inequalities
 
 
-def _is_name(tree: Tree) -> bool:
-  """Whether `tree` names something: a variable, `f(x)`, words, capitals as for a segment, or a tuple of names."""
-  if tree[0] in {"var", "head", "text"} or tree == ("const", "i"):
-    return True
-  if tree[0] == "tuple":
-    return all(_is_name(item) for item in tree[3])
-  if tree[0] == "fn" and tree[1] in {"abs", "norm"}:
-    return _is_name(tree[2]) and tree[2][0] == "prod"
-  if tree[0] == "prod":
-    return all(op == "*" and f[0] == "var" and f[1][:1].isupper() for op, f in tree[1])
-  return False
-
-
-def assignment(tree: Tree) -> Assignment | None:
-  """(name, value) of `x = 3`, `3 = x`, `f(x) = …`, `x = 1/2 = 0.5`; a true numeric equation counts as its value."""
-  if tree[0] != "rel" or any(operator != "=" for operator in tree[2]):
-    return None
-  parts = tree[1]
-  if _is_name(parts[0]):
-    return parts[0], parts[-1]
-  if _is_name(parts[-1]):
-    return parts[-1], parts[0]
-  if all(not numbers.variables(part) for part in parts) and all(numbers.equal(parts[-1], part) for part in parts[:-1]):
-    return ("text", ""), parts[-1]
-  return None
-
-
 def _same_relation(a: Tree, b: Tree) -> bool:
   left, right = assignment(a), assignment(b)
   if a[0] != "rel" or b[0] != "rel":
     found, other = (left, b) if a[0] == "rel" else (right, a)
     return found is not None and same(found[1], other)
-  if left is not None and right is not None and _compatible(left[0], right[0]) and same(left[1], right[1]):
-    return True
+  if left is not None and right is not None and _compatible(left[0], right[0]):
+    if same(left[1], _with_arguments_of(left[0], *right)):
+      return True
   if "head" in {part[0] for tree in (a, b) for part in tree[1]}:
     return False
   return len(a[1]) == len(b[1]) and (_same_chain(a, b) or _same_chain(a, _reversed(b)))
@@ -302,6 +270,16 @@ def _compatible(a: Tree, b: Tree) -> bool:
   """Whether two names may mean the same: equal, words, or functions and `y`, which all name what is plotted."""
   functions = [name[0] == "head" or name == ("var", "y") for name in (a, b)]
   return a == b or "text" in (a[0], b[0]) or all(functions)
+
+
+def _with_arguments_of(head: Tree, other: Tree, body: Tree) -> Tree:
+  """The body of `f(m) = …` in the unknowns of `f(n)`."""
+  if head[0] != "head" or other[0] != "head":
+    return body
+  mine, theirs = (tree[1].partition("(")[2].split(",") for tree in (head, other))
+  if mine == theirs or len(mine) != len(theirs) or numbers.variables(body) & set(mine):
+    return body
+  return rewrite.renamed(body, {old: ("var", new) for old, new in zip(theirs, mine, strict=True)})
 
 
 def _reversed(tree: Tree) -> Tree:

@@ -15,6 +15,7 @@ import mpmath
 MAX_BITS = 40_000  # of an exact numerator or denominator
 BUDGET = 30_000  # steps that one comparison may take in all; about a second
 MAX_FACTORIAL = 1_500
+MAX_TERMS = 1_000  # of a sum that is carried out
 MAX_EXPONENT = 10**7  # of powers that are not exact
 DIGITS = (50, 110)  # working precisions: a candidate equality at the first must hold at the second
 
@@ -178,6 +179,34 @@ class Evaluator:
 
   # functions
 
+  def _big(self, tree: Tree) -> Value:
+    """A finite sum or product by its terms; any other (and an integral) as a mixture that only its equal has."""
+    _, name, lower, upper, body = tree
+    spend(10)
+    bound = lower[1][0][1] if lower[0] == "rel" and lower[1][0][0] == "var" else ""
+    start = lower[1][-1] if lower[0] == "rel" else lower
+    if name != "int" and bound and start[0] == upper[0] == "num" and 0 <= upper[1] - start[1] < MAX_TERMS:
+      terms = tuple(
+        ("*" if name == "prod" else "+", ("at", bound, start[1] + k, body)) for k in range(int(upper[1] - start[1]) + 1)
+      )
+      return self.value(("prod" if name == "prod" else "sum", terms))
+    parts = [self.inexact(self.value(("at", bound, _BOUND, body)))]
+    parts += [
+      self.mp.mpf(limit[0] == "const") if limit[0] in {"none", "const"} else self.inexact(self.value(limit))
+      for limit in (start, upper)
+    ]
+    weights = (self.mp.sqrt(len(name)), self.mp.pi, self.mp.e)
+    return self.mp.fsum(weight * part for weight, part in zip(weights, parts, strict=True))
+
+  def _at(self, tree: Tree) -> Value:
+    """A term of a sum: the body with the bound variable at a value."""
+    outer = self.point
+    self.point = {**outer, tree[1]: tree[2]} if tree[1] else outer
+    try:
+      return self.value(tree[3])
+    finally:
+      self.point = outer
+
   def _fn(self, tree: Tree) -> Value:
     spend(10)
     name, arguments = tree[1], [self.value(argument) for argument in tree[2:]]
@@ -262,6 +291,7 @@ class Evaluator:
     return natural / self.mp.log(self.inexact(base))
 
 
+_BOUND = Fraction(173, 97)  # where the body of a sum that is not carried out is looked at
 _ELEMENTARY = {
   **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh exp".split()},
   **{f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()},

@@ -10,11 +10,14 @@ MAX_DEPTH = 25
 MAX_STEPS = 4_000
 Tree = tuple
 
-_STARTS = frozenset("num var func ( [ { \\{ frac binom pi inf lfloor lceil langle begin overline reals empty".split())
+_STARTS = frozenset(
+  "num var func ( [ { \\{ frac binom big pi inf lfloor lceil langle begin overline reals empty".split()
+)
 CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "langle": ("rangle",)}
 _ROUNDERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
 _NUMERALS = "two three four five six seven eight nine ten eleven twelve".split()
 _BASES = {name: index for index, name in enumerate(_NUMERALS, start=2)}
+_APPLIED = frozenset("fghFGHPQpqW")  # letters that name a function where a lone argument in brackets follows
 _ARC = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 _INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _MINUS_ONE = ("sum", (("-", ("num", Fraction(1), None, 1)),))
@@ -83,8 +86,9 @@ class Expressions(Cursor):
   def begins_factor(self) -> bool:
     """Whether the next token continues a product without a sign between."""
     kind = self.kind()
-    if kind == "num":  # `(x+1) 2^n` is a product, `x 2` and `2 3` are not
-      return self.kind(-1) in {")", "}"} and self.tokens[self.position].value.isdigit()
+    if kind == "num":  # `(x+1) 2^n` and `2^6 3^5` are products, `x 2` and `2 3` are not
+      after_power = self.kind(-2) == "^" and self.kind(1) == "^"
+      return (after_power or self.kind(-1) in {")", "}"}) and self.tokens[self.position].value.isdigit()
     if kind == "|":
       return not self.in_bars[-1]
     return kind in _STARTS
@@ -160,6 +164,8 @@ class Expressions(Cursor):
       return ("prod", (("*", top), ("/", bottom))) if kind == "frac" else ("fn", "binom", top, bottom)
     if kind == "func":
       return self.function()
+    if kind == "big":
+      return self.big_operator()
     if kind == "overline":
       self.next()
       return ("var", "overline " + repr(self.argument()))
@@ -227,7 +233,21 @@ class Expressions(Cursor):
         self.expect("}")
       else:
         name += self.next().value
+    if name in _APPLIED and self.kind() == "(" and self.kind(1) in {"var", "num"} and self.kind(2) == ")":
+      self.next()
+      name = f"{name}({self.next().value})"
+      self.next()
     return ("const", name) if name in {"e", "i"} else ("var", name)
+
+  def big_operator(self) -> Tree:
+    """A sum, product or integral: ("big", name, lower, upper, body); a missing limit is ("none", "")."""
+    name = self.next().value
+    limits: dict[str, Tree] = {"_": ("none", ""), "^": ("none", "")}
+    while self.kind() in limits:
+      mark = self.next().kind
+      limits[mark] = self.group() if self.kind() == "{" else self.argument()
+    with self.deeper():
+      return ("big", name, limits["_"], limits["^"], self.product())
 
   def argument(self) -> Tree:
     r"""The argument of `\frac` or `\binom`: a group, or a single digit or letter as TeX reads it."""

@@ -14,19 +14,44 @@ _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
   r"answer\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|would be|will be|should be|equals|[:：=])"
-  r"(?:\s+(?:therefore|thus|then|simply|just))?\**[ \t]*[:：]?\**[ \t]*|答案[是为：:][ \t]*[:：]?",
+  r"(?:\s+(?:therefore|thus|then|simply|just|approximately|about))?\**[ \t]*[:：]?\**[ \t]*"
+  r"|(?:答案|réponse|respuesta|risposta|resposta|antwort|ответ)\**[ \t]*(?:[是为：:]|est|es|è|é|ist)"
+  r"[ \t]*[:：]?\**[ \t]*",
   re.IGNORECASE,
 )
+_FINAL = re.compile(r"final\s+answer\**\s*(?:is|:)", re.IGNORECASE)
 _LINE = re.compile(r"^[ \t>*]*(?:A|Ans|Answer)\**[ \t]*[:：]\**[ \t]*(\S[^\n]*)$", re.MULTILINE)
-_SENTENCE_END = re.compile(r"[.。](?=\s|$)")
-_CHOICE = re.compile(r"^\W*(?:(?:option|choice)\s+)?\(?([A-J])(?:\)[.:,]?(?=\s|$).*|[.:](?=\s|$).*|\**)$", re.DOTALL)
+_SENTENCE_END = re.compile(r"[.。！](?=\s|$)")
+_REASON = re.compile(r",?\s+(?:because|since|as (?:it|the|we|this)|so that)\s")
+
+_CHOICE = re.compile(
+  r"^\W*(?:(?:option|choice|letter|for sure|definitely|clearly)\s+)?\(?([A-J])"
+  r"(?:\)[.:,。，]?(?=\s|$).*|[.:。，](?=\s|$|[^\x00-\x7f]).*|,\s+(?!and\b|or\b)[a-z]{2,}.*|\**)$",
+  re.DOTALL | re.IGNORECASE,
+)
+_CHOICE_AND_WORDS = re.compile(r"^([B-H])(?:\s+(?!and\b|or\b)[A-Za-z]{2,}\b[^=]*|[\u4e00-\u9fff].*)$", re.DOTALL)
+_FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff])")
 _LETTER = re.compile(r"\(([A-J])\)|\b(?:option|choice)\s+\(?([A-J])\b", re.IGNORECASE)
+_LAST_LETTER = re.compile(r"\b(?:is|it's|be|choose|pick|select)\s+\**\(?([A-J])\)?\**\W*$")
+
 _MATH = re.compile(
   r"(?<!\\)\$\$([^$]{1,300})\$\$|(?<!\\)\$([^$\n]{1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]",
   re.DOTALL,
 )
+_EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 _PROSE = re.compile(r"[A-Za-z]{3,} [A-Za-z]{2,}")  # between two dollar signs that are money
-_NUMBER = re.compile(r"(?<![\w.])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?%?|(?<![\w.])[-−]?\.\d+")
+_LINK = re.compile(
+  r"(?:\b(?:is|are|was|equals|should be|must be|will be|would be)\b|=|[是为：])\s*(?:approximately |about |exactly )?"
+)
+_NUMBER = re.compile(
+  r"(?<![A-Za-z0-9_.])[-−]?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?:\\?%)?|(?<![A-Za-z0-9_.])[-−]?\.\d+"
+)
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_FOREIGN = re.compile(r"[^\W\d_\x00-\u03ff]")  # beyond Greek
+_NOTATION = frozenset(
+  "sin cos tan cot sec csc log exp sqrt arcsin arccos arctan sinh cosh tanh max min mod gcd lcm inf".split()
+)
+SHORT = 120  # characters of a response that may be nothing but an answer
 
 
 def after_thinking(response: str) -> str:
@@ -80,27 +105,34 @@ def marked_answer(response: str) -> str | None:
 def extract(response: str, *, last_number: bool = True) -> str | None:
   """The final answer of a response, or None.
 
-  The first that is there: the last box, the last `<answer>` tag, the last `####`, the last "answer is", the last `A:`
-  line, a letter in brackets, the last `$...$`, and (with `last_number`) the last number. Only text after `</think>`.
+  The first that is there: the last box (unless a "final answer is" follows it), the last `<answer>` tag, the last
+  `####`, the last "answer is", the last `A:` line, a letter in brackets, and the last `$...$` or, where it comes
+  later and `last_number` allows it, the last number. Only text after `</think>` is looked at.
   """
   if not isinstance(response, str):
     return None
   text = after_thinking(response).strip()
-  if (box := last_box(text)) is not None:
+  phrases = list(_PHRASE.finditer(text))[-20:]
+  if (box := last_box(text)) is not None and not _said_after_box(text):
     return box
   if tags := _TAG.findall(text):
     return _tidy(tags[-1])
   if hashes := [h for h in _HASHES.findall(text) if h.strip()]:
     return _tidy(hashes[-1])
-  phrases = list(_PHRASE.finditer(text))
-  for match in reversed(phrases[-20:]):
-    if answer := _tidy(_first_sentence(text[match.end() :])):
+  for match in reversed(phrases):
+    if answer := _said(_first_sentence(text[match.end() :])):
       return answer
   if lines := _LINE.findall(text):
-    return _tidy(lines[-1])
+    return _said(lines[-1])
   if phrases:
     return None
   return _unmarked(text, last_number)
+
+
+def _said_after_box(text: str) -> bool:
+  """Whether a "final answer is" comes after the last box, as in responses that box their intermediate results."""
+  last = list(_BOX.finditer(text))[-1].end()
+  return _FINAL.search(text, last) is not None
 
 
 def gold_answer(text: str) -> str:
@@ -115,6 +147,8 @@ def gold_answer(text: str) -> str:
 def _first_sentence(text: str) -> str:
   """The first line that says something, up to a full stop that ends a sentence."""
   line = text.lstrip(" \t\r\n*:").partition("\n")[0]
+  if line.strip() in {r"\[", "$$"}:
+    line = text.lstrip(" \t\r\n*:")[:SHORT].replace("\n", " ")
   return _SENTENCE_END.split(line, maxsplit=1)[0]
 
 
@@ -126,20 +160,56 @@ def _tidy(answer: str) -> str | None:
     inner = answer[len(left) : -len(right)]
     if len(answer) > len(left + right) and answer.startswith(left) and answer.endswith(right) and left not in inner:
       answer = inner.strip().removesuffix(".").strip()
-  if letter := _CHOICE.match(answer):
-    return letter[1]
+  if letter := _CHOICE.match(answer) or _CHOICE_AND_WORDS.match(answer):
+    return letter[1].upper()
   return answer or None
+
+
+def _said(sentence: str) -> str | None:
+  """The answer in what follows a marker: tidied, and without the words of a whole sentence around it."""
+  answer = _tidy(sentence)
+  if answer is None or len(_prose(answer)) < 2:
+    return answer
+  head = _REASON.split(answer, maxsplit=1)[0]
+  link = list(_LINK.finditer(head))
+  if link and len(_prose(tail := head[link[-1].end() :])) < 3:
+    return _tidy(tail)
+  if len(_prose(head)) < 3:
+    return _tidy(head)
+  if maths := _maths(head):
+    return _tidy(maths[-1][1])
+  numbers = _NUMBER.findall(head)
+  return _bare(numbers[0]) if len(numbers) == 1 else answer
+
+
+def _prose(text: str) -> list[str]:
+  r"""Words outside `$...$`, `\text{...}` and the notation of mathematics."""
+  text = re.sub(r"\\text\w*\{[^{}]*\}|(?<!\\)\$[^$]*\$", " ", text)
+  return [word for word in _WORD.findall(text) if word.lower() not in _NOTATION] + _FOREIGN.findall(text)
+
+
+def _maths(text: str) -> list[tuple[int, str]]:
+  """(end, content) of what stands between math delimiters and is not prose between two amounts of money."""
+  found = [(match.end(), "".join(group or "" for group in match.groups()).strip()) for match in _MATH.finditer(text)]
+  return [(end, content) for end, content in found if content and not _PROSE.search(content)]
+
+
+def _bare(number: str) -> str:
+  return number.replace("$", "").replace("−", "-")
 
 
 def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
-  if text and len(text) <= 60 and not re.search(r"\s", text):
+  if text and len(text) <= SHORT and "\n" not in text and not _prose(text):
     bare = _tidy(text)
-    return bare if bare and (re.search(r"\d", bare) or len(bare) == 1 or "\\" in bare) else None
-  if letters := _LETTER.findall(text.rpartition("\n")[2] or text):
+    return bare if bare and (re.search(r"\d", bare) or len(bare) == 1 or "\\" in bare or "=" in bare) else None
+  last_line = text.rpartition("\n")[2] or text
+  if letters := _LETTER.findall(last_line):
     return (letters[-1][0] or letters[-1][1]).upper()
-  maths = ["".join(found).strip() for found in _MATH.findall(text)]
-  if maths := [found for found in maths if found and not _PROSE.search(found)]:
-    return _tidy(maths[-1].rpartition("=")[2] or maths[-1])
-  numbers = _NUMBER.findall(text) if last_number else []
-  return numbers[-1].replace("$", "").replace("−", "-") if numbers else None
+  if letter := _LAST_LETTER.search(last_line) or _FIRST_LETTER.match(text):
+    return letter[1]
+  maths = _maths(text)
+  numbers = list(_NUMBER.finditer(text)) if last_number else []
+  if maths and not (numbers and numbers[-1].start() >= maths[-1][0]):
+    return _tidy(_EQUALS.split(maths[-1][1])[-1] or maths[-1][1])
+  return _bare(numbers[-1][0]) if numbers else None

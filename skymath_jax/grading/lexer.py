@@ -19,6 +19,7 @@ _TOKEN = re.compile(
   re.VERBOSE,
 )
 
+BIG_OPERATORS = frozenset({"sum", "prod", "int"})
 FUNCTIONS = frozenset(
   "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh log ln lg exp sqrt "
   "cbrt abs floor ceil gcd lcm max min".split()
@@ -35,7 +36,8 @@ _COMMANDS = {
   "mid": "mid", "vert": "|", "lvert": "|", "rvert": "|", "|": "||", "Vert": "||", "colon": ":", "{": "\\{", "}": "\\}",
   "lbrace": "\\{", "rbrace": "\\}", "langle": "langle", "rangle": "rangle", "lfloor": "lfloor", "rfloor": "rfloor",
   "lceil": "lceil", "rceil": "rceil", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "frac": "frac",
-  "binom": "binom", "overline": "overline", "bar": "overline", "infty": "inf", "pi": "pi", "emptyset": "empty",
+  "binom": "binom", "sum": "big", "prod": "big", "int": "big",
+  "overline": "overline", "bar": "overline", "infty": "inf", "pi": "pi", "emptyset": "empty",
   "varnothing": "empty", "reals": "reals", "prime": "'", "circ": "circ", "top": "transpose",
 }  # fmt: skip
 _BARE = frozenset("frac dfrac tfrac cdot times infty leq geq neq cup cap".split())  # the back-slash was lost

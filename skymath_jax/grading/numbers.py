@@ -79,17 +79,28 @@ def equal(a: Tree, b: Tree) -> bool:
   """Whether two expressions are equal under one of the readings; never raises."""
   if a == b:
     return True
-  return any(_equal_as(a, b, reading) for reading in readings(a, b)) or _decimal(a, b) or _decimal(b, a)
+  if any(_equal_as(a, b, reading) for reading in readings(a, b)) or _decimal(a, b) or _decimal(b, a):
+    return True
+  tolerance = _tolerance(a, b)
+  return tolerance is not None and any(_equal_as(a, b, reading, tolerance) for reading in readings(a, b))
 
 
-def _equal_as(a: Tree, b: Tree, reading: Reading) -> bool:
+def _tolerance(a: Tree, b: Tree) -> int | None:
+  """Digits to which expressions must agree of which one has long decimals inside (`2.71828182845905^x`), else None."""
+  if _literal(a) is not None or _literal(b) is not None:
+    return None
+  lengths = [[n[3] for n in walk(tree) if n[0] == "num" and n[2] is not None and n[3] >= MIN_DIGITS] for tree in (a, b)]
+  return min(lengths[0] + lengths[1]) - 1 if bool(lengths[0]) != bool(lengths[1]) else None
+
+
+def _equal_as(a: Tree, b: Tree, reading: Reading, tolerance: int | None = None) -> bool:
   """Equality at every point where both have a value; where roots leave the reals, only points inside count."""
   names = variables(a) | variables(b)
   complex_wanted = any(node == ("const", "i") for tree in (a, b) for node in walk(tree))
   verdicts: list[tuple[bool, bool]] = []  # (equal, all on the way was real)
   try:
     for point in points(names):
-      verdict = _equal_at(a, b, point, reading)
+      verdict = _equal_at(a, b, point, reading, tolerance)
       if verdict is None:
         continue
       verdicts.append(verdict)
@@ -101,7 +112,9 @@ def _equal_as(a: Tree, b: Tree, reading: Reading) -> bool:
   return bool(decisive) and all(decisive)
 
 
-def _equal_at(a: Tree, b: Tree, point: Mapping[str, Fraction], reading: Reading) -> tuple[bool, bool] | None:
+def _equal_at(
+  a: Tree, b: Tree, point: Mapping[str, Fraction], reading: Reading, tolerance: int | None
+) -> tuple[bool, bool] | None:
   """(equal, real all the way) at one point; None where one of them has no value there."""
   real = True
   for digits in DIGITS:
@@ -113,6 +126,9 @@ def _equal_at(a: Tree, b: Tree, point: Mapping[str, Fraction], reading: Reading)
         raise UnevaluableError("no value") from None
       return None
     real = not (left.left_reals or right.left_reals)
+    if tolerance is not None:
+      x, y = left.inexact(x), right.inexact(y)
+      return abs(x - y) <= max(abs(x), abs(y)) * left.mp.mpf(10) ** -tolerance, real
     if not near(x, y, max(left.scale, right.scale), digits):
       return False, real
     if isinstance(x, Fraction) and isinstance(y, Fraction):
@@ -146,6 +162,19 @@ def _literal(tree: Tree) -> tuple[Fraction, Fraction | None, int] | None:
   sign = 1
   if tree[0] == "sum" and len(tree[1]) == 1 and tree[1][0][0] == "-":
     sign, tree = -1, tree[1][0][1]
+  if tree[0] == "prod" and len(tree[1]) == 2:  # `2.5 \\times 10^{-3}`
+    (_, mantissa), (operator, power) = tree[1]
+    exponent = _literal(power[2]) if power[0] == "pow" and power[1][:2] == ("num", 10) else None
+    if (
+      operator == "*"
+      and mantissa[0] == "num"
+      and mantissa[2]
+      and exponent
+      and abs(exponent[0]) < 400
+      and exponent[1] is None
+    ):
+      scale = Fraction(10) ** int(exponent[0])
+      return sign * mantissa[1] * scale, mantissa[2] * scale, mantissa[3]
   return (sign * tree[1], tree[2], tree[3]) if tree[0] == "num" else None
 
 

@@ -6,7 +6,8 @@ Trees are nested tuples; the first entry is the kind:
   ("fn", name, argument, …)   ("deg", tree)   ("pct", tree)   ("unit", tree, words)   ("text", words)
   ("tuple", open, close, items)   ("set", items)   ("list", joiner, items)   ("matrix", rows)   ("ratio", items)
   ("rel", parts, operators)   ("head", name)   ("cup" | "cap" | "setminus", a, b)   ("in", a, b)
-  ("builder", item, condition)   ("reals",)   ("empty",)
+  ("builder", item, condition)   ("reals",)   ("empty",)   ("big", "sum" | "prod" | "int", lower, upper, body)
+  ("clock", hours, minutes)
 """
 
 from skymath_jax.grading.expressions import CLOSERS, Expressions, Tree
@@ -26,6 +27,31 @@ def parse(text: str) -> Tree:
   return tree
 
 
+def _is_time(hours: str, minutes: str) -> bool:
+  """Whether `hours:minutes` may be a time of day; it may be a ratio as well."""
+  return hours.isdigit() and minutes.isdigit() and len(minutes) == 2 and int(hours) < 25 and int(minutes) < 60
+
+
+def _grouped(items: list[Tree], joiners: list[str]) -> list[Tree]:
+  """`x = 1, y = 2; x = 3, y = 4` as two tuples, in the order of the names; other lists as they are."""
+  if "," not in joiners or not {";", "or"} & set(joiners):
+    return items
+  groups = [[items[0]]]
+  for joiner, item in zip(joiners, items[1:], strict=True):
+    if joiner == ",":
+      groups[-1].append(item)
+    else:
+      groups.append([item])
+  named = [
+    sorted((i[1][0][1], i[1][1]) for i in group if i[0] == "rel" and i[1][0][0] == "var" and i[2] == ("=",))
+    for group in groups
+  ]
+  names = {tuple(name for name, _ in group) for group in named}
+  if sum(map(len, named)) != len(items) or len(names) != 1 or len(set(min(names))) != len(groups[0]):
+    return items
+  return [("tuple", "(", ")", tuple(value for _, value in group)) for group in named]
+
+
 class Parser(Expressions):
   """The upper half: lists, relations, sets, tuples, matrices, units."""
 
@@ -34,10 +60,11 @@ class Parser(Expressions):
     with self.deeper():
       items, joiners = [self.item()], []
       while (joiner := self.take(",", ";", "and", "or")) is not None:
-        joiners += [joiner] + [word for word in [self.take("and", "or")] if word]
+        joiners.append(self.take("and", "or") or joiner)
         items.append(self.item())
     if len(items) == 1:
       return items[0]
+    items = _grouped(items, joiners)
     return ("list", "or" if "or" in joiners else "and" if "and" in joiners else ",", tuple(items))
 
   def item(self) -> Tree:
@@ -77,6 +104,11 @@ class Parser(Expressions):
     return tree
 
   def ratio(self) -> Tree:
+    digits = [self.tokens[self.position + i].value if self.kind(i) == "num" else "" for i in (0, 2)]
+    if self.kind(1) == ":" and self.kind(3) != ":" and _is_time(*digits):
+      self.position += 3
+      clock = ("clock", *digits)
+      return ("unit", clock, self.words()) if self.kind() == "text" else clock
     items = [self.measured()]
     while self.kind() == ":":
       self.next()

@@ -11,16 +11,24 @@ benchmark; where sources contradict each other, what is refused is named):
 
 import re
 
-from skymath_jax.grading import evaluate
+from skymath_jax.grading import evaluate, numbers, rewrite
 from skymath_jax.grading.compare import same
 from skymath_jax.grading.evaluate import Tree
+from skymath_jax.grading.extract import extract
 from skymath_jax.grading.lexer import UnreadableError
-from skymath_jax.grading.normalize import clean, joined_thousands, words_of
+from skymath_jax.grading.names import assignment
+from skymath_jax.grading.normalize import clean, joined_thousands
 from skymath_jax.grading.parse import parse
+from skymath_jax.grading.words import of_integers, says_little, without_qualifier, words_of
 
 MAX_ANSWER = 2_000  # characters; a longer answer must be spelled like the gold
 
-_LETTER = re.compile(r"^[\s*$]*(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*\(?([A-Ja-j])\)?[.:)]?\s*\}?[\s*$.]*$")
+_MARKED = re.compile(r"\\(?:boxed|fbox)\b|</?(?:think|answer)>|####|\banswer\**\s*(?:is|:)", re.IGNORECASE)
+_INTEGERS = frozenset("klmn")
+_CONSTANTS = frozenset("cCkK")
+_LETTER = re.compile(
+  r"^[\s*$]*(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*\(?([A-Ja-j])\)?[.:)]?\s*\}?[\s*$.]*$"
+)
 _LETTER_AND_MORE = re.compile(
   r"^[\s*$]*(?:(?:option|choice)\s+)?(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*(?:\(([A-J])\)|([A-J])[.:)])\}?[\s.:,$*\\~]+(\S.*)$",
   re.DOTALL | re.IGNORECASE,
@@ -34,14 +42,24 @@ def symbolic_equal(gold: str, pred: str) -> bool:
     return False
   if gold == pred:
     return True
+  gold, pred = (_found(text) if len(text) > MAX_ANSWER else text for text in (gold, pred))
   if max(len(gold), len(pred)) > MAX_ANSWER:
     return _squeezed(gold) == _squeezed(pred)
   evaluate.start()
   try:
-    verdict = _same_choice(gold, pred)
-    return _same_text(gold, pred) if verdict is None else verdict
+    return _same_answer(gold, pred) or _same_answer(_found(gold), _found(pred))
   except RecursionError:  # the caller's stack is nearly full; nesting of answers is bounded long before
     return False
+
+
+def _found(text: str) -> str:
+  """The answer in a whole response or solution, which says where it is; any other text as it is."""
+  return (extract(text, last_number=False) or text) if _MARKED.search(text) else text
+
+
+def _same_answer(gold: str, pred: str) -> bool:
+  verdict = _same_choice(gold, pred)
+  return _same_text(gold, pred) if verdict is None else verdict
 
 
 def _same_choice(gold: str, pred: str) -> bool | None:
@@ -64,7 +82,43 @@ def _same_text(gold: str, pred: str) -> bool:
     return False
   if _squeezed(first) == _squeezed(second):
     return True
-  return any(same(a, b) for a in _readings(first) for b in _readings(second))
+  (first, of_first), (second, of_second) = _without_qualifiers(first, second)
+  integers = of_integers(of_first) or of_integers(of_second)
+  return any(same(x, y) for a in _readings(first) for b in _readings(second) for x, y in _names_matched(a, b, integers))
+
+
+def _without_qualifiers(first: str, second: str) -> tuple[tuple[str, str], tuple[str, str]]:
+  """Both texts without their qualifiers, and these; as they are where a qualifier says something that differs."""
+  left, right = without_qualifier(first), without_qualifier(second)
+  if words_of(left[1]) == words_of(right[1]) or (says_little(left[1]) and says_little(right[1])):
+    return left, right
+  return (first, ""), (second, "")
+
+
+def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
+  """The pair as it is, and with a name made the same that is free: of an integer, a constant of integration, `i`."""
+  pairs = [(a, b)]
+  mine, theirs = numbers.variables(a), numbers.variables(b)
+  if ("I" in mine) != ("I" in theirs):
+    pairs.append((rewrite.with_imaginary_unit(a), rewrite.with_imaginary_unit(b)))
+  found = assignment(b)
+  if found is not None and found[0][0] == "var" and found[0][1] not in mine:
+    theirs, b = numbers.variables(found[1]), found[1]
+  found = assignment(a)
+  if found is not None and found[0][0] == "var" and found[0][1] not in theirs:
+    mine, a = numbers.variables(found[1]), found[1]
+  if len(mine - theirs) == len(theirs - mine) == 1:
+    (old,), (new,) = theirs - mine, mine - theirs
+    periodic = {old, new} <= _INTEGERS and all(("const", "pi") in set(numbers.walk(tree)) for tree in (a, b))
+    constant = {old, new} <= _CONSTANTS and all(_adds(tree, name) for tree, name in ((a, new), (b, old)))
+    if integers or periodic or constant:
+      pairs.append((a, rewrite.renamed(b, {old: ("var", new)})))
+  return pairs
+
+
+def _adds(tree: Tree, name: str) -> bool:
+  """Whether `tree` is a sum that ends in `+ name`."""
+  return tree[0] == "sum" and tree[1][-1] == ("+", ("var", name))
 
 
 def _readings(text: str) -> list[Tree]:
@@ -76,8 +130,20 @@ def _readings(text: str) -> list[Tree]:
     try:
       trees.append(parse(reading))
     except UnreadableError:
-      trees.append(("text", words_of(reading)))
+      trees.append(_value_of_chain(reading) or ("text", reading))
   return trees
+
+
+def _value_of_chain(text: str) -> Tree | None:
+  """The number at the end of `… = 3` where the left side is beyond the parser (a determinant, an integral)."""
+  left, equals, right = text.rpartition("=")
+  if not equals or left[-1:] in "<>!:=" or "text" in left:
+    return None
+  try:
+    tree = parse(right)
+  except UnreadableError:
+    return None
+  return None if numbers.variables(tree) or numbers.number(tree) is None else tree
 
 
 def _squeezed(text: str) -> str:

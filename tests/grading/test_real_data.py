@@ -7,7 +7,7 @@ import pytest
 
 from skymath_jax.grading import equivalent, extract, gold_answer
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = next((p for up in Path(__file__).resolve().parents if (p := up / "shared" / "data").is_dir()), Path("shared"))
 SOLUTIONS, MATH = DATA / "gsm8k" / "example_model_solutions.jsonl", DATA / "math" / "test.jsonl"
 
 
