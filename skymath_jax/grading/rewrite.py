@@ -25,6 +25,7 @@ def plain(tree: Tree) -> Tree:
 
 
 def signs(tree: Tree) -> int:
+  """How many plus-or-minus signs `tree` has."""
   return sum(sign in {"pm", "mp"} for node in numbers.walk(tree) if node[0] == "sum" for sign, _ in node[1])
 
 
