@@ -86,9 +86,10 @@ def base() -> ConfigDict:
 
   c.model = ConfigDict()
   c.model.path = ""  # base model: HF folder, checkpoint folder, asset:NAME; empty = from scratch
-  c.model.dtype = "bfloat16"  # of compute; master weights are float32
+  c.model.dtype = "bfloat16"  # of compute
+  c.model.param_dtype = "float32"  # of master weights and Adam's second moment; bfloat16 halves them, for one GPU
   c.model.scan_layers = True  # one compiled layer for all (fast to compile); False is faster to run on CPU
-  c.model.remat = "names"  # none | names | full: what the backward pass recomputes
+  c.model.remat = "names"  # none | wide | names | full: the backward pass recomputes nothing, little, more, all
   c.model.scratch = ConfigDict()
   c.model.scratch.embed = 128  # width, when training from scratch
   c.model.scratch.layers = 4  # depth, when training from scratch
@@ -117,7 +118,10 @@ def base() -> ConfigDict:
   c.training.loss_weighting = "token"  # token | example
   c.training.loss_chunk = 2048  # loss-bearing tokens whose logits exist at one time
   c.training.checkpoint_every = 500  # steps
-  c.training.keep = 2  # checkpoints
+  c.training.keep = 2  # newest checkpoints
+  c.training.keep_best = False  # also the checkpoint with the lowest loss on the held-out examples
+  c.training.held_out = 0  # examples kept out of training; their loss is measured at every checkpoint
+  c.training.profile_step = 0  # first of five steps whose profile is written; 0 = none
   c.training.stage1 = ConfigDict()
   c.training.stage1.learning_rate = 2e-6  # peak
   c.training.stage1.epochs = 3  # over the stage-1 set
@@ -152,7 +156,8 @@ CHOICES = {
   "teacher.backend": ("jetstream", "openai", "local"),
   "curation.gold_filter": ("keep", "drop"),
   "model.dtype": ("float32", "bfloat16"),
-  "model.remat": ("none", "names", "full"),
+  "model.param_dtype": ("float32", "bfloat16"),
+  "model.remat": ("none", "wide", "names", "full"),
   "training.optimizer": ("adamw",),
   "training.schedule": ("cosine", "linear", "constant"),
   "training.mu_dtype": ("float32", "bfloat16"),

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from flax import nnx
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from skymath_jax.errors import UserError
@@ -42,8 +44,11 @@ MAY_REPLICATE = {"kv_heads"}  # few and small: copied where the mesh axis is wid
 def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
   """A mesh over all (or the given) devices; one of the three sizes may be -1, the rest of the devices.
 
+  Between slices lies a slow network, so `data` (which carries one gradient sum a step, and no weights) runs over the
+  slices first, and over the chips of a slice with what is left of it.
+
   Raises:
-    UserError: the sizes do not multiply to the number of devices.
+    UserError: the sizes do not multiply to the number of devices, or `data` not to that of slices.
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -58,8 +63,20 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequen
     raise UserError(
       f"{shown} does not use {len(devices)} devices", where="mesh", remedy="make the product equal, or set one to -1"
     )
-  # Explicit is JAX's default; the style here, where XLA places collectives, is Auto
-  return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+  types = (AxisType.Auto,) * 3  # JAX's default is Explicit; the style here is that XLA places collectives
+  slices = len({getattr(device, "slice_index", 0) for device in devices})
+  if slices == 1:
+    return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=types, devices=devices)
+  if sizes["data"] % slices:
+    remedy = f"set config.mesh.data to {slices}, or a multiple of it"
+    raise UserError(f"data {sizes['data']} does not spread over {slices} slices", where="mesh", remedy=remedy)
+  inner = (sizes["data"] // slices, sizes["fsdp"], sizes["tensor"])
+  return Mesh(mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices), MESH_AXES, axis_types=types)
+
+
+def batch_shards(mesh: Mesh) -> int:
+  """Into how many parts the rows of a batch are cut."""
+  return math.prod(mesh.shape[axis] for axis in RULES["batch"])
 
 
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any, *, name: str | None = None) -> PartitionSpec:
@@ -133,6 +150,18 @@ def same_place(axis: str, size: int, other: str, other_size: int) -> bool:
 def named(mesh: Mesh, *axes: str | None, shape: Sequence[int]) -> NamedSharding:
   """Where an input such as a batch goes, e.g. `named(mesh, "batch", "length", shape=tokens.shape)`."""
   return NamedSharding(mesh, spec(axes, shape, mesh))
+
+
+def place(tree: Any, shardings: Any) -> Any:
+  """The arrays of `tree` where `shardings` (a tree like it) say; every process of a job holds the same values."""
+
+  def one(x: Any, where: jax.sharding.Sharding) -> jax.Array:
+    if x.sharding == where or where.is_fully_addressable:
+      return jax.device_put(x, where)
+    whole = np.asarray(x)
+    return jax.make_array_from_callback(whole.shape, where, whole.__getitem__)
+
+  return jax.tree.map(one, tree, shardings)
 
 
 def shardings_of(abstract_state: Any, mesh: Mesh) -> Any:

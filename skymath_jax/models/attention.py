@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from jax import numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from skymath_jax.errors import UserError
 from skymath_jax.models import cache as kv_cache
@@ -53,7 +54,8 @@ def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
       total = weights.sum(axis=-1, keepdims=True)
       y = jnp.einsum("bkgts,bksd->bkgtd", weights.astype(v.dtype), v[:, :, span], preferred_element_type=jnp.float32)
       parts.append((y / total).astype(v.dtype))
-    return jnp.concatenate(parts, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D)
+    # The name is each back-end's to give, where its own gradient needs the value; given twice it is kept twice
+    return checkpoint_name(jnp.concatenate(parts, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D), "attended")
 
   return attention
 

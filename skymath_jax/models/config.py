@@ -14,7 +14,7 @@ from jax import numpy as jnp
 from skymath_jax.errors import UserError
 
 CHOICES = {
-  "remat": ("none", "names", "full"),
+  "remat": ("none", "wide", "names", "full"),
   "dtype": ("float32", "bfloat16", "float16"),
   "param_dtype": ("float32", "bfloat16", "float16"),
 }
@@ -41,9 +41,10 @@ class DecoderConfig:
 
   The defaults after `mlp` are Llama-2's. `window` is the number of keys a query sees, itself included (None = all
   before it). `dtype` is of compute, `param_dtype` of the weights at rest. `remat` says what the backward pass
-  recomputes: nothing (`none`), all but q, k, v and the attention output (`names`), the whole block (`full`).
-  `scan_layers` stacks the layers' weights and compiles one layer; `attention` names a back-end of `attention.BACKENDS`
-  or `auto`. `family` is the key of `families.FAMILIES` under which the model is exported.
+  recomputes: nothing (`none`), all but q, k, v and the attention output (`names`), the whole block (`full`); `wide`
+  keeps what `names` does, the residual between the block's halves, and the gate and up projections. `scan_layers`
+  stacks the layers' weights and compiles one layer; `attention` names a back-end of `attention.BACKENDS` or `auto`.
+  `family` is the key of `families.FAMILIES` under which the model is exported.
   """
 
   vocab_size: int

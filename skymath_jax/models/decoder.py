@@ -24,10 +24,22 @@ from skymath_jax.models.cache import KVCache
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import constrain
 
-SAVED = jax.checkpoint_policies.save_only_these_names("q", "k", "v", "attended")
+
+def _keeping(*names: str) -> Any:
+  """A remat policy that keeps the values of these names.
+
+  cuDNN's attention is kept whole, by its primitive: its statistics have no name, and without them the backward pass
+  would run the kernel again.
+  """
+  named = jax.checkpoint_policies.save_only_these_names(*names)
+  return lambda primitive, *_, **params: "dot_product_attention_fwd" in primitive.name or named(primitive, **params)
+
+
+ATTENTION_NAMES = ("q", "k", "v", "attended")
 REMAT = {
   "none": lambda f: f,
-  "names": lambda f: jax.checkpoint(f, policy=SAVED, prevent_cse=False),
+  "wide": lambda f: jax.checkpoint(f, policy=_keeping(*ATTENTION_NAMES, "middle", "gate", "up"), prevent_cse=False),
+  "names": lambda f: jax.checkpoint(f, policy=_keeping(*ATTENTION_NAMES), prevent_cse=False),
   "full": lambda f: jax.checkpoint(f, prevent_cse=False),
 }
 
@@ -58,6 +70,31 @@ def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
   wide = x.astype(jnp.float32)
   wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
   return wide.astype(x.dtype) * scale.astype(x.dtype)
+
+
+@jax.custom_vjp
+def vocabulary_logits(hidden: jax.Array, table: jax.Array) -> jax.Array:
+  """Float32 logits `[... vocab]` of `hidden` `[... embed]` and `table` `[vocab embed]`, multiplied in hidden's dtype.
+
+  The gradient casts the logits' cotangent to that dtype: JAX's own would be float32 and make both of its matmuls
+  float32, several times slower. They sum in float32; the table's gradient leaves in the table's dtype, so that chunks
+  of a batch add up in it.
+  """
+  return jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+
+
+def _logits_forward(hidden: jax.Array, table: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return vocabulary_logits(hidden, table), (hidden, table)
+
+
+def _logits_backward(kept: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+  hidden, table = kept
+  cotangent = cotangent.astype(hidden.dtype)
+  to_hidden = jnp.einsum("...v,vd->...d", cotangent, table.astype(hidden.dtype))
+  return to_hidden, jnp.einsum("...v,...d->vd", cotangent, hidden, preferred_element_type=table.dtype)
+
+
+vocabulary_logits.defvjp(_logits_forward, _logits_backward)
 
 
 class Block(nnx.Module):
@@ -95,7 +132,7 @@ class Block(nnx.Module):
   def __call__(self, x: jax.Array, rotate: Any, attend: Attend) -> tuple[jax.Array, Any]:
     """x `[... embed]` -> the same, and what `attend` keeps of this layer."""
     y, kept = self.attention(rms_norm(x, self.attention_norm[...], self.config.norm_eps), rotate, attend)
-    x = x + y
+    x = checkpoint_name(x + y, "middle")
     return x + self.mlp(rms_norm(x, self.mlp_norm[...], self.config.norm_eps)), kept
 
   def project(self, name: str, x: jax.Array) -> jax.Array:
@@ -114,14 +151,13 @@ class Block(nnx.Module):
     k = checkpoint_name(rotate(self.project("k", x)), "k")
     v = checkpoint_name(self.project("v", x), "v")
     y, kept = attend(q, k, v)
-    y = checkpoint_name(y, "attended")
     return jnp.einsum("...hk,hkd->...d", y, self.o[...].astype(x.dtype)), kept
 
   @jax.named_scope("mlp")
   def mlp(self, x: jax.Array) -> jax.Array:
     """SwiGLU (Shazeer, 2002.05202)."""
-    gate = x @ self.gate[...].astype(x.dtype)
-    up = x @ self.up[...].astype(x.dtype)
+    gate = checkpoint_name(x @ self.gate[...].astype(x.dtype), "gate")
+    up = checkpoint_name(x @ self.up[...].astype(x.dtype), "up")
     return (jax.nn.silu(gate) * up) @ self.down[...].astype(x.dtype)
 
 
@@ -180,7 +216,7 @@ class Decoder(nnx.Module):
     """Float32 logits `[... vocab]` of `hidden` `[... embed]`; the sums run in float32 whatever the compute dtype."""
     table = self.embedding if self.config.tie_embeddings else self.head
     with jax.named_scope("unembed"):
-      return jnp.einsum("...d,vd->...v", hidden, table[...].astype(hidden.dtype), preferred_element_type=jnp.float32)
+      return vocabulary_logits(hidden, table[...])
 
   def decode(
     self, tokens: jax.Array, cache: KVCache, positions: jax.Array, *, length: int | None = None

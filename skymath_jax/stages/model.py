@@ -61,9 +61,9 @@ def _training_source(run: Run, number: int) -> Any:
 def _start_model(run: Run, number: int, source: Any, mesh: Any) -> tuple[models.Decoder, Any]:
   config = run.config.model
   if number == 2:
-    decoder, tokenizer = models.load_any(run.workdir / "checkpoints" / "stage1", mesh=mesh)
+    decoder, tokenizer = models.load_any(run.workdir / "checkpoints" / "stage1", mesh=mesh, dtype=config.param_dtype)
   elif config.path:
-    decoder, tokenizer = models.load_any(config.path, mesh=mesh)
+    decoder, tokenizer = models.load_any(config.path, mesh=mesh, dtype=config.param_dtype)
   else:
     decoder, tokenizer = _from_scratch(run, source)
   decoder = decoder.replace(dtype=config.dtype, remat=config.remat)
@@ -93,6 +93,7 @@ def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
     head_dim=scratch.embed // scratch.heads,
     mlp=scratch.mlp,
     max_positions=run.config.training.max_length,
+    param_dtype=run.config.model.param_dtype,
   )
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
 

@@ -70,6 +70,17 @@ class Examples:
   def lengths(self) -> np.ndarray:
     return np.diff(self.starts)
 
+  def take(self, indices: np.ndarray) -> "Examples":
+    """The examples of these indices, in this order; the counts of what was left out stay."""
+    pieces = [self.tokens[self.starts[i] : self.starts[i + 1]] for i in indices]
+    return dataclasses.replace(
+      self,
+      tokens=np.concatenate([np.zeros(0, np.int32), *pieces]),
+      starts=np.concatenate([[0], np.cumsum(self.lengths[indices])]),
+      prompt_lengths=self.prompt_lengths[indices],
+      token_weights=self.token_weights[indices],
+    )
+
   @functools.cached_property
   def fingerprint(self) -> str:
     """16 hex digits over everything that reaches the model."""
@@ -163,6 +174,23 @@ def _refuse_losses(
       where="config.training.max_length",
       remedy="raise it, or leave long examples out of the data",
     )
+
+
+def held_out(examples: Examples, number: int, rng_seed: int) -> tuple[Examples, Examples]:
+  """(the rest, `number` examples drawn by `rng_seed`), both in their old order.
+
+  Raises:
+    UserError: nothing would be left to train on.
+  """
+  if number >= len(examples):
+    raise UserError(
+      f"{number:,} of {len(examples):,} examples cannot be held out",
+      where="config.training.held_out",
+      remedy="hold out fewer",
+    )
+  chosen = np.zeros(len(examples), bool)
+  chosen[np.random.default_rng([rng_seed, 1]).permutation(len(examples))[:number]] = True
+  return examples.take(np.flatnonzero(~chosen)), examples.take(np.flatnonzero(chosen))
 
 
 def pack(lengths: np.ndarray, capacity: int) -> list[list[int]]:

@@ -13,8 +13,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from skymath_jax import config as config_lib
+from skymath_jax import distributed
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.models import checkpoint
@@ -59,23 +61,50 @@ class Checkpoints:
     folder: `checkpoints/STAGE`.
     run: JSON object that identifies the run; a step of another run is refused on restore.
     keep: number of newest steps kept.
+    keep_best: also the step with the lowest `held_out_loss`.
   """
 
-  def __init__(self, folder: epath.PathLike, *, run: dict[str, Any], keep: int):
+  def __init__(self, folder: epath.PathLike, *, run: dict[str, Any], keep: int, keep_best: bool = False):
     self._folder, self._run = epath.Path(folder).resolve(), run
+    kept = [preservation_policy.LatestN(keep)]
+    if keep_best:
+      kept.append(preservation_policy.BestN(get_metric_fn=lambda m: m["held_out_loss"], reverse=True, n=1))
     options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep, create=True, enable_async_checkpointing=True, cleanup_tmp_directories=True
+      preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
+      create=True,
+      enable_async_checkpointing=True,
+      cleanup_tmp_directories=True,
     )
     self._manager = ocp.CheckpointManager(self._folder / checkpoint.STEPS, item_names=ITEMS, options=options)
 
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, *_: object) -> None:
-    self._manager.close()
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    if kind is not None:  # what failed first is what the user should read
+      with contextlib.suppress(Exception):
+        self._manager.close()
+      return
+    with self._writing():
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except (OSError, ValueError, RuntimeError) as error:  # whatever TensorStore makes of a disk that is full
+      raise UserError(
+        f"a checkpoint could not be written ({str(error).splitlines()[0][:300]})",
+        where=self._folder,
+        remedy="make room, then run the same command again: it goes on from the last whole step",
+      ) from error
 
   def save(self, state: TrainState, step: int, data_state: Any, facts: dict[str, Any]) -> None:
-    """Starts writing a step; returns when the arrays are copied, not when they are on disk."""
+    """Starts writing a step; returns when the arrays are copied, not when they are on disk.
+
+    Raises:
+      UserError: an earlier step could not be written.
+    """
     meta = {
       "run": self._run,
       "step": step,
@@ -83,19 +112,24 @@ class Checkpoints:
       "optimizer": checkpoint.checksum(state.opt_state),
       "facts": facts,
     }
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        params=ocp.args.StandardSave(checkpoint.named(state.params)),
-        optimizer=ocp.args.StandardSave(checkpoint.named(state.opt_state)),
-        data=ocp.args.JsonSave(data_state),
-        meta=ocp.args.JsonSave(meta),
-      ),
+    items = ocp.args.Composite(
+      params=ocp.args.StandardSave(checkpoint.named(state.params)),
+      optimizer=ocp.args.StandardSave(checkpoint.named(state.opt_state)),
+      data=ocp.args.JsonSave(data_state),
+      meta=ocp.args.JsonSave(meta),
     )
+    with self._writing():
+      self._manager.save(step, args=items, metrics={k: v for k, v in facts.items() if k == "held_out_loss"} or None)
+
+  def check(self) -> None:
+    """Raises a `UserError` if a write in the background has failed; does not wait."""
+    with self._writing():
+      self._manager.check_for_errors()
 
   def wait(self) -> None:
-    """Returns when the last step is on disk; raises what went wrong in writing it."""
-    self._manager.wait_until_finished()
+    """Returns when the last step is on disk; a `UserError` says what went wrong in writing it."""
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def preempted(self, step: int) -> bool:
     """Whether the scheduler announced the end of this machine to any process of the job."""
@@ -110,7 +144,9 @@ class Checkpoints:
       except (checkpoint.DamagedError, OSError, KeyError, ValueError) as error:
         aside = path.parent / f"damaged-{step}"
         log(f"checkpoint of step {step} cannot be used and is kept as {aside}: {error}")
-        path.rename(aside)
+        if distributed.is_writer():
+          path.rename(aside)
+        distributed.barrier(f"damaged step {step} put aside", seconds=600)
         self._manager.reload()
     return None
 

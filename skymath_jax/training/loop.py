@@ -12,18 +12,21 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from skymath_jax import prompts, sharding
+from skymath_jax import distributed, prompts, sharding
 from skymath_jax.console import Bar, bar, log
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, checkpoint
 from skymath_jax.tokenizer import Tokenizer
 from skymath_jax.training import batches, metrics, optimizer, step
 from skymath_jax.training.checkpoints import STOPPED, Checkpoints, finished, stop_signal
+from skymath_jax.training.held_out import HeldOut
 
 # What may change between the two halves of an interrupted run: it alters cadence or memory, not the arithmetic.
 FREE_SETTINGS = {
   "checkpoint_every",
   "keep",
+  "keep_best",
+  "profile_step",
   "micro_batches",
   "loss_chunk",
   "stop_after_nonfinite",
@@ -31,6 +34,7 @@ FREE_SETTINGS = {
   "max_over_long_share",
 }
 FREE_MODEL = {"remat", "attention"}
+PROFILED_STEPS = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,9 @@ class Settings(optimizer.OptimizerSettings):
   """What one training stage does; the optimizer's part is inherited.
 
   `rows` of `max_length` tokens make an optimizer step, computed in `micro_batches` parts; `loss_chunk` is the number of
-  tokens whose logits exist at one time; `stop_after_nonfinite` steps in a row with a non-finite loss end the run.
+  tokens whose logits exist at one time; `held_out` examples are never trained on, and their loss is measured at every
+  checkpoint; `profile_step` is the first of five steps that are profiled; `stop_after_nonfinite` steps in a row with a
+  non-finite loss end the run, fewer are skipped.
   """
 
   template: str = "sft/alpaca"
@@ -50,7 +56,10 @@ class Settings(optimizer.OptimizerSettings):
   loss_chunk: int = 2048
   checkpoint_every: int = 500
   keep: int = 2
-  stop_after_nonfinite: int = 1
+  keep_best: bool = False
+  held_out: int = 0
+  profile_step: int = 0
+  stop_after_nonfinite: int = 5
   max_untrained_share: float = 0.01
   max_over_long_share: float = 0.5
 
@@ -91,17 +100,24 @@ def train(
   run = _identity(decoder, tokenizer, source, settings, rng_seed)
   if done := finished(folder, run):
     return done
-  steps = _steps(source, tokenizer, settings, rng_seed)
-  checkpoint.describe(folder, decoder.config, tokenizer)
+  steps, held_out = _steps(source, tokenizer, settings, rng_seed)
+  if distributed.is_writer():
+    checkpoint.describe(folder, decoder.config, tokenizer)
+  distributed.barrier("the training folder is there", seconds=600)
+  _warn(decoder, settings, mesh)
   place = jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext()
-  with place, Checkpoints(folder, run=run, keep=settings.keep) as saved, stop_signal() as stop:
+  keep = {"keep": settings.keep, "keep_best": settings.keep_best and held_out is not None}
+  with place, Checkpoints(folder, run=run, **keep) as saved, stop_signal() as stop:
     loop = _Loop(decoder, steps, settings, mesh)
+    measure = loop.measure_of(held_out)
     try:
       loop.resume(saved)
       with metrics.Writer(folder, step=loop.done) as writer, bar("training", len(steps), done=loop.done) as progress:
         loop.log_to(writer, progress)
-        for due in loop.run(settings.checkpoint_every, stop.is_set, saved.preempted):
-          facts = loop.facts() | {"loss": writer.recent_loss(), "provenance": provenance or {}}
+        for due in loop.run(stop.is_set, saved):
+          measured = measure()
+          writer.scalars(loop.done, measured)
+          facts = loop.facts() | measured | {"loss": writer.recent_loss(), "provenance": provenance or {}}
           writer.flush()  # a checkpoint is never ahead of the rows on disk
           saved.save(loop.state, loop.done, loop.data.get_state(), facts)
           if due == "stop" and loop.done < len(steps):
@@ -113,6 +129,20 @@ def train(
     finally:
       nnx.update(decoder, loop.state.params)
   return facts
+
+
+def _warn(decoder: Decoder, settings: Settings, mesh: jax.sharding.Mesh | None) -> None:
+  """Says what is allowed but seldom meant."""
+  if decoder.config.param_dtype != "float32":
+    log(f"warning: weights and second moments are {decoder.config.param_dtype}, rounded by chance; float32 is the safe")
+  if settings.keep_best and not settings.held_out:
+    log("warning: training.keep_best does nothing while training.held_out is 0")
+  rows, shards = settings.rows // settings.micro_batches, 1 if mesh is None else sharding.batch_shards(mesh)
+  if rows % shards:
+    log(
+      f"warning: a micro-batch of {rows} rows does not divide over {shards} devices, so each computes all of it; "
+      f"make training.rows / training.micro_batches a multiple of {shards}, or raise mesh.tensor"
+    )
 
 
 def _identity(
@@ -132,7 +162,10 @@ def _identity(
   }
 
 
-def _steps(source: batches.Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int) -> batches.Steps:
+def _steps(
+  source: batches.Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int
+) -> tuple[batches.Steps, batches.Examples | None]:
+  """The training steps, and the examples held out of them."""
   examples = batches.tokenize(
     source,
     tokenizer,
@@ -142,6 +175,9 @@ def _steps(source: batches.Source, tokenizer: Tokenizer, settings: Settings, rng
     max_untrained_share=settings.max_untrained_share,
     max_over_long_share=settings.max_over_long_share,
   )
+  held_out = None
+  if settings.held_out:
+    examples, held_out = batches.held_out(examples, settings.held_out, rng_seed)
   packing = batches.Packing(
     max_length=settings.max_length,
     rows=settings.rows,
@@ -149,7 +185,7 @@ def _steps(source: batches.Source, tokenizer: Tokenizer, settings: Settings, rng
     rng_seed=rng_seed,
     micro_batches=settings.micro_batches,
   )
-  return batches.Steps(examples, packing)
+  return batches.Steps(examples, packing), held_out
 
 
 class _Loop:
@@ -160,10 +196,7 @@ class _Loop:
     self._optimizer = optimizer.make(settings)
     rates = optimizer.learning_rate(settings, len(steps))(np.arange(len(steps)))
     self._rates = np.broadcast_to(np.asarray(rates, np.float32), len(steps))
-    self._graph, self.state = step.init(decoder, self._optimizer)
-    # Said explicitly on one device too: else a resumed state, whose place is explicit, would compile a second program
-    places = jax.devices()[0] if mesh is None else sharding.shardings_of(self.state, mesh)
-    self.state = jax.device_put(self.state, places)
+    self._graph, self.state, places = step.placed(decoder, self._optimizer, mesh)
     self._train_step = step.train_step if mesh is None else step.sharded(places)
     self.data = batches.iterate(steps)
     self._peak, self._nonfinite, self.done = metrics.peak_flops(), 0, 0
@@ -185,14 +218,28 @@ class _Loop:
 
   def log_to(self, writer: metrics.Writer, progress: Bar) -> None:
     self._writer, self._progress = writer, progress
+    self._profile = metrics.Profile(writer.folder, self._settings.profile_step, PROFILED_STEPS)
 
   def model(self) -> Decoder:
     return nnx.merge(self._graph, self.state.params)
 
-  def run(self, every: int, stop: Callable[[], bool], preempted: Callable[[int], bool]) -> Iterator[str]:
-    """Steps to the end; yields "save" or "stop" when the state should be saved, with all metrics written."""
-    owed, start = None, time.perf_counter()
+  def measure_of(self, held_out: batches.Examples | None) -> Callable[[], dict[str, float]]:
+    """A function that gives the present loss on the held-out examples; nothing where there are none."""
+    if held_out is None:
+      return dict
+    found = HeldOut(held_out, self._steps.packing, self._put)
+    chunk = self._settings.loss_chunk
+    return lambda: {"held_out_loss": found.loss(self.state.params, graph=self._graph, loss_chunk=chunk)}
+
+  def run(self, stop: Callable[[], bool], saved: Checkpoints) -> Iterator[str]:
+    """Steps to the end; yields "save" or "stop" when the state should be saved, with all metrics written.
+
+    Raises:
+      UserError: losses that are not finite, or a checkpoint that could not be written in the background.
+    """
+    owed, start, every = None, time.perf_counter(), self._settings.checkpoint_every
     for batch in itertools.islice(self.data, len(self._steps) - self.done):
+      self._profile.before(self.done + 1)
       self.state, result = self._train_step(
         self.state,
         self._put(batch),
@@ -205,7 +252,9 @@ class _Loop:
       if owed is not None:  # one step late, so that the device never waits for the host
         start = self._report(*owed, start)
       owed = (self.done, result, batch)
-      stopping = stop() or preempted(self.done)
+      self._profile.after(self.done, result)
+      saved.check()
+      stopping = stop() or saved.preempted(self.done)
       if stopping or self.done % every == 0 or self.done == len(self._steps):
         self._report(*owed, start)
         owed = None
@@ -236,16 +285,25 @@ class _Loop:
     }
     self._stop_if_nonfinite(finite, row)
     self._writer.write(row)
-    self._progress.advance(1, f"loss {loss:.3f}  {tokens / seconds:,.0f} tokens/s")
+    rates = {"tokens_per_second": tokens / seconds, "loss_tokens_per_second": loss_tokens / seconds}
+    self._writer.scalars(number, rates | metrics.memory())
+    mfu = f"  MFU {row['mfu']:.1%}" if row["mfu"] else ""
+    self._progress.advance(
+      1, f"loss {loss:.3f}  {tokens / seconds:,.0f} tokens/s ({loss_tokens / seconds:,.0f} trained){mfu}"
+    )
     return now
 
   def _stop_if_nonfinite(self, finite: bool, row: dict[str, Any]) -> None:
-    self._nonfinite = 0 if finite else self._nonfinite + 1
+    if finite:
+      self._nonfinite = 0
+      return
+    self._nonfinite += 1
+    log(f"step {row['step']}: the loss is {row['loss']}, the gradient norm {row['grad_norm']}; nothing was updated")
     if self._nonfinite >= self._settings.stop_after_nonfinite:
       raise UserError(
-        f"step {row['step']}: the loss is {row['loss']} and the gradient norm {row['grad_norm']}; nothing was updated",
+        f"step {row['step']}: {self._nonfinite} steps in a row had a loss or gradient that is not finite",
         where="training",
-        remedy="lower the learning rate, or look at the rows of this step",
+        remedy="lower the learning rate, or look at the rows of these steps",
       )
 
   def facts(self) -> dict[str, Any]:

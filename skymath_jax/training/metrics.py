@@ -1,7 +1,10 @@
 """What a run leaves behind about itself: `metrics.jsonl` (one row a step), TensorBoard events, and MFU."""
 
+import hashlib
+import importlib.util
 import json
 import math
+import os
 import time
 from typing import Any
 
@@ -9,7 +12,8 @@ import jax
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from skymath_jax import records
+from skymath_jax import distributed, records
+from skymath_jax.console import log
 from skymath_jax.models.config import DecoderConfig
 
 PEAK_FLOPS = {  # dense bfloat16 FLOP/s of one device, from the vendors' data sheets, by a part of its `device_kind`
@@ -48,21 +52,57 @@ def step_flops(config: DecoderConfig, tokens: int, loss_tokens: int, attention_p
   return 6.0 * (body * tokens + head * loss_tokens + attention)
 
 
+def memory() -> dict[str, float]:
+  """{"memory_gib": the most that the first device has held}; empty where the platform does not say (a CPU)."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  return {"memory_gib": stats["peak_bytes_in_use"] / 2**30} if "peak_bytes_in_use" in stats else {}
+
+
+class Profile:
+  """A window of `count` steps from step `first` on, traced into `folder/profile` for TensorBoard or Perfetto."""
+
+  def __init__(self, folder: epath.PathLike, first: int, count: int):
+    self._folder, self._first, self._last = epath.Path(folder) / "profile", first, first + count - 1
+    self._running = False
+
+  def before(self, step: int) -> None:
+    """To be called before step `step` is dispatched."""
+    if step == self._first:
+      jax.profiler.start_trace(str(self._folder))
+      self._running = True
+
+  def after(self, step: int, result: Any) -> None:
+    """To be called with what step `step` computes: the trace ends when it is there."""
+    if self._running and step == self._last:
+      jax.block_until_ready(result)
+      self.stop()
+
+  def stop(self) -> None:
+    """Ends the trace, if it runs."""
+    if self._running:
+      jax.profiler.stop_trace()
+      self._running = False
+      log(f"profile of steps {self._first} to {self._last} at the latest: {self._folder}")
+
+
 class Writer:
   """Appends rows to `metrics.jsonl` and TensorBoard; rows after `step` of an earlier attempt are taken out first.
 
-  With several processes only the first writes.
+  With several processes only the first writes. Where `wandb` is installed and WANDB_PROJECT is set, the numbers go
+  there, too.
   """
 
   def __init__(self, folder: epath.PathLike, *, step: int):
-    path = epath.Path(folder) / "metrics.jsonl"
+    self.folder = epath.Path(folder)
+    path = self.folder / "metrics.jsonl"
     rows = [row for row in _whole_rows(path) if row["step"] <= step]
     self._losses = [row["loss"] for row in rows]
-    self._file = self._board = None
-    if jax.process_index() == 0:
+    self._file = self._board = self._wandb = None
+    if distributed.is_writer():
       records.write_lines(path, rows)
       self._file = path.open("a")
       self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+      self._wandb = _wandb(self.folder)
     self._flushed = time.monotonic()
 
   def __enter__(self) -> "Writer":
@@ -72,6 +112,8 @@ class Writer:
     if self._file is not None:
       self._file.close()
       self._board.close()
+    if self._wandb is not None:
+      self._wandb.finish()
 
   def write(self, row: dict[str, Any]) -> None:
     """One step; on disk within a few seconds. A number that is not finite becomes null."""
@@ -88,6 +130,8 @@ class Writer:
     if self._board is not None:
       for key, value in values.items():
         self._board.add_scalar(key, value, step)
+    if self._wandb is not None:
+      self._wandb.log(dict(values), step=step)
 
   def flush(self) -> None:
     """Everything so far to disk."""
@@ -100,6 +144,15 @@ class Writer:
     """Mean loss over the last tenth of the steps, earlier attempts included; NaN if none was finite."""
     recent = [loss for loss in self._losses[-max(1, len(self._losses) // 10) :] if loss is not None]
     return sum(recent) / len(recent) if recent else math.nan
+
+
+def _wandb(folder: epath.Path) -> Any:
+  """A Weights & Biases run that a resumed training goes on with, or None: the user installs and asks for it."""
+  if "WANDB_PROJECT" not in os.environ or importlib.util.find_spec("wandb") is None:
+    return None
+  import wandb  # an optional extra
+
+  return wandb.init(dir=str(folder), id=hashlib.sha256(str(folder).encode()).hexdigest()[:16], resume="allow")
 
 
 def _whole_rows(path: epath.Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from skymath_jax import sharding
 from skymath_jax.training import loss as loss_lib
 
 
@@ -33,9 +34,31 @@ class Metrics(NamedTuple):
 
 
 def init(decoder: Any, optimizer: optax.GradientTransformation) -> tuple[nnx.GraphDef, TrainState]:
-  """The decoder's structure, and a state that shares its arrays."""
+  """The decoder's structure, and a state that shares its arrays; `placed` puts them on devices, too."""
   graph, params = nnx.split(decoder, nnx.Param)
   return graph, TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+
+def placed(
+  decoder: Any, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh | None
+) -> tuple[nnx.GraphDef, TrainState, TrainState]:
+  """`init` with everything where `sharding.RULES` say: (structure, state, its shardings).
+
+  A decoder of abstract arrays (`nnx.eval_shape`) gives an abstract state, which compiles to the same program.
+  """
+  graph, params = nnx.split(decoder, nnx.Param)
+  like = jax.eval_shape(lambda p: TrainState(p, optimizer.init(p), jnp.zeros((), jnp.int32)), params)
+  if mesh is None:  # said explicitly, too: a resumed state, whose place is explicit, would compile a second program
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    places = jax.tree.map(lambda _: here, like)
+  else:
+    places = sharding.shardings_of(like, mesh)
+  if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+    state = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, places)
+    return graph, state, places
+  params = sharding.place(params, places.params)
+  rest = jax.jit(lambda p: (optimizer.init(p), jnp.zeros((), jnp.int32)), out_shardings=tuple(places[1:]))
+  return graph, TrainState(params, *rest(params)), places
 
 
 def loss_and_gradient(
@@ -44,7 +67,10 @@ def loss_and_gradient(
   """Σ weight · nll / Σ weight over ALL micro-batches, and its gradient; both 0 where no token has weight.
 
   The denominator is known before the first backward pass, so each micro-batch contributes its exact share whatever
-  its number of trained tokens. The gradient is summed in the parameters' dtype (float32).
+  its number of trained tokens. Micro-batches' gradients are summed in float32.
+
+  Differentiating the scan over micro-batches as a whole would not save the second gradient tree (its transpose adds one
+  tree to another, too), but would run every forward pass twice.
 
   Args:
     params: `nnx.State`.
@@ -65,7 +91,7 @@ def loss_and_gradient(
   def add(total: Any, micro: Mapping[str, jax.Array]) -> tuple[Any, None]:
     return jax.tree.map(jnp.add, total, gradient(params, micro)), None
 
-  zero = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
+  zero = (jnp.zeros((), jnp.float32), jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), params))
   return jax.lax.scan(add, zero, dict(batch))[0]
 
 
@@ -90,15 +116,40 @@ def step(
   """
   loss, gradient = loss_and_gradient(state.params, batch, graph=graph, loss_chunk=loss_chunk)
   norm = optax.global_norm(gradient)
-  direction, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+  wide = jax.tree.map(_widened, (gradient, state.opt_state, state.params))
+  direction, opt_state = optimizer.update(*wide)
+  params = jax.tree.map(lambda p, d: p - learning_rate * d, wide[2], direction)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-
-  def keep(new: jax.Array, old: jax.Array) -> jax.Array:
-    return jnp.where(finite, new, old)
-
-  params = jax.tree.map(lambda p, d: keep((p - learning_rate * d).astype(p.dtype), p), state.params, direction)
-  opt_state = jax.tree.map(keep, opt_state, state.opt_state)
+  old, tree = jax.tree.flatten((state.params, state.opt_state))
+  new = jax.tree.leaves((params, opt_state))
+  stored = [
+    jnp.where(finite, rounded(value, before.dtype, state.step, salt), before)
+    for salt, (value, before) in enumerate(zip(new, old, strict=True))
+  ]
+  params, opt_state = jax.tree.unflatten(tree, stored)
   return TrainState(params, opt_state, state.step + 1), Metrics(loss, norm, finite)
+
+
+def _widened(x: jax.Array) -> jax.Array:
+  return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+
+
+def rounded(x: jax.Array, dtype: Any, step: jax.Array, salt: int) -> jax.Array:
+  """`x` in `dtype`; from float32 to bfloat16 by chance, up or down in proportion to the distance, so that means agree.
+
+  Rounding to the nearest would lose most updates: at 2e-5 a step is smaller than half a bfloat16 digit of a weight of
+  0.02, and so is a 1e-3 share of a second moment. The chance is a hash of (step, array, place in it): the same after a
+  resume and on every mesh.
+  """
+  if x.dtype != jnp.float32 or jnp.dtype(dtype) != jnp.bfloat16:
+    return x.astype(dtype)
+  h = step.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + jnp.uint32(salt * 0x85EBCA6B % 2**32)
+  for axis, size in enumerate(x.shape):
+    h = h * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # MurmurHash3's last mixing
+    h = (h ^ (h >> shift)) * jnp.uint32(factor)
+  bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + ((h ^ (h >> 16)) & jnp.uint32(0xFFFF))
+  return jax.lax.bitcast_convert_type(bits & jnp.uint32(0xFFFF0000), jnp.float32).astype(dtype)
 
 
 _OPTIONS = {"static_argnames": ("graph", "optimizer", "loss_chunk"), "donate_argnames": "state"}

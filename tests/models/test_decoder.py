@@ -11,6 +11,7 @@ from jax import numpy as jnp
 
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, attention, cache
+from skymath_jax.models.decoder import vocabulary_logits
 
 CONFIG = DecoderConfig(vocab_size=97, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48)
 VARIANTS = {
@@ -70,7 +71,7 @@ def test_the_future_is_not_seen():
 
 
 @pytest.mark.parametrize(
-  ("name", "policies"), [("biased", ("none", "names", "full")), ("unstacked", ("none", "names"))]
+  ("name", "policies"), [("biased", ("none", "wide", "names", "full")), ("unstacked", ("none", "names"))]
 )
 def test_remat_changes_no_gradient(name, policies):
   grads = []
@@ -79,6 +80,38 @@ def test_remat_changes_no_gradient(name, policies):
     grads.append(nnx.to_pure_dict(nnx.jit(nnx.grad(lambda m: jnp.square(m(tokens(2, 12))).mean()))(m)))
   for other in grads[1:]:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), grads[0], other)
+
+
+@pytest.mark.parametrize(
+  ("policy", "kept"), [("wide", "q k v attended middle gate up"), ("names", "q k v attended"), ("full", "")]
+)
+def test_remat_keeps_what_it_says_and_each_value_once(policy, kept, capsys):
+  """Saved residuals of one unrolled layer, by name and number; a value named twice would be stored twice."""
+  model = Decoder(dataclasses.replace(variant("unstacked").config, layers=1, remat=policy))
+  graph, params = nnx.split(model)
+  jax.ad_checkpoint.print_saved_residuals(lambda p: nnx.merge(graph, p).hidden(tokens(2, 12)).sum(), params)
+  lines = capsys.readouterr().out.splitlines()
+  names = [line.split("named '")[1].split("'")[0] for line in lines if "named '" in line]
+  assert sorted(names) == sorted(kept.split())
+
+
+def test_gradient_of_the_vocabulary_projection():
+  """In float32 it is JAX's own; in bfloat16 its matmuls are bfloat16 and the result stays near."""
+  rng = np.random.default_rng(0)
+  hidden, table = rng.normal(size=(3, 5, 16)).astype(np.float32), rng.normal(size=(33, 16)).astype(np.float32)
+  plain = jax.grad(lambda h, t: jnp.sum(jnp.sin(jnp.einsum("...d,vd->...v", h, t))), (0, 1))
+  ours = jax.grad(lambda h, t: jnp.sum(jnp.sin(vocabulary_logits(h, t))), (0, 1))
+  for a, b in zip(ours(hidden, table), plain(hidden, table), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+  small = jnp.asarray(hidden, jnp.bfloat16)
+  to_hidden, to_table = ours(small, table)
+  assert (to_hidden.dtype, to_table.dtype) == (jnp.bfloat16, jnp.float32)
+  wide = plain(small.astype(jnp.float32), jnp.asarray(table, jnp.bfloat16).astype(jnp.float32))
+  for a, b in zip((to_hidden, to_table), wide, strict=True):
+    assert np.linalg.norm(np.asarray(a, np.float32) - b) <= 0.01 * np.linalg.norm(b)
+  text = str(jax.make_jaxpr(ours)(small, table))
+  products = [line for line in text.splitlines() if "dot_general" in line]
+  assert len(products) == 3 and all("f32[3,5,33]" not in line.split("dot_general")[1] for line in products)
 
 
 def test_scan_and_unrolled_layers_agree():

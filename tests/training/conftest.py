@@ -8,11 +8,13 @@ import pytest
 def compiled_programs_are_shared(tmp_path_factory):
   """The same step is compiled by many tests, and by the processes that they start."""
   names = {
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+    "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    or str(tmp_path_factory.mktemp("compiled")),
     "jax_persistent_cache_min_compile_time_secs": 0.2,
     "jax_persistent_cache_min_entry_size_bytes": -1,
   }
   before = {name: getattr(jax.config, name) for name in names}
+  environment = {name.upper(): os.environ.get(name.upper()) for name in names}
   for name, value in names.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
@@ -20,3 +22,4 @@ def compiled_programs_are_shared(tmp_path_factory):
   for name, value in before.items():
     jax.config.update(name, value)
     del os.environ[name.upper()]
+  os.environ.update({name: value for name, value in environment.items() if value is not None})

@@ -154,10 +154,12 @@ def test_what_does_not_change_the_arithmetic_may_change(straight):
   assert train(straight[0], micro_batches=2, keep=1, checkpoint_every=7) == straight[1]
 
 
-def test_a_loss_that_is_not_finite_stops_naming_the_step(tmp_path):
-  with pytest.raises(UserError, match="step 2: the loss is"):
-    train(tmp_path, learning_rate=1e30, warmup_ratio=0.0, schedule="constant", checkpoint_every=2)
-  assert [row[0] for row in curve(tmp_path)] == [1]
+def test_losses_that_are_not_finite_are_skipped_reported_and_stop_in_the_end(tmp_path, capsys):
+  with pytest.raises(UserError, match="step 4: 3 steps in a row had a loss or gradient that is not finite"):
+    changes = {"learning_rate": 1e30, "warmup_ratio": 0.0, "schedule": "constant"}
+    train(tmp_path, stop_after_nonfinite=3, checkpoint_every=20, **changes)
+  assert [(row[0], row[1] is None) for row in curve(tmp_path)] == [(1, False), (2, True), (3, True)]
+  assert capsys.readouterr().err.count("nothing was updated") == 3
 
 
 def test_overfits_32_examples(tmp_path):

@@ -1,0 +1,147 @@
+"""What a run shows and keeps while it goes: held-out loss, best checkpoint, profile, W&B, failed writes, warnings."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from skymath_jax.models import checkpoint
+from skymath_jax.training import batches, metrics, optimizer, step
+from skymath_jax.training.held_out import HeldOut
+
+from .doubles import Characters, decoder
+from .test_loop import ROWS, curve, train
+
+
+def tokenized():
+  return batches.tokenize(ROWS, Characters(), template="raw", max_length=64)
+
+
+def test_held_out_examples_are_never_trained_and_the_rest_always():
+  whole = tokenized()
+  rest, held = batches.held_out(whole, 13, rng_seed=5)
+  again = batches.held_out(whole, 13, rng_seed=5)
+  assert (len(rest), len(held)) == (87, 13) and held.fingerprint == again[1].fingerprint
+
+  def pieces(e):
+    return sorted(e.tokens[a:b].tolist() for a, b in itertools.pairwise(e.starts))
+
+  assert sorted(pieces(rest) + pieces(held)) == pieces(whole)
+  assert held.fingerprint != batches.held_out(whole, 13, rng_seed=6)[1].fingerprint
+  with pytest.raises(batches.UserError, match="cannot be held out"):
+    batches.held_out(whole, 100, rng_seed=5)
+
+
+def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_packed():
+  graph, params = nnx.split(decoder(), nnx.Param)
+  _, held = batches.held_out(tokenized(), 30, rng_seed=5)
+  total = weight = 0.0
+  alone = np.zeros((len(held), 64), np.int32)  # each example in a row of its own; what pads it comes after it
+  for i in range(len(held)):
+    alone[i, : held.lengths[i]] = held.tokens[held.starts[i] : held.starts[i + 1]]
+  log_p = np.asarray(jax.jit(lambda x: jax.nn.log_softmax(decoder()(x)))(alone))
+  for i in range(len(held)):
+    trained = np.arange(held.prompt_lengths[i], held.lengths[i])
+    total, weight = total - log_p[i, trained - 1, alone[i, trained]].sum(), weight + len(trained)
+  for rows, micro_batches in ((4, 1), (6, 3)):
+    packing = batches.Packing(max_length=64, rows=rows, epochs=1, micro_batches=micro_batches)
+    value = HeldOut(held, packing, dict).loss(params, graph=graph, loss_chunk=100)
+    assert value == pytest.approx(total / weight, rel=1e-5)
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path, monkeypatch):
+  losses = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
+  monkeypatch.setattr(HeldOut, "loss", lambda *_, **__: next(losses))
+  facts = train(tmp_path, keep=1, keep_best=True, held_out=20, checkpoint_every=2)
+  kept = {n: checkpoint.read_meta(tmp_path, n)["facts"]["held_out_loss"] for n in checkpoint.committed(tmp_path)}
+  assert (len(kept), kept[4], facts["examples"]) == (2, 1.0, 80)
+  assert max(kept) == facts["steps"]
+
+
+def test_a_profile_is_left_where_it_is_asked_for(tmp_path, capsys):
+  train(tmp_path, profile_step=3)
+  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+  assert "profile of steps 3 to 7" in capsys.readouterr().err
+
+
+def test_wandb_gets_the_numbers_if_installed_and_asked_for(tmp_path, monkeypatch):
+  seen = []
+  run = types.SimpleNamespace(log=lambda values, step: seen.append((step, values)), finish=lambda: seen.append("end"))
+  fake = types.ModuleType("wandb")
+  fake.init, fake.__spec__ = (lambda **_: run), types.SimpleNamespace(name="wandb")
+  monkeypatch.setitem(sys.modules, "wandb", fake)
+  with metrics.Writer(tmp_path / "quiet", step=0) as writer:
+    writer.write({"step": 1, "loss": 2.0})
+  assert not seen
+  monkeypatch.setenv("WANDB_PROJECT", "maths")
+  with metrics.Writer(tmp_path / "loud", step=0) as writer:
+    writer.write({"step": 1, "loss": 2.0})
+  assert seen == [(1, {"loss": 2.0}), "end"]
+
+
+FULL_DISK = """
+  import resource, signal, sys
+  sys.path.insert(0, {tests!r})
+  from training.test_loop import SETTINGS, train, some_rows
+  from skymath_jax.errors import UserError
+  signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+  calls = []
+  def fill(_):
+    calls.append(1)
+    if len(calls) == 2:
+      resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the next step's arrays cannot be written
+    return {{}}
+  try:
+    train({folder!r}, rows=some_rows(900), checkpoint_every=4, evaluate=fill)
+  except UserError as error:
+    print("UserError:", error)
+"""
+
+
+def test_a_checkpoint_that_cannot_be_written_in_the_background_stops_the_run(tmp_path):
+  program = FULL_DISK.format(tests=os.path.dirname(os.path.dirname(__file__)), folder=str(tmp_path))
+  environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+  command = [sys.executable, "-c", textwrap.dedent(program)]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+  assert "UserError:" in done.stdout and "could not be written" in done.stdout, done.stderr[-3000:]
+  assert checkpoint.committed(tmp_path) in ([4], [8, 4])  # as far as the writer had come
+  assert curve(tmp_path)[-1][0] < 40  # it did not go on to the end (about 100 steps)
+
+
+def test_weights_in_bfloat16_move_as_far_as_those_in_float32_on_the_mean():
+  x = np.full((400, 300), 0.02, np.float32)
+  for change in (1e-6, -2e-5, 3e-4):
+    moved = step.rounded(jax.numpy.asarray(x + change), "bfloat16", jax.numpy.int32(7), 3).astype(np.float32)
+    assert float(np.mean(np.asarray(moved))) == pytest.approx(0.02 + change, abs=5e-7)
+    assert len(np.unique(np.asarray(moved))) == 2  # the two neighbours, no others
+  a, b = (step.rounded(jax.numpy.asarray(x), "bfloat16", jax.numpy.int32(n), 3) for n in (7, 8))
+  assert (np.asarray(a) != np.asarray(b)).any()
+  np.testing.assert_array_equal(step.rounded(jax.numpy.asarray(x), "float32", jax.numpy.int32(7), 3), x)
+
+
+def test_training_in_bfloat16_follows_float32_and_says_that_it_is_not(tmp_path, capsys):
+  wide = train(tmp_path / "wide", epochs=6)
+  narrow = train(tmp_path / "narrow", epochs=6, model=decoder(param_dtype="bfloat16"))
+  assert narrow["loss"] == pytest.approx(wide["loss"], rel=0.02)
+  assert "warning: weights and second moments are bfloat16" in capsys.readouterr().err
+  chain = optimizer.make(optimizer.OptimizerSettings())
+  _, state, _ = step.placed(decoder(param_dtype="bfloat16"), chain, None)
+  dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
+  assert dtypes == {"bfloat16", "float32", "int32"}  # float32: the first moment, by mu_dtype
+
+
+def test_rates_and_memory_reach_the_board(tmp_path):
+  train(tmp_path)
+  (events,) = tmp_path.glob("events.out.tfevents.*")
+  data = events.read_bytes()
+  for tag in (b"loss", b"tokens_per_second", b"loss_tokens_per_second", b"grad_norm"):
+    assert tag in data
+  assert set(json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])) >= {"mfu", "seconds"}
