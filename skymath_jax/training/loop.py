@@ -115,11 +115,8 @@ def train(
       with metrics.Writer(folder, step=loop.done) as writer, bar("training", len(steps), done=loop.done) as progress:
         loop.log_to(writer, progress)
         for due in loop.run(stop.is_set, saved):
-          measured = measure()
-          writer.scalars(loop.done, measured)
-          facts = loop.facts() | measured | {"loss": writer.recent_loss(), "provenance": provenance or {}}
-          writer.flush()  # a checkpoint is never ahead of the rows on disk
-          saved.save(loop.state, loop.done, loop.data.get_state(), facts)
+          facts = loop.facts() | measure() | {"loss": writer.recent_loss(), "provenance": provenance or {}}
+          loop.save(saved, facts)
           if due == "stop" and loop.done < len(steps):
             saved.wait()
             log(f"stopped after step {loop.done} of {len(steps)}; the state is saved, run the same command to go on")
@@ -219,6 +216,13 @@ class _Loop:
   def log_to(self, writer: metrics.Writer, progress: Bar) -> None:
     self._writer, self._progress = writer, progress
     self._profile = metrics.Profile(writer.folder, self._settings.profile_step, PROFILED_STEPS)
+
+  def save(self, saved: Checkpoints, facts: dict[str, Any]) -> None:
+    """Starts writing the state; a checkpoint is never ahead of the rows on disk."""
+    if "held_out_loss" in facts:
+      self._writer.scalars(self.done, {"held_out_loss": facts["held_out_loss"]})
+    self._writer.flush()
+    saved.save(self.state, self.done, self.data.get_state(), facts)
 
   def model(self) -> Decoder:
     return nnx.merge(self._graph, self.state.params)
