@@ -84,7 +84,7 @@ def train(
     source: random access to {"query", "response"} rows, with a `fingerprint`.
     folder: `checkpoints/STAGE`; gets the checkpoint, `metrics.jsonl` and TensorBoard events.
     settings: what to do.
-    mesh: devices to spread over; None = the first one.
+    mesh: devices to spread over; None = the first.
     rng_seed: of the data order.
     provenance: JSON object stored with the checkpoint.
     evaluate: called with the model after each checkpoint; its numbers go to TensorBoard.
@@ -106,8 +106,8 @@ def train(
   distributed.barrier("the training folder is there", seconds=600)
   _warn(decoder, settings, mesh)
   place = jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext()
-  keep = {"keep": settings.keep, "keep_best": settings.keep_best and held_out is not None}
-  with place, Checkpoints(folder, run=run, **keep) as saved, stop_signal() as stop:
+  best = settings.keep_best and held_out is not None
+  with place, Checkpoints(folder, run=run, keep=settings.keep, keep_best=best) as saved, stop_signal() as stop:
     loop = _Loop(decoder, steps, settings, mesh)
     measure = loop.measure_of(held_out)
     try:
@@ -115,14 +115,12 @@ def train(
       with metrics.Writer(folder, step=loop.done) as writer, bar("training", len(steps), done=loop.done) as progress:
         loop.log_to(writer, progress)
         for due in loop.run(stop.is_set, saved):
-          facts = loop.facts() | measure() | {"loss": writer.recent_loss(), "provenance": provenance or {}}
-          loop.save(saved, facts)
+          facts = loop.save(saved, measure() | {"loss": writer.recent_loss(), "provenance": provenance or {}})
           if due == "stop" and loop.done < len(steps):
             saved.wait()
             log(f"stopped after step {loop.done} of {len(steps)}; the state is saved, run the same command to go on")
             raise SystemExit(STOPPED)
-          if evaluate is not None:
-            writer.scalars(loop.done, evaluate(loop.model()))
+          writer.scalars(loop.done, evaluate(loop.model()) if evaluate else {})
     finally:
       nnx.update(decoder, loop.state.params)
   return facts
@@ -217,12 +215,14 @@ class _Loop:
     self._writer, self._progress = writer, progress
     self._profile = metrics.Profile(writer.folder, self._settings.profile_step, PROFILED_STEPS)
 
-  def save(self, saved: Checkpoints, facts: dict[str, Any]) -> None:
-    """Starts writing the state; a checkpoint is never ahead of the rows on disk."""
+  def save(self, saved: Checkpoints, more: dict[str, Any]) -> dict[str, Any]:
+    """Starts writing the state and returns the facts that go with it; it is never ahead of the rows on disk."""
+    facts = self.facts() | more
     if "held_out_loss" in facts:
       self._writer.scalars(self.done, {"held_out_loss": facts["held_out_loss"]})
     self._writer.flush()
     saved.save(self.state, self.done, self.data.get_state(), facts)
+    return facts
 
   def model(self) -> Decoder:
     return nnx.merge(self._graph, self.state.params)
