@@ -62,6 +62,17 @@ class Tokenizer:
     """Text of `ids`; special tokens leave nothing, bytes that are not UTF-8 become U+FFFD."""
     return self._decode([int(i) for i in ids])
 
+  @property
+  def chat_template(self) -> str | None:
+    """The Jinja text that turns chat messages into a prompt, as transformers stores it; None if there is none."""
+    if "chat_template.jinja" in self._files:
+      return self._files["chat_template.jinja"].decode()
+    row = json.loads(self._files.get("tokenizer_config.json", b"{}"))
+    found = row["chat_template"] if "chat_template" in row else None
+    if isinstance(found, list):  # several, by name
+      found = next((entry["template"] for entry in found if entry["name"] == "default"), None)
+    return found
+
   def save(self, folder: epath.PathLike) -> None:
     """Writes the tokenizer's files, byte for byte as they were loaded."""
     for name, data in self._files.items():

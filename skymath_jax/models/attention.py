@@ -135,15 +135,36 @@ def packed(config: DecoderConfig, segment_ids: jax.Array, *, keep_kv: bool = Fal
   return attend
 
 
-def cached(
-  config: DecoderConfig, layer: tuple[jax.Array, jax.Array], positions: jax.Array, length: int | None
-) -> Attend:
+def continued(config: DecoderConfig, context: tuple[jax.Array, jax.Array], start: jax.Array, length: int) -> Attend:
+  """Attention of one row's next `length` tokens over the first `start` of `context`, then over themselves.
+
+  `context` holds keys and values `[1 room kv_heads head_dim]`, of which those from `start` on are ignored.
+  """
+  before = jnp.arange(context[0].shape[1])
+  own = np.arange(length)
+  distance = jnp.concatenate([start + own[:, None] - before, jnp.asarray(own[:, None] - own)], axis=1)
+  exists = jnp.concatenate(
+    [jnp.broadcast_to(before < start, (length, before.size)), jnp.asarray(own[:, None] >= own)], 1
+  )
+  visible = exists if config.window is None else exists & (distance < config.window)
+
+  def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+    B, T, H, D = q.shape
+    keys, values = (jnp.concatenate([old.astype(new.dtype), new], 1) for old, new in zip(context, (k, v), strict=True))
+    q = q.reshape(B, T, keys.shape[2], -1, D) * D**-0.5
+    scores = jnp.einsum("btkgd,bskd->bkgts", q, keys, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1).astype(q.dtype)
+    return jnp.einsum("bkgts,bskd->btkgd", weights, values).reshape(B, T, H, D), (k, v)
+
+  return attend
+
+
+def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, length: int | None) -> Attend:
   """Attention of one new token per slot: writes its key and value at `positions` `[slots]`, sees all at or before it.
 
-  `length` (static) bounds the keys that are read; every position must lie below it.
+  `layer` is one layer of a `KVCache`. `length` (static) bounds the keys read; every position must lie below it.
   """
-  keys, values = layer
-  S, K, M, D = keys.shape
+  S, K, M, D = jax.tree.leaves(layer)[0].shape
   length = M if length is None else min(length, M)
   index = jnp.arange(length)
   visible = index <= positions[:, None]
@@ -151,11 +172,21 @@ def cached(
     visible &= index > positions[:, None] - config.window
 
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
-    updated = kv_cache.write(keys, k, positions), kv_cache.write(values, v, positions)
-    seen_keys, seen_values = (x[:, :, :length].astype(q.dtype) for x in updated)
+    updated = kv_cache.write(layer[0], k, positions), kv_cache.write(layer[1], v, positions)
+    (keys, key_scale), (values, value_scale) = (_read(held, length, q.dtype) for held in updated)
     q = q.reshape(S, K, -1, D) * D**-0.5
-    scores = jnp.einsum("skgd,skld->skgl", q, seen_keys, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1).astype(q.dtype)
-    return jnp.einsum("skgl,skld->skgd", weights, seen_values).reshape(S, -1, D), updated
+    scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
+    weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1)
+    return jnp.einsum("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values).reshape(S, -1, D), updated
 
   return attend
+
+
+def _read(held: Any, length: int, dtype: Any) -> tuple[jax.Array, Any]:
+  """The first `length` positions as numbers of `dtype`, and by what `[slots kv_heads 1 length]` they are to be scaled.
+
+  Scaling scores and weights instead of keys and values touches one number a token in place of head_dim.
+  """
+  if isinstance(held, kv_cache.Int8):
+    return held.values[:, :, :length].astype(dtype), held.scale[:, :, None, :length, 0]
+  return held[:, :, :length].astype(dtype), 1.0

@@ -261,6 +261,19 @@ class Decoder(nnx.Module):
     nnx.update(model, state)
     return model
 
+  def extend(self, tokens: jax.Array, context: KVCache, start: jax.Array) -> KVCache:
+    """Keys and values of one row's next `tokens` `[1 length]`, as `prefill` gives them.
+
+    `context` holds those of the tokens before, `[1 room kv_heads head_dim]` a layer; the first `start` of them count.
+    """
+    x, length = self._embed(tokens), tokens.shape[1]
+    rotate = rope.rotation(self.config, start + jnp.arange(length)[None])
+    kept = []
+    for block, layer in zip(self._blocks(), context, strict=True):
+      x, new = block(x, rotate, attention.continued(self.config, layer, start, length))
+      kept.append(new)
+    return tuple(kept)
+
   def _embed(self, tokens: jax.Array) -> jax.Array:
     return jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.dtype)
 

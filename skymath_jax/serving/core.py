@@ -1,23 +1,16 @@
-"""The decoder as three compiled programs (prefill, insert, generate) over slots, and what the host knows of each slot.
+"""The decoder as compiled programs (prefill, extend, insert, generate) over slots; `slots` keeps the books.
 
 A slot holds one sequence: its keys and values, the token to be fed next, how many tokens it may still make, and its
 sampling settings. `generate` runs several decode steps a call, for all slots at once. Prefill covers all prompt tokens
-but the last; the last is fed by the first decode step, so that every new token is sampled in one place. Example::
-
-  core = Core(decoder, slots=64, max_length=1024, steps_per_call=8, stop_ids=(2,))
-  table = SlotTable(core)
-  [prefix] = core.prefill(core.params, [Prompt(tokens=(1, 5, 9), max_tokens=100)])
-  table.insert(prefix, slot=0)
-  rows = np.asarray(table.generate(core.params))  # [slots 2 × steps + 1]
+but the last; the last is fed by the first decode step, so that every new token is sampled in one place. Long prompts
+are prefilled in pieces (`prefix`), so that a running stream waits for one piece at most.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import functools
 import itertools
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -28,11 +21,38 @@ from jax import numpy as jnp
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.models import Decoder, DecoderConfig, cache
 from skymath_jax.models.cache import KVCache
+from skymath_jax.serving import int8
 from skymath_jax.serving import sampling as sampling_lib
+from skymath_jax.serving.prefix import Piece, PrefixCache, key_of, spans
+from skymath_jax.sharding import constrain
 
 Params: TypeAlias = Any
 LEAST_PREFILL, LEAST_CACHE = 32, 128  # tokens; smaller buckets would save less than they cost to compile
 PREFILL_TOKENS = 2048  # most tokens of one prefill of several prompts
+LEAST_PREFIX_CACHE = 4096  # tokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """How a model is served.
+
+  Args:
+    slots: sequences decoded at once.
+    max_length: prompt and response tokens a slot can hold; cut to the positions that the model knows.
+    steps_per_call: decode steps per host call.
+    prefill_chunk: prompt tokens run at once; longer prompts go in pieces of this size, which the prefix cache keeps.
+    prefix_tokens: prompt tokens whose keys and values the prefix cache keeps; None is twice `max_length`, 0 none.
+    weights: "as stored", or "int8" (matrices in 8 bits with a scale per output channel).
+    kv: "as computed", or "int8" (keys and values in 8 bits with a scale per token and head).
+  """
+
+  slots: int = 64
+  max_length: int = 2048
+  steps_per_call: int = 8
+  prefill_chunk: int = 256
+  prefix_tokens: int | None = None
+  weights: str = "as stored"
+  kv: str = "as computed"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,11 +102,12 @@ def checked_prompt(tokens: Sequence[int], sampling: Sampling, *, max_length: int
   )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Prefix:
-  """Row `row` of prefilled keys and values. Not a pytree, so that JetStream does not delete it after one insert."""
+  """A prefilled prompt. Not a pytree, so that JetStream does not delete it after one insert."""
 
-  def __init__(self, prompt: Prompt, kv: KVCache, row: int):
-    self.prompt, self.kv, self.row = prompt, kv, row
+  prompt: Prompt
+  pieces: list[Piece]
 
 
 class State(NamedTuple):
@@ -115,20 +136,41 @@ class Programs:
 
   def __init__(self, config: DecoderConfig, steps: int):
     self.graph = nnx.split(nnx.eval_shape(lambda: Decoder(config)))[0]
-    self.steps = steps
+    self.steps, self.dtype = steps, config.dtype
     self.prefill = jax.jit(self._prefill)
+    self.extend = jax.jit(self._extend)
     self.insert = jax.jit(self._insert, donate_argnums=0)
+    self.gather = jax.jit(self._gather, donate_argnums=0)
     self.resize = jax.jit(self._resize, static_argnames="length")
     self.generate = jax.jit(self._generate, static_argnames="length", donate_argnums=1)
 
+  def decoder(self, params: Params) -> Decoder:
+    """The model; int8 weights become matrices of the compute dtype here, which XLA fuses into their use."""
+    return nnx.merge(self.graph, int8.widened(params, self.dtype))
+
   def _prefill(self, params: Params, tokens: jax.Array) -> KVCache:
     """Keys and values of `tokens` `[batch length]`; padding at the end is harmless under causal attention."""
-    return nnx.merge(self.graph, params).prefill(tokens)
+    return self.decoder(params).prefill(tokens)
 
-  def _insert(self, state: State, kv: KVCache, row: jax.Array, slot: jax.Array, values: dict[str, jax.Array]) -> State:
-    """Fills `slot`; `values` holds the new entries of the other fields of the state."""
+  def _extend(self, params: Params, tokens: jax.Array, context: KVCache, start: jax.Array) -> KVCache:
+    """Keys and values of `tokens` `[1 length]`, of which `start` come before: the first that many of `context`."""
+    return self.decoder(params).extend(tokens, context, start)
+
+  def _gather(self, context: KVCache, kv: KVCache, row: jax.Array, start: jax.Array) -> KVCache:
+    """`context` `[1 length kv_heads head_dim]` with row `row` of `kv` at `start`."""
+
+    def put(held: jax.Array, new: jax.Array) -> jax.Array:
+      one = jax.lax.dynamic_index_in_dim(new, row, 0, keepdims=True)
+      return jax.lax.dynamic_update_slice(held, one.astype(held.dtype), (0, start, 0, 0))
+
+    return jax.tree.map(put, context, kv)
+
+  def _insert(
+    self, state: State, kv: KVCache, row: jax.Array, slot: jax.Array, start: jax.Array, values: dict[str, jax.Array]
+  ) -> State:
+    """Fills `slot` from position `start`; `values` holds the new entries of the other fields of the state."""
     fields = {name: getattr(state, name).at[slot].set(value) for name, value in values.items()}
-    return state._replace(cache=cache.insert(state.cache, kv, slot, row=row), **fields)
+    return placed(state._replace(cache=cache.insert(state.cache, kv, slot, row=row, start=start), **fields))
 
   def _resize(self, state: State, *, length: int) -> State:
     """The state with a cache of `length` positions a slot."""
@@ -137,7 +179,7 @@ class Programs:
       more = max(0, length - x.shape[2])
       return jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0)))[:, :, :length]
 
-    return state._replace(cache=jax.tree.map(fit, state.cache))
+    return placed(state._replace(cache=jax.tree.map(fit, state.cache)))
 
   def _generate(
     self, params: Params, state: State, mode: jax.Array, stop_ids: jax.Array, *, length: int
@@ -147,18 +189,20 @@ class Programs:
     A stop id is not valid, nor is anything after it or past the slot's share of tokens; all live positions must stay
     below `length`.
     """
-    decoder = nnx.merge(self.graph, params)
 
     def step(state: State, _: None) -> tuple[State, tuple[jax.Array, jax.Array]]:
-      logits, kv = decoder.decode(state.tokens, state.cache, state.positions, length=length)
+      weights, fed = int8.kept_narrow(params, state.tokens)
+      live = state.remaining > 0
+      # an idle slot looks at one position and writes to its own start, which is rewritten
+      positions = jnp.where(live, state.positions, 0)
+      logits, kv = self.decoder(weights).decode(fed, state.cache, positions, length=length)
       settings = (state.keys, state.generated, state.temperature, state.top_p, state.top_k)
       tokens = sampling_lib.sample(logits, *settings, mode)
-      live = state.remaining > 0
       valid = live & ~jnp.isin(tokens, stop_ids)
       state = state._replace(
         cache=kv,
         tokens=jnp.where(live, tokens, state.tokens),
-        positions=jnp.where(live, state.positions + 1, 0),  # an idle slot writes to its own start, which is rewritten
+        positions=positions + live,
         remaining=jnp.where(valid, state.remaining - 1, 0),
         generated=state.generated + valid,
       )
@@ -166,7 +210,14 @@ class Programs:
 
     state, (tokens, valid) = jax.lax.scan(step, state, None, length=self.steps)
     rows = jnp.concatenate([tokens.T, valid.T.astype(jnp.int32), state.generated[:, None]], axis=1)
-    return state, rows
+    return placed(state), rows
+
+
+def placed(state: State) -> State:
+  """Where the state lives on a mesh, said once, so that each program finds it where the one before has left it."""
+  small = {name: constrain(value) for name, value in state._asdict().items() if name != "cache"}
+  held = jax.tree.map(lambda x: constrain(x, *cache.AXES), state.cache)
+  return state._replace(cache=held, **small)
 
 
 programs = functools.lru_cache(maxsize=16)(Programs)  # models of one shape share what is compiled
@@ -177,33 +228,41 @@ class Core:
 
   Args:
     decoder: any decoder; load it with the dtype it is to be served in.
-    slots: sequences decoded at once.
-    max_length: prompt and response tokens a slot can hold; cut to the positions that the model knows.
-    steps_per_call: decode steps per host call.
+    settings: slots, lengths, number formats.
     stop_ids: tokens that end a response.
   """
 
-  def __init__(
-    self, decoder: Decoder, *, slots: int, max_length: int, steps_per_call: int = 8, stop_ids: tuple[int, ...] = ()
-  ):
-    self.params = nnx.state(decoder.unstacked(), nnx.Param)
+  def __init__(self, decoder: Decoder, settings: Settings, *, stop_ids: tuple[int, ...] = ()):
+    params = nnx.state(decoder.unstacked(), nnx.Param)
+    self.params = int8.narrowed(params) if settings.weights == "int8" else params
     self.config = dataclasses.replace(decoder.config, scan_layers=False)
-    max_length = min(max_length, decoder.config.max_positions)
-    self.slots, self.max_length, self.steps = slots, max_length, steps_per_call
+    self.kv_dtype = "int8" if settings.kv == "int8" else self.config.dtype
+    self.slots, self.steps = settings.slots, settings.steps_per_call
+    self.max_length = max_length = min(settings.max_length, decoder.config.max_positions)
+    self.chunk = chunk = settings.prefill_chunk
+    capacity = max_length if max_length <= chunk else -(-max_length // chunk) * chunk  # whole pieces, padding too
     self.stop_ids = np.array(stop_ids or (-1,), np.int32)  # -1 is no token
     # On a CPU reading part of a cache copies that part at every step: the cache itself follows the live lengths there,
     # buckets are finer (arithmetic is what costs) and prompts gain nothing from being prefilled together.
     self.elastic = jax.default_backend() == "cpu"
-    self.prefill_buckets = buckets(LEAST_PREFILL, max_length, halves=self.elastic)
-    self.cache_buckets = buckets(LEAST_CACHE, max_length, halves=self.elastic)
+    self.prefill_buckets = buckets(LEAST_PREFILL, min(chunk, capacity), halves=self.elastic)
+    self.cache_buckets = buckets(LEAST_CACHE, capacity, halves=self.elastic)
+    self.context_buckets = buckets(chunk, capacity, halves=False) if capacity > chunk else ()
+    self.later_buckets = sorted({fitting(self.prefill_buckets, chunk // 4), chunk}) if capacity > chunk else ()
     self.prefill_rows = 1 if self.elastic else 16
-    self.programs = programs(self.config, steps_per_call)
+    self.programs = programs(self.config, self.steps)
+    budget = max(LEAST_PREFIX_CACHE, 2 * max_length) if settings.prefix_tokens is None else settings.prefix_tokens
+    self.prefixes = PrefixCache(budget)
     sharding = jax.tree.leaves(self.params)[0].sharding
     self.mesh = sharding.mesh if isinstance(sharding, jax.sharding.NamedSharding) and sharding.mesh.size > 1 else None
 
   def rows_of(self, length: int) -> list[int]:
     """The numbers of rows that prefills of this bucket come in."""
     return sorted({1, max(1, min(self.prefill_rows, PREFILL_TOKENS // length))})
+
+  def prefill_shapes(self) -> list[tuple[int, int]]:
+    """(rows, bucket) of every prefill of first pieces."""
+    return [(rows, length) for length in self.prefill_buckets for rows in self.rows_of(length)]
 
   def on_mesh(self) -> contextlib.AbstractContextManager:
     """Makes the parameters' mesh current, in this thread, for what runs inside."""
@@ -212,33 +271,84 @@ class Core:
   def empty(self) -> State:
     """A state with idle slots."""
     S = self.slots
-    length = self.cache_buckets[0] if self.elastic else self.max_length
+    length = self.cache_buckets[0] if self.elastic else self.cache_buckets[-1]
+
+    def make() -> State:
+      held = cache.init(self.config, S, length, self.kv_dtype)
+      counts = [jnp.zeros((S,), jnp.int32) for _ in range(4)]
+      keys, temperature = jnp.zeros((S, 2), jnp.uint32), jnp.zeros((S,), jnp.float32)
+      return placed(State(held, *counts, keys, temperature, jnp.ones((S,), jnp.float32), jnp.zeros((S,), jnp.int32)))
+
     with self.on_mesh():
-      held = jax.jit(lambda: cache.init(self.config, S, length))()
-    zeros = [jnp.zeros((S,), jnp.int32) for _ in range(4)]  # separate arrays: each is donated
-    keys, temperature = jnp.zeros((S, 2), jnp.uint32), jnp.zeros((S,), jnp.float32)
-    return State(held, *zeros, keys, temperature, jnp.ones((S,), jnp.float32), jnp.zeros((S,), jnp.int32))
+      return jax.jit(make)()
+
+  def context(self, length: int) -> KVCache:
+    """Room for the keys and values of `length` tokens of one prompt."""
+    shape = (1, length, self.config.kv_heads, self.config.head_dim)
+    return tuple((jnp.zeros(shape, self.config.dtype), jnp.zeros(shape, self.config.dtype)) for _ in self._layers())
+
+  def _layers(self) -> range:
+    return range(self.config.layers)
 
   def prefill(self, params: Params, prompts: Sequence[Prompt]) -> list[Prefix]:
-    """One prefix per prompt, in order; prompts of one bucket share a pass where that is of use."""
-    by_bucket: dict[int, list[int]] = {}
-    for i, prompt in enumerate(prompts):
-      by_bucket.setdefault(fitting(self.prefill_buckets, len(prompt.tokens) - 1), []).append(i)
-    found: dict[int, Prefix] = {}
-    for length, members in by_bucket.items():
+    """One prefix per prompt, in order; what the prefix cache holds is not computed again."""
+    firsts = self._first_pieces(params, prompts)
+    return [
+      Prefix(prompt, self._later_pieces(params, prompt, first)) for prompt, first in zip(prompts, firsts, strict=True)
+    ]
+
+  def _first_pieces(self, params: Params, prompts: Sequence[Prompt]) -> list[Piece]:
+    """The first piece of each prompt; those of one bucket share a pass where that is of use."""
+    found: dict[bytes, Piece | None] = {}
+    by_bucket: dict[int, list[tuple[bytes, tuple[int, ...]]]] = {}
+    keys = []
+    for prompt in prompts:
+      tokens = prompt.tokens[:-1][: self.chunk]
+      keys.append(key_of(tokens))
+      if keys[-1] in found:
+        self.prefixes.shared(len(tokens))
+      else:
+        found[keys[-1]] = self.prefixes.find(keys[-1])
+        if found[keys[-1]] is None:
+          by_bucket.setdefault(fitting(self.prefill_buckets, len(tokens)), []).append((keys[-1], tokens))
+    for length, missing in by_bucket.items():
       fewest, *_, most = self.rows_of(length) * 2
-      for chunk in _chunks(members, most):
-        rows = fewest if len(chunk) == 1 else most  # few shapes, few compilations
-        tokens = np.zeros((rows, length), np.int32)
-        for row, i in enumerate(chunk):
-          tokens[row, : len(prompts[i].tokens) - 1] = prompts[i].tokens[:-1]
+      for batch in _batches(missing, most):
+        rows = fewest if len(batch) == 1 else most  # few shapes, few compilations
+        padded = np.zeros((rows, length), np.int32)
+        for row, (_, tokens) in enumerate(batch):
+          padded[row, : len(tokens)] = tokens
         with self.on_mesh():
-          kv = self.programs.prefill(params, tokens)
-        found |= {i: Prefix(prompts[i], kv, row) for row, i in enumerate(chunk)}
-    return [found[i] for i in range(len(prompts))]
+          kv = self.programs.prefill(params, padded)
+        for row, (key, tokens) in enumerate(batch):
+          found[key] = Piece(kv, row, 0, len(tokens))
+          self.prefixes.add(key, found[key])
+    return [found[key] for key in keys]
+
+  def _later_pieces(self, params: Params, prompt: Prompt, first: Piece) -> list[Piece]:
+    """All pieces of a prompt whose first is known."""
+    pieces, context, in_context = [first], None, 0
+    for start, end in spans(len(prompt.tokens) - 1, self.chunk)[1:]:
+      key = key_of(prompt.tokens[:end])
+      piece = self.prefixes.find(key)
+      if piece is None:
+        room = fitting(self.context_buckets, start)
+        with self.on_mesh():
+          if context is None or jax.tree.leaves(context)[0].shape[1] < room:
+            context, in_context = self.context(room), 0
+          for before in pieces[in_context:]:
+            context = self.programs.gather(context, before.kv, np.int32(before.row), np.int32(before.start))
+          in_context = len(pieces)
+          padded = np.zeros((1, fitting(self.later_buckets, end - start)), np.int32)
+          padded[0, : end - start] = prompt.tokens[start:end]
+          kv = self.programs.extend(params, padded, context, np.int32(start))
+        piece = Piece(kv, 0, start, end - start)
+        self.prefixes.add(key, piece)
+      pieces.append(piece)
+    return pieces
 
 
-def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
+def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
   return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -248,111 +358,3 @@ def fitting(sizes: Sequence[int], length: int) -> int:
     if size >= length:
       return size
   raise ValueError(f"{length} tokens are more than the {sizes[-1]} that fit")
-
-
-class SlotTable:
-  """The state on the device, and for each slot an upper bound of where it is, known without asking the device."""
-
-  def __init__(self, core: Core):
-    self.core = core
-    self.reset()
-
-  def reset(self) -> None:
-    """Idle slots and a new state, whatever became of the old one."""
-    self.state = None  # frees the old one first
-    self.state = self.core.empty()
-    self.positions = np.zeros(self.core.slots, np.int64)  # of the token to be fed next
-    self.ends = np.zeros(self.core.slots, np.int64)  # one past the last position ever fed; 0 is idle
-    self.modes = np.zeros(self.core.slots, np.int32)
-
-  @property
-  def lost(self) -> bool:
-    """Whether a failed call took the device state with it."""
-    return self.state is None or any(x.is_deleted() for x in jax.tree.leaves(self.state))
-
-  def insert(self, prefix: Prefix, slot: int) -> None:
-    """Gives `slot` to a prefilled prompt; whatever the slot held is forgotten."""
-    prompt, core = prefix.prompt, self.core
-    values = self.values_of(prompt, core.max_length)
-    start, most = int(values["positions"]), int(values["remaining"])
-    self.hold(prefix.kv[0][0].shape[1])
-    with core.on_mesh():
-      self.state = core.programs.insert(self.state, prefix.kv, np.int32(prefix.row), np.int32(slot), values)
-    self.positions[slot], self.ends[slot], self.modes[slot] = start, start + most, prompt.mode
-
-  @staticmethod
-  def values_of(prompt: Prompt, max_length: int) -> dict[str, Any]:
-    """What a slot holds besides keys and values when `prompt` has just been inserted."""
-    return {
-      "tokens": np.int32(prompt.tokens[-1]),
-      "positions": np.int32(len(prompt.tokens) - 1),
-      "remaining": np.int32(min(prompt.max_tokens, max_length - len(prompt.tokens))),
-      "generated": np.int32(0),
-      "keys": np.array([prompt.seed >> 32, prompt.seed & 0xFFFFFFFF], np.uint32),
-      "temperature": np.float32(prompt.temperature),
-      "top_p": np.float32(prompt.top_p),
-      "top_k": np.int32(prompt.top_k),
-    }
-
-  def release(self, slot: int) -> None:
-    """Forgets a slot that is done or given up; the device may go on with it, unseen, until the slot is given away."""
-    self.ends[slot] = 0
-
-  def generate(self, params: Params) -> jax.Array:
-    """`Programs.generate` for the live slots; does not wait for the device."""
-    core, live = self.core, self.ends > self.positions
-    reach = np.minimum(self.positions + core.steps, self.ends)[live]
-    length = fitting(core.cache_buckets, int(reach.max(initial=1)))
-    mode = np.int32(self.modes[live].max(initial=sampling_lib.GREEDY))
-    self.hold(length, shrink=True)
-    with core.on_mesh():
-      self.state, rows = core.programs.generate(params, self.state, mode, core.stop_ids, length=length)
-    self.positions[live] += core.steps
-    return rows
-
-  def hold(self, length: int, *, shrink: bool = False) -> None:
-    """Grows an elastic cache to `length`; shrinks it where half of it would do."""
-    held = self.state.cache[0][0].shape[2]
-    length = fitting(self.core.cache_buckets, length)
-    if self.core.elastic and (length > held or (shrink and 2 * length <= held)):
-      self.state = self.core.programs.resize(self.state, length=length)
-
-
-def warm_up(core: Core) -> None:
-  """Compiles what serving can ask for, several programs at once and without running any of them.
-
-  Left out are inserts and changes of length of an elastic cache at all pairs of sizes: small programs that take a tenth
-  of a second when they are first needed.
-  """
-  programs, slots = core.programs, core.slots
-  state = jax.eval_shape(core.empty)
-  value = SlotTable.values_of(Prompt(tokens=(0,), max_tokens=1), core.max_length)
-  wanted = []
-
-  def state_of(length: int) -> State:
-    shape = (slots, core.config.kv_heads, length, core.config.head_dim)
-    resized = jax.tree.map(lambda x: jax.ShapeDtypeStruct(shape, x.dtype), state.cache)
-    return state._replace(cache=resized)
-
-  for length in core.cache_buckets:
-    held = state_of(length if core.elastic else core.max_length)
-    wanted.append(
-      lambda held=held, length=length: programs.generate.lower(
-        core.params, held, np.int32(0), core.stop_ids, length=length
-      )
-    )
-  for length in core.prefill_buckets:
-    for rows in core.rows_of(length):
-      tokens = jax.ShapeDtypeStruct((rows, length), np.int32)
-      kv = jax.eval_shape(programs.prefill, core.params, tokens)
-      held = state_of(fitting(core.cache_buckets, length) if core.elastic else core.max_length)
-      wanted.append(lambda tokens=tokens: programs.prefill.lower(core.params, tokens))
-      wanted.append(lambda held=held, kv=kv: programs.insert.lower(held, kv, np.int32(0), np.int32(0), value))
-
-  def compile_one(lower: Callable[[], Any]) -> None:
-    with core.on_mesh():
-      lower().compile()
-
-  with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-    for _ in pool.map(compile_one, wanted):
-      pass

@@ -8,6 +8,7 @@ them, and token ids need no detokenizing. A `Driver` has class-level state upstr
 import dataclasses
 import queue
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from skymath_jax.serving.engine import DecoderEngine
 from skymath_jax.serving.loop import CancelledJobError, Counters, Job, Loop, UnavailableError
 
 orchestrator = compat.load("core.orchestrator")
+LEAST_PATIENCE = 0.02  # seconds
 
 
 @dataclasses.dataclass
@@ -60,17 +62,20 @@ class EngineSlots:
 class _GuardedPrefill:
   """The engine as the stock prefill thread sees it: a failure is a result, for an exception would kill the process."""
 
-  def __init__(self, engine: DecoderEngine):
-    self._engine = engine
+  def __init__(self, engine: DecoderEngine, counters: Counters):
+    self._engine, self._counters = engine, counters
 
   def prefill(self, *, params: Params, padded_tokens: Job, true_length: int) -> Prefix | Exception:
     """The prefix of a job, or what went wrong."""
     if padded_tokens.cancelled:
       return CancelledJobError()
+    start = time.monotonic()
     try:
       return self._engine.prefill(params=params, padded_tokens=padded_tokens.prompt, true_length=true_length)
     except Exception as error:
       return error
+    finally:
+      self._counters.add(prefill_seconds=time.monotonic() - start)
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._engine, name)
@@ -89,15 +94,21 @@ class Driver(orchestrator.Driver):
     # the stock constructor starts the threads: all of ours must be there before
     self.counters, self._queue_size = counters, queue_size
     self._jobs_lock, self._waiting = threading.Lock(), {}  # id → job, between submit and slot
+    self._draining = False
     self._loop = Loop(EngineSlots(engine, engine.core.params), counters)
     super().__init__(
-      prefill_engines=[_GuardedPrefill(engine)],
+      prefill_engines=[_GuardedPrefill(engine, counters)],
       generate_engines=[engine],
       prefill_params=[engine.core.params],
       generate_params=[engine.core.params],
       interleaved_mode=True,
       jax_padding=False,
     )
+
+  @property
+  def accepting(self) -> bool:
+    """Whether new jobs are taken."""
+    return self.live and not self._draining
 
   @property
   def waiting(self) -> int:
@@ -128,14 +139,36 @@ class Driver(orchestrator.Driver):
   def place_request_on_prefill_queue(self, request: ServedRequest) -> None:
     """The stock method with a bound."""
     with self._jobs_lock:
-      if not self.live:
+      if not self.accepting:
         raise UnavailableError("the server is stopping")
       if len(self._waiting) >= self._queue_size:
         self.counters.add(refused=1)
         raise queue.Full
       self._waiting[id(request.job)] = request.job
-    self.counters.add(accepted=1)
+      self.counters.add(accepted=1)
     super().place_request_on_prefill_queue(request)
+
+  def cancel(self, job: Job) -> None:
+    """Nobody waits for the job any more: it gives up its place in the queue now, or its slot at the next step."""
+    job.cancelled = True
+    with self._jobs_lock:
+      was_waiting = self._waiting.pop(id(job), None) is not None
+    if was_waiting:
+      self.counters.add(cancelled=1)
+      job.on_error(CancelledJobError())
+
+  def drain(self, seconds: float) -> bool:
+    """Takes no new jobs and waits for those it has; False if some are left after `seconds`."""
+    with self._jobs_lock:
+      self._draining = True
+    end = time.monotonic() + seconds
+    while self._unfinished() and time.monotonic() < end:
+      time.sleep(0.02)
+    return not self._unfinished()
+
+  def _unfinished(self) -> float:
+    totals = self.counters.read()
+    return totals["accepted"] - totals["completed"] - totals["failed"] - totals["cancelled"]
 
   def stop(self) -> None:
     """Ends all threads; what waits or runs fails with `UnavailableError`."""
@@ -144,10 +177,11 @@ class Driver(orchestrator.Driver):
     super().stop()
     error = UnavailableError("the server is stopping")
     self._loop.fail_all(error)
-    for job in self._waiting.values():
+    with self._jobs_lock:
+      left, self._waiting = list(self._waiting.values()), {}
+    for job in left:
       self.counters.add(failed=1)
       job.on_error(error)
-    self._waiting.clear()
 
   def _process_prefill_content(self, request: ServedRequest, *_: Any) -> tuple[Job, int]:
     """Hands the job itself to the engine: the stock method pads, and cuts long prompts without a word."""
@@ -163,20 +197,23 @@ class Driver(orchestrator.Driver):
   def _fill(self, backlog: queue.Queue) -> bool:
     """Gives free slots to what waits; False when the driver stops.
 
-    While sequences are running it takes no more than a quarter of the slots at once, so that their streams go on.
+    While sequences are running it waits for prefills no longer than the last call of the engine took, and gives away no
+    more than a quarter of the slots at once, so that their streams go on.
     """
-    loop, taken = self._loop, 0
-    most = max(1, len(loop.free) if not loop.live else loop.slot_count // 4)
+    loop, taken, running = self._loop, 0, bool(self._loop.live)
+    most = max(1, loop.slot_count // 4) if running else len(loop.free)
+    end = time.monotonic() + max(loop.last_call, LEAST_PATIENCE)
     while loop.free and taken < most and (self._waiting or not loop.live):
       try:
-        request = backlog.get(timeout=1.0)
+        request = backlog.get(timeout=max(0.0, end - time.monotonic()) if running else 1.0)
       except queue.Empty:
         return True
       if request is None:
         return False
       with self._jobs_lock:
-        del self._waiting[id(request.job)]
-      loop.start(request.job, request.prefill_result)
+        wanted = self._waiting.pop(id(request.job), None) is not None
+      if wanted:  # else it was cancelled, and told so
+        loop.start(request.job, request.prefill_result)
+        taken += 1
       request.prefill_result = None
-      taken += 1
     return True

@@ -12,7 +12,8 @@ import numpy as np
 
 from skymath_jax.models import Decoder
 from skymath_jax.serving import compat
-from skymath_jax.serving.core import LEAST_PREFILL, Core, Params, Prefix, Prompt, SlotTable, warm_up
+from skymath_jax.serving.core import LEAST_PREFILL, Core, Params, Prefix, Prompt, Settings
+from skymath_jax.serving.slots import SlotTable, warm_up
 from skymath_jax.tokenizer import Tokenizer
 
 engine_api = compat.load("engine.engine_api")
@@ -60,16 +61,12 @@ class DecoderEngine(engine_api.Engine):
   Args:
     decoder: the model.
     tokenizer: its tokenizer.
-    slots: sequences decoded at once.
-    max_length: prompt and response tokens a slot can hold.
-    steps_per_call: decode steps per host call.
+    **settings: of `core.Settings`.
   """
 
-  def __init__(
-    self, decoder: Decoder, tokenizer: Tokenizer, *, slots: int = 64, max_length: int = 2048, steps_per_call: int = 8
-  ):
+  def __init__(self, decoder: Decoder, tokenizer: Tokenizer, **settings: Any):
     stop_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-    self.core = Core(decoder, slots=slots, max_length=max_length, steps_per_call=steps_per_call, stop_ids=stop_ids)
+    self.core = Core(decoder, Settings(**settings), stop_ids=stop_ids)
     self._tokenizer = tokenizer
     self._table: SlotTable | None = None
 
@@ -84,7 +81,7 @@ class DecoderEngine(engine_api.Engine):
   def prefill(
     self, *, params: Params, existing_prefix: Prefix | None = None, padded_tokens: Any, true_length: int
   ) -> Prefix:
-    """Keys and values of one prompt; `existing_prefix` is put in front of it (its tokens are run again)."""
+    """Keys and values of one prompt; `existing_prefix` is put in front of it (the prefix cache knows its pieces)."""
     if isinstance(padded_tokens, Prompt):
       prompt = padded_tokens
     else:

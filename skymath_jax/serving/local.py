@@ -13,13 +13,16 @@ import dataclasses
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from skymath_jax.generation.types import Request, Response, Stats, as_they_come
 from skymath_jax.models import Decoder
-from skymath_jax.serving.core import Core, Prefix, Prompt, SlotTable, checked_prompt
+from skymath_jax.serving.core import Core, Prefix, Prompt, Settings, checked_prompt
 from skymath_jax.serving.loop import Counters, Job, Loop
+from skymath_jax.serving.prefix import PrefixCache
+from skymath_jax.serving.slots import SlotTable
 from skymath_jax.tokenizer import Tokenizer
 
 
@@ -73,27 +76,21 @@ class LocalGenerator:
     decoder: the model.
     tokenizer: its tokenizer; prompts get its bos token in front.
     model_id: name and weights hash.
-    slots: sequences decoded at once.
-    max_length: prompt and response tokens a slot can hold.
-    steps_per_call: decode steps per host call.
+    **settings: of `core.Settings`.
   """
 
-  def __init__(
-    self,
-    decoder: Decoder,
-    tokenizer: Tokenizer,
-    model_id: str,
-    *,
-    slots: int = 64,
-    max_length: int = 2048,
-    steps_per_call: int = 8,
-  ):
+  def __init__(self, decoder: Decoder, tokenizer: Tokenizer, model_id: str, **settings: Any):
     self.model_id, self.stats, self.counters = model_id, Stats(), Counters()
     self._tokenizer = tokenizer
     stop_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-    self._core = Core(decoder, slots=slots, max_length=max_length, steps_per_call=steps_per_call, stop_ids=stop_ids)
+    self._core = Core(decoder, Settings(**settings), stop_ids=stop_ids)
     self._waiting: queue.SimpleQueue[_FutureJob] = queue.SimpleQueue()
     self._lock, self._thread, self._closed = threading.Lock(), None, False
+
+  @property
+  def prefixes(self) -> PrefixCache:
+    """The cache of prompt pieces, with its counts of tokens computed and reused."""
+    return self._core.prefixes
 
   async def complete(self, request: Request) -> Response:
     """The response to one request.

@@ -4,8 +4,11 @@ The same loop runs in process and behind JetStream. It belongs to one thread; jo
 `Job.on_tokens`, `on_finish` and `on_error`.
 """
 
+import collections
 import dataclasses
+import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -24,24 +27,47 @@ class CancelledJobError(Exception):
 
 
 class Counters:
-  """Totals since the start, for people and for `/metrics`; safe to use from any thread."""
+  """Totals since the start, for people and for `/metrics`; safe to use from any thread.
 
-  NAMES = ("accepted", "completed", "failed", "cancelled", "refused", "rejected", "prompt_tokens", "completion_tokens")
+  Requests: accepted = completed + failed + cancelled + those waiting or running; `refused` found the queue full,
+  `rejected` were at fault. `generated_tokens` counts as tokens are made, `completion_tokens` once a response is whole.
+  """
+
+  NAMES = (
+    *("accepted", "completed", "failed", "cancelled", "refused", "rejected"),
+    *("prompt_tokens", "completion_tokens", "generated_tokens"),
+    *("prefill_seconds", "generate_seconds", "generate_calls"),
+  )
+  WINDOW = 10.0  # seconds over which `tokens_per_second` looks back
 
   def __init__(self):
     self._lock = threading.Lock()
-    self._values = dict.fromkeys(self.NAMES, 0)
+    self._values: dict[str, float] = dict.fromkeys(self.NAMES, 0)
+    self._recent: collections.deque[tuple[float, int]] = collections.deque()
 
-  def add(self, **amounts: int) -> None:
+  def add(self, **amounts: float) -> None:
     """Adds to the named totals."""
     with self._lock:
       for name, amount in amounts.items():
         self._values[name] += amount
+      if "generated_tokens" in amounts:
+        self._recent.append((time.monotonic(), amounts["generated_tokens"]))
+        self._forget()
 
-  def read(self) -> dict[str, int]:
+  def read(self) -> dict[str, float]:
     """A copy of all totals."""
     with self._lock:
       return dict(self._values)
+
+  def tokens_per_second(self) -> float:
+    """New tokens a second, over the last ten seconds."""
+    with self._lock:
+      self._forget()
+      return sum(tokens for _, tokens in self._recent) / self.WINDOW
+
+  def _forget(self) -> None:
+    while self._recent and self._recent[0][0] < time.monotonic() - self.WINDOW:
+      self._recent.popleft()
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -51,11 +77,13 @@ class Job:
   Args:
     prompt: checked tokens and sampling.
     stop: texts that end the response.
+    stop_tokens: ids that end it, beside the model's own; they are not part of it.
     decode: tokens to text; needed only for `stop` and `text`.
   """
 
   prompt: Prompt
   stop: tuple[str, ...] = ()
+  stop_tokens: frozenset[int] = frozenset()
   decode: Callable[[Sequence[int]], str] | None = None
   tokens: list[int] = dataclasses.field(default_factory=list)
   finish_reason: str | None = None
@@ -64,6 +92,9 @@ class Job:
   def take(self, row: np.ndarray, valid: int) -> None:
     """Takes the first `valid` of the tokens of one call; fewer than all of them means that the model stopped."""
     new = row[:valid].tolist()
+    if self.stop_tokens:
+      new = list(itertools.takewhile(lambda token: token not in self.stop_tokens, new))
+      valid = len(new)
     fresh = self._up_to_stop(new) if self.stop else new
     self.tokens += fresh
     if len(fresh) < len(new) or (self.stop and cut_at_stop(self.decode(self.tokens), self.stop)[1]):
@@ -124,7 +155,7 @@ class Loop:
 
   def __init__(self, slots: Slots, counters: Counters | None = None):
     self._slots, self._counters = slots, counters or Counters()
-    self.slot_count = slots.count
+    self.slot_count, self.last_call = slots.count, 0.0  # seconds of the last engine call
     self.free = list(range(slots.count))[::-1]
     self.live: dict[int, Job] = {}
 
@@ -150,26 +181,34 @@ class Loop:
     self._drop_cancelled()
     if not self.live:
       return
+    start = time.monotonic()
     try:
       rows = self._slots.generate()
     except Exception as error:
       self.fail_all(UnavailableError(f"generation failed ({error})"))
       self._slots.reset()
       return
+    self.last_call = time.monotonic() - start
     steps = rows.shape[1] // 2
     valid = rows[:, steps : 2 * steps].sum(axis=1).tolist()
+    generated = sum(valid[slot] for slot in self.live)
+    self._counters.add(generated_tokens=generated, generate_seconds=self.last_call, generate_calls=1)
     for slot, job in list(self.live.items()):
-      try:
-        job.take(rows[slot, :steps], valid[slot])
-      except Exception as error:  # e.g. a tokenizer that cannot decode
-        self._end(slot)
-        self._fail(job, error)
-        continue
-      if job.finish_reason is not None:
-        self._end(slot)
-        tokens = {"prompt_tokens": len(job.prompt.tokens), "completion_tokens": len(job.tokens)}
-        self._counters.add(completed=1, **tokens)
-        job.on_finish()
+      self._hand_out(slot, job, rows[slot, :steps], valid[slot])
+
+  def _hand_out(self, slot: int, job: Job, row: np.ndarray, valid: int) -> None:
+    """Gives a job its tokens, and its slot back where they are the last."""
+    try:
+      job.take(row, valid)
+    except Exception as error:  # e.g. a tokenizer that cannot decode
+      self._end(slot)
+      self._fail(job, error)
+      return
+    if job.finish_reason is not None:
+      self._end(slot)
+      tokens = {"prompt_tokens": len(job.prompt.tokens), "completion_tokens": len(job.tokens)}
+      self._counters.add(completed=1, **tokens)
+      job.on_finish()
 
   def fail_all(self, error: Exception) -> None:
     """Fails every job in a slot."""

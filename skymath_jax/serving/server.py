@@ -2,23 +2,24 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
-import socket
 import sys
 import threading
+import time
 from typing import Any
 
 import grpc
 from aiohttp import web
 
 from skymath_jax.console import log
-from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder
 from skymath_jax.serving import compat
 from skymath_jax.serving import http as http_front
 from skymath_jax.serving.driver import Driver
 from skymath_jax.serving.engine import DecoderEngine
+from skymath_jax.serving.listening import Listening, in_use
 from skymath_jax.serving.loop import Counters
 from skymath_jax.serving.service import Frontend, Orchestrator
 from skymath_jax.tokenizer import Tokenizer
@@ -35,33 +36,38 @@ class Server(server_lib.JetStreamServer):
   The stock constructor is not called: it hard-codes the stock orchestrator and listens on all interfaces.
   """
 
-  def __init__(self, driver: Driver, frontend: Frontend, *, host: str, port: int, http_port: int):
+  def __init__(self, driver: Driver, frontend: Frontend, listening: Listening):
     self._driver, self._stopped = driver, False
     self._loop = asyncio.new_event_loop()
     self._loop_thread = threading.Thread(target=self._loop.run_forever, name="event-loop")
     self._loop_thread.start()
     try:
-      self.port, self.http_port = self._call(self._listen(frontend, host, port, http_port))
+      self.port, self.http_port = self._call(self._listen(frontend, listening))
     except BaseException:
       self.stop()
       raise
 
-  async def _listen(self, frontend: Frontend, host: str, port: int, http_port: int) -> tuple[int, int]:
+  async def _listen(self, frontend: Frontend, listening: Listening) -> tuple[int, int]:
     self._grpc_server, self._http = grpc.aio.server(options=GRPC_OPTIONS), None
     jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Orchestrator(frontend), self._grpc_server)
+    host, credentials = listening.host, listening.grpc_credentials()
+    address = f"{host}:{listening.port}"
     try:
-      bound = self._grpc_server.add_insecure_port(f"{host}:{port}")
+      if credentials is None:
+        bound = self._grpc_server.add_insecure_port(address)
+      else:
+        bound = self._grpc_server.add_secure_port(address, credentials)
     except RuntimeError:
       bound = 0
     if not bound:
-      raise _in_use(host, port, "port")
+      raise in_use(host, listening.port, "port")
     runner = web.AppRunner(http_front.app(frontend), access_log=None)
     await runner.setup()
     self._http = runner
     try:
-      await web.TCPSite(runner, host, http_port).start()
+      await web.TCPSite(runner, host, listening.http_port, ssl_context=listening.http_credentials()).start()
     except OSError:
-      raise _in_use(host, http_port, "http_port") from None
+      raise in_use(host, listening.http_port, "http_port") from None
     return bound, runner.addresses[0][1]
 
   def _call(self, coroutine: Any) -> Any:
@@ -71,6 +77,12 @@ class Server(server_lib.JetStreamServer):
     await self._grpc_server.stop(grace=1.0)
     if self._http is not None:
       await self._http.cleanup()
+
+  def drain(self, seconds: float, hurry: threading.Event) -> None:
+    """Refuses new requests, and waits for those under way until `seconds` have passed or `hurry` is set."""
+    end = time.monotonic() + seconds
+    while not self._driver.drain(0.1) and time.monotonic() < end and not hurry.is_set():
+      pass
 
   def stop(self) -> None:
     """Driver first (open streams end as UNAVAILABLE), then the event loop that its threads post to."""
@@ -84,89 +96,90 @@ class Server(server_lib.JetStreamServer):
     self._loop.close()
 
 
-def _in_use(host: str, port: int, flag: str) -> UserError:
-  return UserError(
-    f"cannot listen on {host}:{port}",
-    where=flag,
-    remedy=f"another program uses it, or the host is not of this machine: choose another {flag}, or 0",
-  )
-
-
-def check_free(host: str, port: int, flag: str) -> None:
-  """Fails early, before minutes of compilation, where a port cannot be had.
-
-  Raises:
-    UserError: the port is in use or not allowed.
-  """
-  with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-      probe.bind((host.strip("[]"), port))
-    except OSError:
-      raise _in_use(host, port, flag) from None
-
-
 def start(
   decoder: Decoder,
   tokenizer: Tokenizer,
   model_id: str,
   *,
-  host: str = "127.0.0.1",
-  port: int = 9000,
-  http_port: int = 0,
-  slots: int = 64,
-  max_length: int = 2048,
-  steps_per_call: int = 8,
   queue_size: int = 4096,
+  chat_frame: str = "sft/alpaca",
+  **settings: Any,
 ) -> Server:
   """A running, warmed-up server; the caller stops it. One at a time in a process.
 
+  Args:
+    decoder: the model.
+    tokenizer: its tokenizer.
+    model_id: name and weights hash, which `/v1/models` shows.
+    queue_size: requests that may wait for a slot.
+    chat_frame: prompt frame of chat messages, where the tokenizer has no chat template.
+    **settings: of `listening.Listening` and `core.Settings`.
+
   Raises:
-    UserError: a port is in use.
+    UserError: a port is in use, or what was asked for is not safe.
   """
-  check_free(host, port, "port")
-  check_free(host, http_port, "http_port")
-  engine = DecoderEngine(decoder, tokenizer, slots=slots, max_length=max_length, steps_per_call=steps_per_call)
+  names = {field.name for field in dataclasses.fields(Listening)}
+  listening = Listening(**{name: value for name, value in settings.items() if name in names}).checked()
+  engine = DecoderEngine(decoder, tokenizer, **{name: v for name, v in settings.items() if name not in names})
   engine.warm_up()
   driver = Driver(engine, queue_size=queue_size, counters=Counters())
-  frontend = Frontend(
-    driver, tokenizer, model_id=model_id, max_length=engine.core.max_length, vocab_size=decoder.config.vocab_size
-  )
-  server = Server(driver, frontend, host=host, port=port, http_port=http_port)
+  try:
+    token = listening.token
+    frontend = Frontend(driver, tokenizer, engine.core, model_id=model_id, chat_frame=chat_frame, token=token)
+    server = Server(driver, frontend, listening)
+  except BaseException:
+    driver.stop()  # its threads would keep the process
+    raise
   server.start()
   return server
 
 
 def serve(
-  decoder: Decoder, tokenizer: Tokenizer, model_id: str, *, exit_with_parent: bool = False, **settings: Any
+  decoder: Decoder,
+  tokenizer: Tokenizer,
+  model_id: str,
+  *,
+  exit_with_parent: bool = False,
+  drain_seconds: float = 8.0,
+  **settings: Any,
 ) -> None:
   """Serves until SIGTERM, SIGINT or, with `exit_with_parent`, the end of standard input.
 
-  Prints the one line `ready` on standard output when healthy, and where it listens on standard error.
+  Prints the one line `ready` on standard output when healthy, and where it listens on standard error. Told to stop, it
+  refuses new requests at once and answers those it has; a second signal does not wait for them.
 
   Args:
     decoder: the model.
     tokenizer: its tokenizer.
     model_id: name and weights hash, which `/v1/models` shows.
     exit_with_parent: stop when standard input closes, so that a killed parent leaves no server behind.
-    **settings: `host`, `port`, `http_port`, `slots`, `max_length`, `steps_per_call`, `queue_size`; see `start`.
+    drain_seconds: how long requests may take to finish after SIGTERM; what is left then ends as UNAVAILABLE.
+    **settings: see `start`.
 
   Raises:
-    UserError: a port is in use.
+    UserError: see `start`.
   """
-  stopping, ready = threading.Event(), threading.Event()
+  stopping, ready, hurry = threading.Event(), threading.Event(), threading.Event()
   if exit_with_parent:
     threading.Thread(target=_watch_parent, args=(stopping, ready), daemon=True).start()
+
+  def on_signal(*_: Any) -> None:
+    if not ready.is_set():
+      os._exit(130)
+    (hurry if stopping.is_set() else stopping).set()
+
   for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: stopping.set() if ready.is_set() else os._exit(130))
+    signal.signal(number, on_signal)
   server = start(decoder, tokenizer, model_id, **settings)
   host = settings["host"] if "host" in settings else "127.0.0.1"
-  log(f"serving {model_id}: gRPC {host}:{server.port}, HTTP http://{host}:{server.http_port}")
+  scheme = "https" if settings.get("tls_certificate") else "http"
+  log(f"serving {model_id}: gRPC {host}:{server.port}, HTTP {scheme}://{host}:{server.http_port}")
   ready.set()
   with contextlib.suppress(BrokenPipeError):
     print("ready", flush=True)
   try:
     stopping.wait()
+    server.drain(drain_seconds, hurry)
   finally:
     server.stop()
 

@@ -1,5 +1,6 @@
 """What stands outside a run: serve a model, import a Hugging Face folder, export a checkpoint."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from flax import nnx
 
 from skymath_jax import files, models, serving
 from skymath_jax.errors import UserError
+from skymath_jax.generation.jetstream import TOKEN_VARIABLE
 from skymath_jax.models import checkpoint, hf
 from skymath_jax.models.families import FAMILIES
 from skymath_jax.stages import parity
@@ -18,6 +20,10 @@ from skymath_jax.stages.context import Facts
 
 def serve(*, model: str, dtype: str, **settings: Any) -> None:
   """Serves `model` until it is told to stop; prints one line `ready` when healthy."""
+  for name, known in {"weights": ("as stored", "int8"), "kv": ("as computed", "int8")}.items():
+    if settings[name] not in known:
+      raise UserError(f"{settings[name]!r} is not known", where=f"--{name}", remedy=f"use one of: {', '.join(known)}")
+  settings["token"] = os.environ.get(TOKEN_VARIABLE, "")
   decoder, tokenizer = models.load_any(model, dtype=dtype or None)
   serving.serve(decoder, tokenizer, models.model_id(model), **settings)
 

@@ -24,7 +24,7 @@ CONFIG = DecoderConfig(
 class ByteTokenizer:
   """Id 1 is bos, the character c is id 3 + ord(c); `eos_id` as given."""
 
-  bos_id, pad_id, vocab_size = 1, 0, CONFIG.vocab_size
+  bos_id, pad_id, vocab_size, chat_template = 1, 0, CONFIG.vocab_size, None
 
   def __init__(self, eos_id: int | None = 2):
     self.eos_id = eos_id
@@ -108,6 +108,7 @@ def server(decoder, tokenizer):
     max_length=MAX_LENGTH,
     steps_per_call=4,
     queue_size=6,
+    chat_frame="raw",
   )
   yield running
   running.stop()

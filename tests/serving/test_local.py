@@ -133,7 +133,7 @@ def test_it_goes_on_after_a_failed_step(decoder, tokenizer, monkeypatch):
   one = generator(decoder, tokenizer)
   expected = by_id(one.generate_all(requests(5)))
   with monkeypatch.context() as patch:
-    patch.setattr("skymath_jax.serving.core.SlotTable.generate", lambda *_: 1 / 0)
+    patch.setattr("skymath_jax.serving.slots.SlotTable.generate", lambda *_: 1 / 0)
     with pytest.raises(Exception, match="division by zero"):
       one.generate_all(requests(5))
   assert by_id(one.generate_all(requests(5))) == expected

@@ -36,7 +36,7 @@ time.sleep(600)
 STUB = """
 import types
 from skymath_jax.serving import server
-server.start = lambda *_, **__: types.SimpleNamespace(port=1, http_port=2, stop=lambda: None)
+server.start = lambda *_, **__: types.SimpleNamespace(port=1, http_port=2, drain=lambda *_: None, stop=lambda: None)
 server.serve(None, None, "stub@0", exit_with_parent=True)
 """
 

@@ -128,6 +128,15 @@ def test_tokens_come_at_once_or_as_they_are_made(server, local):
     (token_content(5, -1), (), 4),
     (token_content(*[5] * MAX_LENGTH), (), 4),
     (token_content(5), (), 0),
+    (token_content(5), (), -1),
+    (token_content(5), (), -(2**31)),
+    (token_content(5), (), MAX_LENGTH + 1),
+    (token_content(5), (), 2**31 - 1),
+    (token_content(2**31 - 1), (), 4),
+    (token_content(5), [("stop-tokens", "1,x")], 4),
+    (token_content(5), [("stop-bin", json.dumps(["x" * 257]).encode())], 4),
+    (token_content(5), [("stop-bin", json.dumps(["x"] * 17).encode())], 4),
+    (token_content(5), [("stop-bin", b"{}")], 4),
     (token_content(5), [("temperature", "warm")], 4),
     (token_content(5), [("temperature", "nan")], 4),
     (token_content(5), [("top_p", "0")], 4),
@@ -182,7 +191,7 @@ def test_a_prompt_that_fails_in_prefill_fails_alone(server, tokenizer, local, mo
   good = requests(4)
   expected = by_id(local.generate_all(good))
   monkeypatch.setattr(Core, "prefill", prefill)
-  bad = Request(id="bad", prompt="k" * 13, sampling=Sampling())
+  bad = Request(id="bad", prompt="k" * 13, sampling=Sampling(max_tokens=4))
   answers, stats = ask(server, tokenizer, [*good[:2], bad, *good[2:]])
   assert isinstance(answers[2], UserError) and "INTERNAL" in str(answers[2]) and "injected" in str(answers[2])
   assert by_id(a for a in answers if not isinstance(a, Exception)) == expected
@@ -191,7 +200,7 @@ def test_a_prompt_that_fails_in_prefill_fails_alone(server, tokenizer, local, mo
 
 @pytest.mark.parametrize("place", ["insert", "generate"])
 def test_a_failed_call_is_survived_and_the_client_asks_again(server, tokenizer, local, monkeypatch, place):
-  from skymath_jax.serving.core import SlotTable
+  from skymath_jax.serving.slots import SlotTable
 
   real, failures = getattr(SlotTable, place), []
 
