@@ -4,6 +4,7 @@ Nothing heavy is imported before the verb is known, so that `skymath --help` ans
 """
 
 import errno
+import glob
 import importlib
 import os
 import sys
@@ -24,6 +25,7 @@ VERBS = {
   "import": ("verbs.tools", "import_", "Hugging Face folder → checkpoint"),
   "serve": ("verbs.tools", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
   "grade": ("verbs.tools", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
+  "preflight": ("verbs.preflight", "preflight", "whether the train step fits a slice or GPU that is not here"),
   "bench": ("verbs.bench", "bench", "named benchmarks, one JSON line each"),
   "config": ("verbs.tools", "config", "lists every config key with its default and meaning"),
 }
@@ -99,6 +101,10 @@ def set_environment() -> None:
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+  if not glob.glob("/dev/accel*") and not glob.glob("/dev/vfio/[0-9]*"):  # no TPU here: libtpu need not look for one
+    for name, value in {"SKIP_MDS_QUERY": "1", "WORKER_HOSTNAMES": "localhost", "WORKER_ID": "0"}.items():
+      os.environ.setdefault(f"TPU_{name}", value)
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
 
 
 if __name__ == "__main__":

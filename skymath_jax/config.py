@@ -7,9 +7,11 @@ An experiment is a file in `configs/` whose `get_config()` starts from `base()` 
 import difflib
 import functools
 import hashlib
+import importlib.util
 import inspect
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -150,6 +152,23 @@ def base() -> ConfigDict:
   c.export.prompts = 32  # prompts on which logits are compared before an export counts as done
   c.export.tolerance = 1e-4  # largest float32 logit difference allowed
   return c.lock()
+
+
+def derive(experiment: str, name: str) -> ConfigDict:
+  """The config of the recipe `name` that lies beside the file `experiment`: what a hardware variant starts from.
+
+    c = derive(__file__, "skywork_llama2_7b")
+
+  Raises:
+    UserError: there is no such recipe.
+  """
+  path = Path(experiment).with_name(f"{name}.py")
+  if not path.is_file():
+    raise UserError("no such recipe", where=path, remedy="see the folder configs/")
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config()
 
 
 CHOICES = {

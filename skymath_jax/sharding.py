@@ -51,18 +51,7 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequen
     UserError: the sizes do not multiply to the number of devices, or `data` not to that of slices.
   """
   devices = jax.devices() if devices is None else list(devices)
-  sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-  shown = " × ".join(f"{name} {size}" for name, size in sizes.items())
-  free = [name for name, size in sizes.items() if size == -1]
-  fixed = math.prod(size for size in sizes.values() if size != -1)
-  if len(free) > 1 or fixed < 1:
-    raise UserError(f"{shown} is no mesh", where="mesh", remedy="give positive sizes and at most one -1")
-  if free and len(devices) % fixed == 0:
-    sizes[free[0]] = len(devices) // fixed
-  if math.prod(sizes.values()) != len(devices):
-    raise UserError(
-      f"{shown} does not use {len(devices)} devices", where="mesh", remedy="make the product equal, or set one to -1"
-    )
+  sizes = _sizes({"data": data, "fsdp": fsdp, "tensor": tensor}, len(devices))
   types = (AxisType.Auto,) * 3  # JAX's default is Explicit; the style here is that XLA places collectives
   slices = len({getattr(device, "slice_index", 0) for device in devices})
   if slices == 1:
@@ -74,9 +63,33 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequen
   return Mesh(mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices), MESH_AXES, axis_types=types)
 
 
-def batch_shards(mesh: Mesh) -> int:
-  """Into how many parts the rows of a batch are cut."""
-  return math.prod(mesh.shape[axis] for axis in RULES["batch"])
+def abstract_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, count: int) -> jax.sharding.AbstractMesh:
+  """The mesh that `make_mesh` would make of `count` devices, for arithmetic about it."""
+  sizes = _sizes({"data": data, "fsdp": fsdp, "tensor": tensor}, count)
+  return jax.sharding.AbstractMesh(tuple(sizes.values()), MESH_AXES)
+
+
+def _sizes(sizes: dict[str, int], count: int) -> dict[str, int]:
+  """The sizes with -1 replaced by what is left of `count` devices."""
+  shown = " × ".join(f"{name} {size}" for name, size in sizes.items())
+  free = [name for name, size in sizes.items() if size == -1]
+  fixed = math.prod(size for size in sizes.values() if size != -1)
+  if len(free) > 1 or fixed < 1:
+    raise UserError(f"{shown} is no mesh", where="mesh", remedy="give positive sizes and at most one -1")
+  if free and count % fixed == 0:
+    sizes = {**sizes, free[0]: count // fixed}
+  if math.prod(sizes.values()) != count:
+    raise UserError(
+      f"{shown} does not use {count} devices", where="mesh", remedy="make the product equal, or set one to -1"
+    )
+  return sizes
+
+
+def parts(mesh: Any, *axes: str) -> int:
+  """Into how many parts these logical axes together are cut, e.g. `parts(mesh, "batch")`."""
+  targets = [RULES[axis] for axis in axes]
+  flat = [name for t in targets if t is not None for name in ((t,) if isinstance(t, str) else t)]
+  return math.prod(mesh.shape[name] for name in flat)
 
 
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any, *, name: str | None = None) -> PartitionSpec:

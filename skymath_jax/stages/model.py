@@ -14,6 +14,7 @@ from skymath_jax import datasets, evaluation, files, models, prompts, records, s
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.datasets import texts
 from skymath_jax.generation import Sampling
+from skymath_jax.models import shapes
 from skymath_jax.records import Problem
 from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.stages import tools
@@ -26,6 +27,14 @@ def _training_settings(config: ConfigDict, number: int) -> training.Settings:
   return training.Settings(
     **{key: t[key] for key in sorted(same)}, learning_rate=stage.learning_rate, epochs=stage.epochs
   )
+
+
+def step_of(config: ConfigDict, number: int) -> tuple[models.DecoderConfig, training.Settings]:
+  """What the compiled step of a stage depends on, without weights or data."""
+  m = config.model
+  shape = shapes.describe(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
+  changes = {"dtype": m.dtype, "param_dtype": m.param_dtype, "remat": m.remat, "scan_layers": m.scan_layers}
+  return dataclasses.replace(shape, **changes), _training_settings(config, number)
 
 
 def train(number: int) -> Callable[[Run], Facts]:
@@ -84,18 +93,23 @@ def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
         fixed=_fixed_pieces(),
       )
   tokenizer = tokenizer_lib.load(folder)
-  decoder_config = models.DecoderConfig(
-    vocab_size=tokenizer.vocab_size,
+  decoder_config = _scratch_config(run.config, tokenizer.vocab_size)
+  return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
+
+
+def _scratch_config(config: ConfigDict, vocab_size: int) -> models.DecoderConfig:
+  scratch = config.model.scratch
+  return models.DecoderConfig(
+    vocab_size=vocab_size,
     embed=scratch.embed,
     layers=scratch.layers,
     heads=scratch.heads,
     kv_heads=scratch.kv_heads,
     head_dim=scratch.embed // scratch.heads,
     mlp=scratch.mlp,
-    max_positions=run.config.training.max_length,
-    param_dtype=run.config.model.param_dtype,
+    max_positions=config.training.max_length,
+    param_dtype=config.model.param_dtype,
   )
-  return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
 
 
 def _fixed_pieces() -> list[str]:

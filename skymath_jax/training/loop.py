@@ -132,11 +132,11 @@ def _warn(decoder: Decoder, settings: Settings, mesh: jax.sharding.Mesh | None) 
     log(f"warning: weights and second moments are {decoder.config.param_dtype}, rounded by chance; float32 is the safe")
   if settings.keep_best and not settings.held_out:
     log("warning: training.keep_best does nothing while training.held_out is 0")
-  rows, shards = settings.rows // settings.micro_batches, 1 if mesh is None else sharding.batch_shards(mesh)
+  rows, shards = settings.rows // settings.micro_batches, 1 if mesh is None else sharding.parts(mesh, "batch")
   if rows % shards:
     log(
       f"warning: a micro-batch of {rows} rows does not divide over {shards} devices, so each computes all of it; "
-      f"make training.rows / training.micro_batches a multiple of {shards}, or raise mesh.tensor"
+      f"make config.training.rows / micro_batches a multiple of {shards}, or raise config.mesh.tensor"
     )
 
 

@@ -1,0 +1,99 @@
+"""The train step, compiled for a TPU slice that is not there: libtpu does it on any x86-64 Linux machine.
+
+It is `training.step.sharded` over `training.step.placed` of an abstract decoder: the function that the loop runs.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import re
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.experimental import topologies
+
+from skymath_jax import sharding
+from skymath_jax.errors import UserError
+from skymath_jax.models import Decoder, DecoderConfig, attention
+from skymath_jax.preflight.targets import GIB, Target
+from skymath_jax.training import Settings, batches, optimizer, step
+
+# Another libtpu on this machine is no trouble while nobody holds a chip
+ENVIRONMENT = {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_SKIP_MDS_QUERY": "1"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """`peak_bytes` of one chip by the compiler's plan; where it gave up, what it says that it needed."""
+
+  fits: bool
+  peak_bytes: int
+  temporary_bytes: int
+  seconds: float
+
+
+def devices(target: Target) -> list[Any]:
+  """The slice's devices, as far as the compiler needs them.
+
+  Raises:
+    UserError: libtpu is not installed.
+  """
+  if importlib.util.find_spec("libtpu") is None:
+    raise UserError(
+      "libtpu is not installed, so nothing can be compiled for a TPU",
+      where="preflight",
+      remedy='pip install "skymath-jax[tpu]" (a wheel of about 200 MB; it needs no TPU)',
+    )
+  for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+  return list(topologies.get_topology_desc(platform="tpu", **target.topology()).devices)
+
+
+def lower(config: DecoderConfig, settings: Settings, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+  """The train step for `mesh`, with abstract arguments placed as the loop places real ones."""
+  chain = optimizer.make(settings)
+  decoder = nnx.eval_shape(functools.partial(Decoder, config))
+  with jax.set_mesh(mesh):
+    graph, state, places = step.placed(decoder, chain, mesh)
+    batch = {}
+    packing = batches.Packing(
+      max_length=settings.max_length, rows=settings.rows, epochs=1, micro_batches=settings.micro_batches
+    )
+    for key, value in batches.abstract(packing).items():
+      where = sharding.named(mesh, None, "batch", "length", shape=value.shape)
+      batch[key] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=where)
+    rate = np.float32(settings.learning_rate)
+    run = step.sharded(places)
+    return run.lower(state, batch, rate, graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
+
+
+def compile_step(config: DecoderConfig, settings: Settings, mesh: jax.sharding.Mesh) -> Outcome:
+  """Lowers and compiles; running out of memory is an outcome, every other failure is raised."""
+  config = dataclasses.replace(
+    config, attention=attention.AUTO["tpu"] if config.attention == "auto" else config.attention
+  )
+  lowered, start = lower(config, settings, mesh), time.perf_counter()
+  try:
+    plan = lowered.compile().memory_analysis()
+  except jax.errors.JaxRuntimeError as error:
+    needed = _needed(str(error))
+    if needed is None:
+      raise
+    return Outcome(fits=False, peak_bytes=needed, temporary_bytes=0, seconds=time.perf_counter() - start)
+  peak = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+  seconds = time.perf_counter() - start
+  return Outcome(fits=True, peak_bytes=peak, temporary_bytes=plan.temp_size_in_bytes, seconds=seconds)
+
+
+def _needed(message: str) -> int | None:
+  """Bytes that the compiler asked for in its out-of-memory message; None if the message is about something else."""
+  if "RESOURCE_EXHAUSTED" not in message:
+    return None
+  found = re.search(r"Used ([\d.]+)([MG]) of", message) or re.search(r"temporaries \(([\d.]+)([MG])\)", message)
+  if not found:
+    return 0
+  return int(float(found[1]) * (GIB if found[2] == "G" else 2**20))

@@ -1,0 +1,98 @@
+"""Arithmetic about one train step on one chip: where its memory goes, and how long it takes at least.
+
+Memory is what must be there (states, gradients, kept activations, logits) by the shapes alone; the compiler's peak is
+a little higher. On GPUs, for which nothing can be compiled without one, this is the answer; it is within a tenth of
+what was measured on an H200 (tests/test_preflight.py holds the rows).
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from skymath_jax import sharding
+from skymath_jax.models import DecoderConfig
+from skymath_jax.preflight.targets import SLICE_NETWORK, Target
+from skymath_jax.training import Settings
+
+# What a well-written step reaches of the data sheet: matmuls of training shapes on an H200 (690 of 989 TFLOP/s), copies
+MATMUL_SHARE, BANDWIDTH_SHARE = 0.7, 0.8
+FORWARDS = {"none": 0.0, "wide": 0.05, "names": 0.75, "full": 1.0}  # share of a forward pass that is run again
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Share:
+  """What one chip has of the work: `shards` hold the parameters, `tokens` are of one micro-batch on this chip."""
+
+  shards: int
+  tensor: int
+  tokens: int
+
+
+def share(settings: Settings, mesh: Any) -> Share:
+  """What one chip of a (possibly abstract) mesh has."""
+  rows, cut = settings.rows // settings.micro_batches, sharding.parts(mesh, "batch")
+  mine = rows // cut if rows % cut == 0 else rows  # an indivisible batch is computed by everyone
+  return Share(
+    shards=sharding.parts(mesh, "embed", "mlp"),
+    tensor=sharding.parts(mesh, "mlp"),
+    tokens=mine * settings.max_length,
+  )
+
+
+def breakdown(config: DecoderConfig, settings: Settings, mine: Share) -> dict[str, int]:
+  """Bytes of one chip by what they are for."""
+  width = {"float32": 4, "bfloat16": 2}
+  held = math.ceil(config.parameters / mine.shards)
+  weights = held * width[config.param_dtype]
+  gradients = weights + (held * 4 if settings.micro_batches > 1 else 0)
+  return {
+    "parameters": weights,
+    "first_moment": held * width[settings.mu_dtype],
+    "second_moment": weights,
+    "gradients": gradients,
+    "kept_activations": config.layers * mine.tokens * kept_bytes(config) // mine.tensor
+    + config.layers * mine.tokens * config.embed * width[config.dtype],
+    "logits": 2 * 4 * min(settings.loss_chunk, mine.tokens) * config.vocab_size // mine.tensor,
+    "one_layer": mine.tokens * layer_bytes(config) // mine.tensor,
+  }
+
+
+def kept_bytes(config: DecoderConfig) -> int:
+  """Bytes that remat keeps of one token and layer, without the layer's input."""
+  itemsize = {"float32": 4, "bfloat16": 2}[config.dtype]
+  attention = config.head_dim * (2 * config.heads + 2 * config.kv_heads)
+  statistics = 4 * config.heads
+  wide = config.embed + 2 * config.mlp
+  kept = {"full": 0, "names": attention * itemsize + statistics, "wide": (attention + wide) * itemsize + statistics}
+  if config.remat in kept:
+    return kept[config.remat]
+  return layer_bytes(config) * 3 // 2  # `none`: also what norms and rotations leave, partly in float32 (measured)
+
+
+def layer_bytes(config: DecoderConfig) -> int:
+  """Bytes of everything that one token leaves in one layer on the way forward."""
+  attention = config.head_dim * (2 * config.heads + 2 * config.kv_heads)
+  return {"float32": 4, "bfloat16": 2}[config.dtype] * (attention + 4 * config.embed + 4 * config.mlp)
+
+
+def step_seconds(config: DecoderConfig, settings: Settings, mine: Share, target: Target) -> dict[str, float]:
+  """Lower bounds of one optimizer step by compute, memory and networks; `step` is the largest, since they overlap.
+
+  Full rows of one causal segment are assumed: packed rows have less attention.
+  """
+  micro, chip = settings.micro_batches, target.chip
+  tokens = mine.tokens * micro
+  flops = tokens * config.flops_per_token(settings.max_length) / mine.tensor
+  again = FORWARDS[config.remat] * tokens * config.forward_flops_per_token(settings.max_length) / mine.tensor
+  held = config.parameters / mine.shards
+  states = held * (3 * 4 + 2 * 4)  # weights, moments and gradient read, weights and moments written
+  whole = config.parameters / mine.tensor * 2 * (1 - mine.tensor / mine.shards)
+  gathered = micro * (2 * whole + 2 * whole)  # weights for both passes, and the gradient's sum, in bfloat16 or twice it
+  between = 0.0 if target.slices == 1 else 2 * held * 4 / SLICE_NETWORK
+  seconds = {
+    "compute": (flops + again) / (chip.flops * MATMUL_SHARE),
+    "memory": (states + micro * 3 * 2 * config.parameters / mine.tensor) / (chip.memory_bandwidth * BANDWIDTH_SHARE),
+    "chip_network": gathered / (chip.link_bandwidth * BANDWIDTH_SHARE),
+    "slice_network": between,
+  }
+  return {**seconds, "step": max(seconds.values())}

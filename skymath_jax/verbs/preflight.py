@@ -1,0 +1,48 @@
+"""`skymath preflight`: does the train step of an experiment fit a slice or a GPU that is not here?"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+
+from etils import epath
+
+from skymath_jax import files
+from skymath_jax.console import log
+from skymath_jax.verbs.flags import Flag, parse
+
+GIB = 2**30
+
+
+def preflight(argv: Sequence[str]) -> int:
+  """Prints the verdict, leaves `preflight.json` in `--workdir` if given; exit code 1 where it does not fit."""
+  wanted = (
+    Flag(
+      "topology",
+      None,
+      "slice or GPU box: v4-8 … v4-128, v5p-8 …, v5e-4 … v5e-256, v6e-…, h100-1, h200-1, …",
+      required=True,
+    ),
+    Flag("slices", 1, "number of equal slices"),
+    Flag("stage", 1, "training stage of the recipe"),
+    Flag("advise", True, "where it does not fit, try changes until one does"),
+    Flag("workdir", None, "folder that gets preflight.json"),
+  )
+  values = parse(argv, *wanted, config="required")
+  os.environ["JAX_PLATFORMS"] = "cpu"  # the slice is only described; nothing is run, and no chip is taken
+  from skymath_jax import preflight as room
+  from skymath_jax.stages import model
+
+  target = room.target(values.topology, slices=values.slices)
+  config, settings = model.step_of(values.config, values.stage)
+  report = room.check(config, settings, values.config.mesh.to_dict(), target, advise=values.advise)
+  if values.workdir:
+    files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))
+  print(json.dumps(dataclasses.asdict(report), indent=2))
+  peak, usable = report.peak_bytes_per_chip / GIB, report.usable_bytes_per_chip / GIB
+  verdict = "fits" if report.fits else "does not fit"
+  name = report.topology if report.slices == 1 else f"{report.slices} × {report.topology}"
+  log(f"{values.config.name} on {name}: {verdict} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)")
+  for line in report.advice:
+    log(line)
+  return 0 if report.fits else 1

@@ -1,0 +1,113 @@
+"""What preflight compiles is what training runs; and, slow, every shipped TPU recipe compiled for its slice."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from skymath_jax import config
+from skymath_jax.preflight import check, compiled, targets
+from skymath_jax.stages import model
+
+ROOT = Path(__file__).parents[2]
+
+SAME_PROGRAM = """
+  import dataclasses, sys
+  sys.path.insert(0, sys.argv[1])
+  from training.doubles import CONFIG, Characters, decoder
+  from training.test_loop import ROWS, SETTINGS
+  from skymath_jax import training
+  from skymath_jax.preflight import compiled
+  from skymath_jax.sharding import make_mesh
+  from skymath_jax.training import step
+
+  class Seen(Exception):
+    pass
+
+  original = step.sharded
+
+  def spy(places):
+    def run(*arguments, **options):
+      raise Seen(original(places).lower(*arguments, **options).as_text())
+    return run
+
+  for sizes in ({"fsdp": 8}, {"fsdp": 4, "tensor": 2}):
+    for micro_batches in (1, 2):
+      mesh, settings = make_mesh(**sizes), dataclasses.replace(SETTINGS, rows=16, micro_batches=micro_batches)
+      step.sharded = spy
+      try:
+        training.train(decoder(), Characters(), ROWS, f"{sys.argv[2]}/{len(sizes)}{micro_batches}", settings, mesh=mesh)
+        raise AssertionError("the loop did not call the step")
+      except Seen as seen:
+        trained = str(seen)
+      step.sharded = original
+      planned = compiled.lower(CONFIG, settings, mesh).as_text()
+      assert len(trained) > 10_000 and trained == planned, (sizes, micro_batches)
+  print("same")
+"""
+
+
+def test_the_compiled_function_is_the_one_that_training_runs(tmp_path):
+  """StableHLO of the step, text for text, on two meshes of eight fake devices."""
+  environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+  command = [sys.executable, "-c", textwrap.dedent(SAME_PROGRAM), str(ROOT / "tests"), str(tmp_path)]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+  assert done.stdout.strip() == "same", done.stderr[-3000:]
+
+
+def test_the_compilers_words_for_too_little_memory_are_understood():
+  spoken = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 19.16G of 15.75G hbm. Exceeded by 3.4G."
+  assert compiled._needed(spoken) == int(19.16 * targets.GIB)
+  other = "RESOURCE_EXHAUSTED: … total memory required for HLO temporaries (447.06G) exceeds available HBM (30.75G)."
+  assert compiled._needed(other) == int(447.06 * targets.GIB)
+  assert compiled._needed("INVALID_ARGUMENT: Mosaic failed") is None
+
+
+SLICES = {"v4_32": "v4-32", "v5e_16": "v5e-16", "v5p_16": "v5p-16"}
+RECIPES = [f"skywork_{model}_{chips}" for model in ("llama2_7b", "mistral_7b", "deepseekmath_7b") for chips in SLICES]
+GPU_RECIPES = {
+  f"skywork_{model}_{box}": topology
+  for model in ("llama2_7b", "mistral_7b", "deepseekmath_7b")
+  for box, topology in {"h100": "h100-1", "h200": "h200-1", "h200x8": "h100-8"}.items()
+}
+
+
+def preflight(*flags, timeout=1500):
+  command = [sys.executable, "-m", "skymath_jax.cli", "preflight", *flags]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+  assert done.stdout.startswith("{"), done.stderr[-3000:]
+  return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.parametrize(("recipe", "topology"), GPU_RECIPES.items())
+def test_every_gpu_recipe_fits_by_the_estimate(recipe, topology):
+  recipe = config.derive(str(ROOT / "configs" / "any.py"), recipe)
+  shape, settings = model.step_of(recipe, 1)
+  report = check(shape, settings, recipe.mesh.to_dict(), targets.target(topology))
+  assert report.fits and report.method == "estimated"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_tpu_recipe_compiles_for_its_slice_and_fits(recipe):
+  """A minute or two of compiling each, one after another: libtpu takes both cores."""
+  topology = next(name for ending, name in SLICES.items() if recipe.endswith(ending))
+  code, report, errors = preflight(f"--config=configs/{recipe}.py", f"--topology={topology}", "--advise=false")
+  assert code == 0 and report["fits"] and report["method"] == "compiled", errors[-2000:]
+  assert report["peak_bytes_per_chip"] < 0.95 * report["usable_bytes_per_chip"]
+  states = sum(report["breakdown"][key] for key in ("parameters", "first_moment", "second_moment"))
+  assert states < report["peak_bytes_per_chip"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_slice_that_is_too_small_is_reported_with_the_remedy():
+  code, report, errors = preflight("--config=configs/skywork_llama2_7b.py", "--topology=v5e-4")
+  assert code == 1 and not report["fits"]
+  assert report["peak_bytes_per_chip"] > report["usable_bytes_per_chip"]
+  assert report["advice"][0].startswith(("use v5e-", "set --config.")) and report["advice"][0] in errors

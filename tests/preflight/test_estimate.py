@@ -1,0 +1,107 @@
+"""Targets, the arithmetic beside measured rows, and the verdict for machines that nothing is compiled for."""
+
+import dataclasses
+import json
+
+import pytest
+
+from skymath_jax import cli, preflight, sharding, training
+from skymath_jax.errors import UserError
+from skymath_jax.models import shapes
+from skymath_jax.preflight import estimate, targets
+from skymath_jax.preflight.check import changes
+
+LLAMA = dataclasses.replace(shapes.SHAPES["Llama-2-7b-hf"], dtype="bfloat16")
+ONE = {"data": 1, "fsdp": 1, "tensor": 1}
+
+# Measured on one H200: the compiler's plan in GiB for (remat, rows of 2,048, weights, first moment)
+MEASURED = [
+  ("wide", 10, "bfloat16", "bfloat16", 111),
+  ("wide", 6, "float32", "bfloat16", 124),
+  ("full", 16, "float32", "bfloat16", 102),
+  ("full", 8, "float32", "float32", 107),
+  ("none", 4, "bfloat16", "bfloat16", 110),
+]
+
+
+@pytest.mark.parametrize(("remat", "rows", "weights", "mu", "gib"), MEASURED)
+def test_estimated_memory_is_within_a_tenth_of_what_was_measured(remat, rows, weights, mu, gib):
+  config = dataclasses.replace(LLAMA, remat=remat, param_dtype=weights)
+  settings = training.Settings(rows=rows, mu_dtype=mu, loss_chunk=4096)
+  mine = estimate.share(settings, sharding.abstract_mesh(count=1))
+  assert sum(estimate.breakdown(config, settings, mine).values()) / targets.GIB == pytest.approx(gib, rel=0.1)
+
+
+def test_estimated_time_is_a_bound_that_the_best_measured_step_comes_near():
+  """14,418 tokens/s with 10 rows in bfloat16 was the best plain JAX step on one H200."""
+  config = dataclasses.replace(LLAMA, remat="wide", param_dtype="bfloat16")
+  settings = training.Settings(rows=10)
+  mine = estimate.share(settings, sharding.abstract_mesh(count=1))
+  bound = estimate.step_seconds(config, settings, mine, preflight.target("h200-1"))["step"]
+  measured = 10 * 2048 / 14_418
+  assert 0.75 * measured < bound < 1.05 * measured
+
+
+def test_a_mesh_divides_states_and_tokens():
+  settings = training.Settings(rows=8, micro_batches=2)
+  alone = estimate.share(settings, sharding.abstract_mesh(count=1))
+  both = estimate.share(settings, sharding.abstract_mesh(fsdp=4, tensor=2, count=8))
+  assert (alone.shards, both.shards, both.tensor) == (1, 8, 2)
+  assert alone.tokens == 4 * both.tokens == 4 * 2048
+  indivisible = estimate.share(settings, sharding.abstract_mesh(fsdp=8, count=8))
+  assert indivisible.tokens == alone.tokens  # four rows on eight devices: each computes all
+
+
+def test_what_does_not_fit_comes_with_the_smallest_change_that_does():
+  config, settings = dataclasses.replace(LLAMA, remat="wide"), training.Settings(rows=8, mu_dtype="bfloat16")
+  report = preflight.check(config, settings, ONE, preflight.target("h200-1"))
+  assert (report.fits, report.method) == (False, "estimated")
+  assert report.advice[0].startswith("set --config.training.micro_batches=8: then it needs ")
+  eased = dataclasses.replace(settings, micro_batches=8)
+  assert preflight.check(config, eased, ONE, preflight.target("h200-1")).fits
+  assert not preflight.check(
+    config, dataclasses.replace(settings, micro_batches=2), ONE, preflight.target("h200-1")
+  ).fits
+  larger = preflight.check(config, settings, {**ONE, "fsdp": -1}, preflight.target("h100-1"))
+  assert larger.advice[0].startswith("use h100-8: there it needs ")
+
+
+def test_changes_go_from_cheap_to_dear():
+  found = list(changes(dataclasses.replace(LLAMA, remat="wide"), training.Settings(rows=8), 2))
+  assert found[0] == {"training.micro_batches": 2}
+  assert found[-1] == {"training.micro_batches": 4, "model.remat": "full", "training.mu_dtype": "bfloat16"}
+
+
+def test_targets_by_their_usual_names():
+  pod = preflight.target("v5e-256", slices=2)
+  assert pod.chips == 512 and pod.topology()["wrap"] == (True, True, False)
+  assert preflight.target("v4-32").chips == 16
+  cube = preflight.target("v5p-128").topology()
+  assert (cube["topology_name"], cube["wrap"], cube["chip_config_name"]) == ("v5:4x4x4", (True,) * 3, "megacore")
+  assert "wrap" not in preflight.target("v4-8").topology()
+  assert preflight.target("v6e-8").larger().name == "v6e-16" and preflight.target("v6e-256").larger() is None
+  for name in ("v4-128", "v5e-4", "v5e-256", "v5p-8", "v6e-256", "h100-8"):
+    assert name in preflight.SHAPES
+  with pytest.raises(UserError, match="did you mean v5e-16"):
+    preflight.target("v5e-15")
+  with pytest.raises(UserError, match="2 slices of h200-1"):
+    preflight.target("h200-1", slices=2)
+
+
+def test_the_verb_prints_and_leaves_the_report(tmp_path, capsys):
+  config = tmp_path / "mine.py"
+  lines = ("from skymath_jax.config import base", "def get_config():", "  return base()")
+  config.write_text("\n".join(lines))
+  command = ["preflight", f"--config={config}", "--topology=h200-1", f"--workdir={tmp_path}", "--advise=false"]
+  command.append("--config.model.path=x/Llama-2-7b-hf")
+  assert cli.call([*command, "--config.training.mu_dtype=bfloat16"]) == 0
+  report = json.loads((tmp_path / "preflight.json").read_text())
+  assert report == json.loads(capsys.readouterr().out)
+  assert report["fits"] and report["peak_bytes_per_chip"] == sum(report["breakdown"].values())
+  assert set(report) >= {
+    "topology", "chips", "fits", "peak_bytes_per_chip", "usable_bytes_per_chip", "breakdown", "compile_seconds",
+    "estimated_step_seconds", "advice",
+  }  # fmt: skip
+  assert cli.call([*command, "--config.model.remat=none"]) == 1
+  assert cli.call([*command, "--config.model.path=x/Unknown-7b"]) == 1
+  assert "not among the known shapes" in capsys.readouterr().err
