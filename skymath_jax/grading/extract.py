@@ -10,7 +10,6 @@ MAX_RESPONSE = 200_000  # characters looked at, from the end; longer responses a
 
 _MARKER = re.compile(r"The answer is\b[ \t]*:?")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
   r"answer\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|would be|will be|should be|equals|[:：=])"
@@ -74,6 +73,13 @@ def last_box(text: str) -> str | None:
   return None
 
 
+def _last_tag(text: str) -> str:
+  """The content of the last `<answer>…</answer>`."""
+  end = text.lower().rfind("</answer>")
+  start = text.lower().rfind("<answer>", 0, max(end, 0))
+  return text[start + len("<answer>") : end] if start >= 0 else ""
+
+
 def balanced(text: str, start: int) -> str | None:
   """What stands between the brace at `start` and its partner; None if there is no partner."""
   depth = 0
@@ -115,8 +121,8 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   phrases = list(_PHRASE.finditer(text))[-20:]
   if (box := last_box(text)) is not None and not _said_after_box(text):
     return box
-  if tags := _TAG.findall(text):
-    return _tidy(tags[-1])
+  if tagged := _last_tag(text):
+    return _tidy(tagged)
   if hashes := [h for h in _HASHES.findall(text) if h.strip()]:
     return _tidy(hashes[-1])
   for match in reversed(phrases):

@@ -29,7 +29,7 @@ GREEK = frozenset(
   "phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
 )
 _COMMANDS = {
-  "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "pm", "mp": "mp", "le": "<=", "leq": "<=", "leqslant": "<=",
+  "cdot": "*", "times": "*", "ast": "*", "bullet": "*", "div": "/", "pm": "pm", "mp": "mp", "le": "<=", "leq": "<=", "leqslant": "<=",
   "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "geqq": ">=", "lt": "<", "gt": ">", "ne": "!=", "neq": "!=",
   "approx": "approx", "equiv": "=", "cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus",
   "in": "in",
@@ -38,7 +38,7 @@ _COMMANDS = {
   "lceil": "lceil", "rceil": "rceil", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "frac": "frac",
   "binom": "binom", "sum": "big", "prod": "big", "int": "big",
   "overline": "overline", "bar": "overline", "infty": "inf", "pi": "pi", "emptyset": "empty",
-  "varnothing": "empty", "reals": "reals", "prime": "'", "circ": "circ", "top": "transpose",
+  "varnothing": "empty", "oslash": "empty", "reals": "reals", "prime": "'", "circ": "circ", "top": "transpose",
 }  # fmt: skip
 _BARE = frozenset("frac dfrac tfrac cdot times infty leq geq neq cup cap".split())  # the back-slash was lost
 _WORDS = {"pi": "pi", "inf": "inf", "infinity": "inf", "oo": "inf", "and": "and", "or": "or", "union": "cup"}

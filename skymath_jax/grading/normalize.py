@@ -67,9 +67,9 @@ _WORDS = {re.compile(rf"\\text\{{\s*(?:{p})\s*\}}|\b(?:{p})\b", re.IGNORECASE): 
 _TIME = re.compile(r"(\d{1,2}(?::\d{2})?) ?([ap])\.? ?m\b\.?", re.IGNORECASE)
 _ESCAPES = re.compile(
   r"\x0c(?=rac)|\x08(?=oxed|egin|inom|eta|ar|ig|oldsymbol)|\t(?=ext|imes|frac|heta|an[^a-z]|au[^a-z]|riangle)"
-  r"|\r(?=ight|ho[^a-z]|angle|floor|ceil)|\x07(?=lpha|ngle|pprox)|\x0b(?=ec[^a-z]|ert|arnothing)"
+  r"|\r(?=ight|ho[^a-z]|angle|floor|ceil)|\x07(?=lpha|ngle|pprox)|\x0b(?=ec[^a-z]|ert|arnothing)|\n(?=eq[^a-z])"
 )  # LaTeX that went through a string literal: a form feed and `rac` was a fraction
-_LETTERS = dict(zip("\x0c\x08\t\r\x07\x0b", "fbtrav", strict=True))
+_LETTERS = dict(zip("\x0c\x08\t\r\x07\x0b\n", "fbtravn", strict=True))
 
 
 def clean(text: str) -> str:
@@ -85,6 +85,8 @@ def clean(text: str) -> str:
   text = re.sub(r"\\(?:overline|bar|overleftrightarrow)\s*\{\s*([A-Z]{2,})\s*\}", r" \1 ", text)
   text = re.sub(r"^(?:[a-z]\s*:)?\s*\(?[a-z]\)?\s*\\(?:long)?mapsto(?![a-z])", "", text)
   text = re.sub(r"(?<![\w\\])(\d+)\s*C\s*(\d+)(?!\w)|(?<![\w\\])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", _combination, text)
+  text = re.sub(r"\\(d?dot|tilde)\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}", text)
+  text = re.sub(r"\b(?:np|math|sympy)\.(?=[a-z])", "", text)
   text = re.sub(r"\\frac\s*\{d([a-z])\}\{d[a-z]\}|\bd([a-z])/d[a-z]\b", r"\1\2'", text)
   text = re.sub(r"\\begin\{cases\}([^&]*)\\end\{cases\}", lambda m: m[1].strip(" \\").replace("\\\\", ", "), text)
   text = re.sub(r"^(\w+)\s*\\choose\s*(\w+)$", r"\\binom{\1}{\2}", text)
@@ -128,6 +130,7 @@ def joined_thousands(text: str) -> str | None:
 def _unicode(text: str) -> str:
   text = _ESCAPES.sub(lambda m: "\\" + _LETTERS[m[0]], text)
   text = re.sub("[①-⑳]", lambda m: f" {ord(m[0]) - 0x245F}, ", text)
+  text = re.sub(r"\\textcircled\s*\{\s*(\d+)\s*\}", r" \1, ", text)
   text = re.sub(f"[{''.join(_SUPERSCRIPTS)}]+", lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
   text = re.sub(f"[{''.join(_SUBSCRIPTS)}]+", lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
   return unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
@@ -169,9 +172,10 @@ def _styled(match: re.Match) -> str:
   inner = re.sub(r"\s+", " ", match[1].replace("{", "").replace("}", "")).strip()
   command = match[0].lstrip("\\").partition("{")[0].strip()
   applied = match.string[match.end() :].lstrip().startswith(("(", "\\", "{"))
-  if inner.lower() in _FUNCTIONS and (applied or not command.startswith("t")):
+  if inner.lower() in _FUNCTIONS and (applied or not command.startswith("t")) and (applied or inner != "min"):
     return f"\\{inner.lower()} "
-  if re.fullmatch(r"[eid]", inner) and not command.startswith("te"):
+  indexed = match.string[match.end() :].lstrip()[:1] == "_"
+  if not command.startswith("te") and re.fullmatch(r"[A-Za-z]" if indexed else r"[a-fijkn-rt-z]|[A-Z]{2}", inner):
     return f" {inner} "
   if not inner:
     return " "

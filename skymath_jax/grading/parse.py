@@ -130,7 +130,11 @@ class Parser(Expressions):
   def words(self) -> str:
     """Consecutive words with the powers and strokes between them: `cm^2`, `miles per hour`, `m / s`."""
     words = [self.next().value]
-    while self.kind() == "text" or (self.kind() in {"^", "/"} and self.kind(1) in {"num", "{", "text"}):
+    while self.kind() == "text" or (
+      self.kind(1) in {"num", "{", "text"}
+      if self.kind() in {"^", "/"}
+      else self.kind() in {"-", "*"} and self.kind(1) == "text"
+    ):
       token = self.next()
       if token.kind == "^":
         braced = self.take("{")

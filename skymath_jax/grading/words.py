@@ -8,8 +8,9 @@ _SPELLINGS = {
 _JOINT = re.compile(r"\s*(?:[,;&]|\band\b|\bor\b)\s*", re.IGNORECASE)
 _KIND = r"(?:\\in ?(?:\\reals|[A-Z]_\{set\}))"  # of the numbers that an unknown stands for
 _QUALIFIER = re.compile(
-  r"(?:[\s,;(]+(?:\\text\{[\s,]*)?(?:where\b|for (?:all|any|every|each|some|integers?)\b)"
-  rf"|\s*[,;(]\s*(?:with )?[a-z](?: ?, ?[a-z])* ?{_KIND}).*$",
+  r"(?:[\s,;(](?:\\text\{[\s,]*)?(?:where\b|(?:for )?(?:all|any|every|each|some) integers?\b"
+  r"|for (?:all|any|every|each|some|integers?)\b)"
+  rf"|[,;(]\s?(?:with )?[a-z](?: ?, ?[a-z])* ?{_KIND}).*$",
   re.DOTALL,
 )
 _FOR_ALL = re.compile(
@@ -43,7 +44,7 @@ def without_qualifier(text: str) -> tuple[str, str]:
   match = _QUALIFIER.search(text)
   if match is None or not text[: match.start()].strip():
     return text, ""
-  main = text[: match.start()].strip()
+  main = text[: match.start()].strip().rstrip(" ,;(")
   if main.count("{") != main.count("}") or main.count("(") - main.count(")") not in {0, -1, 1} or main[-1:] in "=|:":
     return text, ""
   return main, match[0]
