@@ -7,6 +7,7 @@ where it came from. Ids are hashes of content, so a record made twice is the sam
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from etils import epath
 from skymath_jax import files
 from skymath_jax.errors import UserError
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 ANSWER_MARKER = "The answer is "  # the literal prefix of the last line of a response; no colon (Skywork section 3)
 
 
@@ -133,11 +135,14 @@ def read(kind: type[R], path: epath.PathLike) -> list[R]:
   return records
 
 
+def _line(row: dict[str, Any]) -> str:
+  """One JSON line; half a surrogate pair, which UTF-8 cannot hold, is written as an escape."""
+  line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+  return line if line.isascii() or not _SURROGATE.search(line) else json.dumps(row, separators=(",", ":"))
+
+
 def write_lines(path: epath.PathLike, rows: Iterable[dict[str, Any] | Record]) -> int:
   """Writes one JSON object a line, atomically; returns the number of lines."""
-  lines = [
-    json.dumps(row if isinstance(row, dict) else to_json(row), ensure_ascii=False, separators=(",", ":"))
-    for row in rows
-  ]
+  lines = [_line(row if isinstance(row, dict) else to_json(row)) for row in rows]
   files.write_text(path, "".join(line + "\n" for line in lines))
   return len(lines)

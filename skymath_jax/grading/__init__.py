@@ -5,7 +5,17 @@ headline number), `symbolic` by exact arithmetic (for cross-checks, pseudo-golds
 """
 
 from skymath_jax.grading.extract import extract, gold_answer, marked_answer
-from skymath_jax.grading.rows import answer_of, grade_file, grade_rows
+from skymath_jax.grading.rows import answer_of, grade_file, grade_response, grade_rows
 from skymath_jax.grading.verdict import MODES, equivalent
 
-__all__ = ["MODES", "answer_of", "equivalent", "extract", "gold_answer", "grade_file", "grade_rows", "marked_answer"]
+__all__ = [
+  "MODES",
+  "answer_of",
+  "equivalent",
+  "extract",
+  "gold_answer",
+  "grade_file",
+  "grade_response",
+  "grade_rows",
+  "marked_answer",
+]

@@ -10,6 +10,7 @@ MAX_RESPONSE = 200_000  # characters looked at, from the end; longer responses a
 
 _MARKER = re.compile(r"The answer is\b[ \t]*:?")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_BETWEEN = re.compile(r"(?:\s|[,;$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or){1,30}")
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
   r"answer\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|would be|will be|should be|equals|[:：=])"
@@ -71,6 +72,20 @@ def last_box(text: str) -> str | None:
     if content and content.strip():
       return content.strip()
   return None
+
+
+def adjacent_boxes(response: str) -> str | None:
+  """The contents of the last boxes as a list, where nothing but a comma or `and` stands between them; else None."""
+  text = after_thinking(response)
+  found: list[tuple[int, int, str]] = []  # start, end, content
+  for match in list(_BOX.finditer(text))[-20:]:
+    content = balanced(text, match.end())
+    if content is None or not content.strip():
+      continue
+    if found and not _BETWEEN.fullmatch(text[found[-1][1] : match.start()]):
+      found.clear()
+    found.append((match.start(), match.end() + len(content) + 2, content.strip()))
+  return ", ".join(content for *_, content in found) if len(found) > 1 else None
 
 
 def _last_tag(text: str) -> str:

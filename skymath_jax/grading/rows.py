@@ -1,8 +1,6 @@
 """Grading whole files: rows with a gold and a prediction or response in, the same rows with a verdict out."""
 
-import concurrent.futures
 import functools
-import multiprocessing
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,11 +9,11 @@ from etils import epath
 from skymath_jax import records
 from skymath_jax.console import bar
 from skymath_jax.errors import UserError
-from skymath_jax.grading.extract import extract, gold_answer, marked_answer
-from skymath_jax.grading.verdict import equivalent
+from skymath_jax.grading.extract import adjacent_boxes, extract, gold_answer, marked_answer
+from skymath_jax.grading.verdict import checked_mode, equivalent
+from skymath_jax.grading.workers import in_children
 
 Row = dict[str, Any]
-CHUNK = 500  # rows a worker takes at once
 
 
 def answer_of(response: str, mode: str = "strict") -> str | None:
@@ -23,15 +21,28 @@ def answer_of(response: str, mode: str = "strict") -> str | None:
   return marked_answer(response) if mode == "strict" else extract(response)
 
 
+def grade_response(gold: str | None, response: str, mode: str = "strict") -> tuple[str | None, bool]:
+  """What `mode` reads in a response, and whether it is right: (extracted, correct).
+
+  The last box counts; only where the boxes stand side by side (`\boxed{1}, \boxed{2}`) may they be one answer, a list.
+  """
+  found = answer_of(response, mode)
+  if equivalent(gold, found, mode):
+    return found, True
+  several = adjacent_boxes(response) if mode == "symbolic" else None
+  return (several, True) if several is not None and equivalent(gold, several, mode) else (found, False)
+
+
 def grade_row(row: Row, mode: str) -> Row:
   r"""`row` with `extracted` and `correct`; a gold that is a whole solution (`\boxed{}`, `####`) is read first."""
   gold, pred = _text(row["gold"]), _text(row["pred"]) if "pred" in row else None
   if gold is not None and ("\\boxed" in gold or "\\fbox" in gold or "####" in gold):
     gold = gold_answer(gold)
-  if "pred" not in row:
-    response = _text(row["response"])
-    pred = answer_of(response, mode) if response is not None else None
-  return {**row, "extracted": pred, "correct": equivalent(gold, pred, mode)}
+  if "pred" in row:
+    return {**row, "extracted": pred, "correct": equivalent(gold, pred, mode)}
+  response = _text(row["response"])
+  extracted, correct = grade_response(gold, response, mode) if response is not None else (None, False)
+  return {**row, "extracted": extracted, "correct": correct}
 
 
 def grade_rows(rows: Iterable[Row], mode: str = "symbolic", workers: int = 0) -> list[Row]:
@@ -40,38 +51,30 @@ def grade_rows(rows: Iterable[Row], mode: str = "symbolic", workers: int = 0) ->
   Args:
     rows: `pred` is a bare answer, `response` a whole text; golds and predictions may be numbers.
     mode: `strict` or `symbolic`.
-    workers: processes; 0 grades here.
+    workers: child processes, in which every row has a hard time limit; 0 grades here.
 
   Raises:
-    UserError: a row has no `gold`, or neither `pred` nor `response` (its number is named).
+    UserError: a row has no `gold`, or neither `pred` nor `response` (its number is named), or the mode is unknown.
   """
   rows = list(rows)
+  checked_mode(mode)
   for number, row in enumerate(rows, start=1):
-    if "gold" not in row or not {"pred", "response"} & row.keys():
-      raise UserError(
-        f"row {number} has no {'gold' if 'gold' not in row else 'pred and no response'}",
-        where="grade",
-        remedy='every row needs "gold", and "pred" (a bare answer) or "response" (a whole text)',
-      )
+    _check(row, where="grade", what=f"row {number}")
   grade = functools.partial(grade_row, mode=mode)
   with bar(f"grade ({mode})", len(rows)) as progress:
-    if workers < 2 or len(rows) <= CHUNK:
-      return [_counted(grade(row), progress) for row in rows]
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-      return [_counted(row, progress) for row in pool.map(grade, rows, chunksize=CHUNK)]
+    graded = in_children(rows, grade, workers=workers) if workers else map(grade, rows)
+    return [_counted(row, progress) for row in graded]
 
 
 def grade_file(source: epath.PathLike, target: epath.PathLike, *, mode: str = "symbolic", workers: int = 0) -> Row:
-  """`grade_rows` from one JSONL file to another; returns {`rows`, `correct`, `accuracy`, `no_answer`, `mode`}."""
+  """`grade_rows` from one JSONL file to another; returns {`rows`, `correct`, `accuracy`, `no_answer`, `mode`}.
+
+  Raises:
+    UserError: a line is not JSON or not a row that can be graded; file and line are named, and nothing is written.
+  """
   numbered = list(records.read_lines(source))
   for number, row in numbered:
-    if "gold" not in row or not {"pred", "response"} & row.keys():
-      raise UserError(
-        "this row cannot be graded",
-        where=f"{source}:{number}",
-        remedy='every row needs "gold", and "pred" (a bare answer) or "response" (a whole text)',
-      )
+    _check(row, where=f"{source}:{number}", what="this row")
   graded = grade_rows((row for _, row in numbered), mode, workers)
   records.write_lines(target, graded)
   right = sum(row["correct"] for row in graded)
@@ -82,6 +85,16 @@ def grade_file(source: epath.PathLike, target: epath.PathLike, *, mode: str = "s
     "no_answer": sum(row["extracted"] is None for row in graded),
     "mode": mode,
   }
+
+
+def _check(row: Row, *, where: str, what: str) -> None:
+  if "gold" in row and {"pred", "response"} & row.keys():
+    return
+  raise UserError(
+    f"{what} has no {'gold' if 'gold' not in row else 'pred and no response'}",
+    where=where,
+    remedy='every row needs "gold", and "pred" (a bare answer) or "response" (a whole text)',
+  )
 
 
 def _text(value: object) -> str | None:

@@ -9,8 +9,14 @@ MODES = ("strict", "symbolic")
 
 def equivalent(gold: str | None, pred: str | None, mode: str = "strict") -> bool:
   """Whether two bare answers are the same; symmetric, never raises on any text, False where one is missing."""
-  if mode not in MODES:
-    raise UserError(f"unknown grading mode {mode!r}", where="mode", remedy=f"use one of: {', '.join(MODES)}")
+  checked_mode(mode)
   if not isinstance(gold, str) or not isinstance(pred, str):
     return False
   return strict_equal(gold, pred) if mode == "strict" else symbolic_equal(gold, pred)
+
+
+def checked_mode(mode: str) -> str:
+  """`mode`; raises `UserError` if there is no such mode."""
+  if mode not in MODES:
+    raise UserError(f"unknown grading mode {mode!r}", where="mode", remedy=f"use one of: {', '.join(MODES)}")
+  return mode

@@ -1,6 +1,7 @@
 """The verbs that stand outside a run: export, import, serve, grade, config."""
 
 import json
+import os
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
@@ -76,13 +77,15 @@ def grade(argv: Sequence[str]) -> int:
     Flag("input", None, 'JSONL of {"gold", "pred"} or {"gold", "response"} rows', required=True),
     Flag("output", None, 'JSONL to write: the same rows with "extracted" and "correct"', required=True),
     Flag("mode", "symbolic", "strict (the paper's string grader) | symbolic"),
+    Flag("workers", 0, "processes to grade in; 0 takes one a CPU core"),
   )
   values = parse(argv, *wanted)
   if values.mode not in config_lib.CHOICES["evaluation.mode"]:
     raise UsageError(f"--mode={values.mode} is not known; use strict or symbolic.")
   from skymath_jax import grading
 
-  print(json.dumps(grading.grade_file(values.input, values.output, mode=values.mode), indent=2))
+  workers = values.workers or os.cpu_count() or 1
+  print(json.dumps(grading.grade_file(values.input, values.output, mode=values.mode, workers=workers), indent=2))
   return 0
 
 
