@@ -30,7 +30,8 @@ GREEK = frozenset(
 )
 _COMMANDS = {
   "cdot": "*", "times": "*", "ast": "*", "bullet": "*", "div": "/", "pm": "pm", "mp": "mp", "le": "<=", "leq": "<=",
-  "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "geqq": ">=", "lt": "<", "gt": ">", "ne": "!=", "neq": "!=",
+  "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=",
+  "geqq": ">=", "lt": "<", "gt": ">", "ne": "!=", "neq": "!=",
   "approx": "approx", "equiv": "=", "cup": "cup", "cap": "cap", "setminus": "setminus", "backslash": "setminus",
   "in": "in",
   "mid": "mid", "vert": "|", "lvert": "|", "rvert": "|", "|": "||", "Vert": "||", "colon": ":", "{": "\\{", "}": "\\}",
@@ -93,7 +94,7 @@ def _tokens(kind: str, value: str, spaced: bool, before: list[Token]) -> list[To
   if kind == "text":
     return [Token("text", value[6:-1].strip(), True)]
   if kind == "cmd":
-    return [_command(value[1:], spaced)]
+    return _commands(value[1:], spaced)
   if kind == "word":
     return _word(value, spaced, before)
   return [Token(kind, value, spaced)]
@@ -107,6 +108,13 @@ def _command(name: str, spaced: bool) -> Token:
   if name in GREEK:
     return Token("var", name, spaced)
   raise UnreadableError(f"command {name}")
+
+
+def _commands(name: str, spaced: bool) -> list[Token]:
+  r"""The command; two tokens where a letter was glued to it (`\lex` for `\le x`)."""
+  if len(name) > 2 and name not in FUNCTIONS | GREEK | _COMMANDS.keys() and name[:-1] in _COMMANDS:
+    return [_command(name[:-1], spaced), Token("var", name[-1], False)]
+  return [_command(name, spaced)]
 
 
 def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:

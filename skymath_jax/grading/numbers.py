@@ -90,7 +90,7 @@ def _tolerance(a: Tree, b: Tree) -> int | None:
   if _literal(a) is not None or _literal(b) is not None:
     return None
   lengths = [[n[3] for n in walk(tree) if n[0] == "num" and n[2] is not None and n[3] >= MIN_DIGITS] for tree in (a, b)]
-  return min(lengths[0] + lengths[1]) - 1 if bool(lengths[0]) != bool(lengths[1]) else None
+  return MIN_DIGITS - 1 if bool(lengths[0]) != bool(lengths[1]) else None
 
 
 def _equal_as(a: Tree, b: Tree, reading: Reading, tolerance: int | None = None) -> bool:

@@ -1,0 +1,29 @@
+"""The forms in which public projects test their graders: verdicts, both ways round, and how many of each kind."""
+
+import collections
+
+import pytest
+from public_forms import FORMS
+
+from skymath_jax.grading import equivalent, grade_response
+
+SOURCES = sorted({form.source for form in FORMS})
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_verdicts(source):
+  wrong = []
+  for form in FORMS:
+    if form.source != source:
+      continue
+    if form.response:
+      found = [grade_response(form.gold, form.text, "symbolic")[1]]
+    else:
+      found = [equivalent(*pair, mode="symbolic") for pair in ((form.gold, form.text), (form.text, form.gold))]
+    wrong += [form for verdict in found if verdict is not form.same]
+  assert not wrong
+
+
+def test_many_sources_and_both_verdicts():
+  counts = collections.Counter(form.same for form in FORMS)
+  assert len(SOURCES) >= 14 and counts[True] >= 140 and counts[False] >= 60
