@@ -83,8 +83,12 @@ def base() -> ConfigDict:
   c.curation.test_sets = ("math:test", "gsm8k:test")  # catalog names or JSONL files that must not leak
   c.curation.ngram = 30  # whitespace words shared with a test item that make a leak (Skywork section 4.3.7)
   c.curation.near_duplicate = 0.8  # Jaccard similarity of word 3-grams from which a query is a near-duplicate
-  c.curation.gold_filter = "keep"  # keep | drop instances whose answer differs from a known gold answer
+  c.curation.fuzzy = 0.0  # TF-IDF cosine with a test question from which a query is a leak (0.32 is strict); 0 = off
+  c.curation.quality = ()  # filters, of gold, majority, verdict; empty = keep all, as the paper does (section 3.2)
+  c.curation.hard = 0.0  # share of the queries that is kept, hardest first; 0 = all
   c.curation.responses_per_query = 0  # at most so many responses to one query; 0 = no limit
+  c.curation.parquet = False  # also write the kept rows as Parquet
+  c.curation.workers = 0  # processes; 0 = one a core, none for small data
 
   c.model = ConfigDict()
   c.model.path = ""  # base model: HF folder, checkpoint folder, asset:NAME; empty = from scratch
@@ -173,7 +177,7 @@ def derive(experiment: str, name: str) -> ConfigDict:
 
 CHOICES = {
   "teacher.backend": ("jetstream", "openai", "local"),
-  "curation.gold_filter": ("keep", "drop"),
+  "curation.quality": ("gold", "majority", "verdict"),
   "model.dtype": ("float32", "bfloat16"),
   "model.param_dtype": ("float32", "bfloat16"),
   "model.remat": ("none", "wide", "names", "full"),
@@ -244,8 +248,9 @@ def _check_value(key: str, value: Any, default: Any) -> None:
   right = isinstance(value, (int, float) if wanted is float else wanted)
   if not right or (isinstance(value, bool) and wanted is not bool):
     raise UserError(f"{value!r} is not of type {wanted.__name__}", where=where, remedy=f"e.g. {default!r}")
-  if key in CHOICES and value not in CHOICES[key]:
-    raise UserError(f"{value!r} is not known", where=where, remedy=f"use one of: {', '.join(CHOICES[key])}")
+  for chosen in value if isinstance(value, tuple) else (value,):
+    if key in CHOICES and chosen not in CHOICES[key]:
+      raise UserError(f"{chosen!r} is not known", where=where, remedy=f"use one of: {', '.join(CHOICES[key])}")
   if isinstance(value, int | float) and not isinstance(value, bool):
     if value < 0 and key not in NEGATIVE_ALLOWED:
       raise UserError(f"{value!r} is negative", where=where, remedy="give zero or more")

@@ -51,7 +51,9 @@ class Instance:
 
   `parents` are ids of the problem or instance it was made from; `stage` is 1 (normal) or 2 (hard); `synthesis_pass`
   (JSON key `pass`) is 1 from seeds, 2 from selected synthetic problems. `gold_match` is None where no gold exists;
-  `pseudo_gold` is true where the gold was itself a teacher's answer.
+  `pseudo_gold` is true where the gold was itself a teacher's answer. `quality` holds what else is known of it:
+  `verdict` (the verifier's word), `difficulty` (1 to 5, as the teacher rates the query), `samples` and `solve_rate`
+  (responses to the query, and the share of them that agree).
   """
 
   id: str
@@ -69,6 +71,7 @@ class Instance:
   pseudo_gold: bool = False
   level: int | None = None
   tokens: int | None = None
+  quality: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 Record = Problem | Instance

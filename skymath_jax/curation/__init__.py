@@ -2,30 +2,13 @@
 
 from skymath_jax.curation.coreset import select
 from skymath_jax.curation.decontaminate import TestIndex, normalize
-from skymath_jax.curation.run import (
-  Curated,
-  Dropped,
-  Settings,
-  curate,
-  read_inputs,
-  read_test_set,
-  write,
-  write_files,
-)
+from skymath_jax.curation.inputs import read_inputs, read_test_set
+from skymath_jax.curation.run import Curated, Dropped, curate
+from skymath_jax.curation.settings import Settings
+from skymath_jax.curation.stream import Output, curate_files
 from skymath_jax.curation.subsets import stratified_order, subset
 
 __all__ = [
-  "Curated",
-  "Dropped",
-  "Settings",
-  "TestIndex",
-  "curate",
-  "normalize",
-  "read_inputs",
-  "read_test_set",
-  "select",
-  "stratified_order",
-  "subset",
-  "write",
-  "write_files",
-]
+  "Curated", "Dropped", "Output", "Settings", "TestIndex", "curate", "curate_files", "normalize", "read_inputs",
+  "read_test_set", "select", "stratified_order", "subset",
+]  # fmt: skip

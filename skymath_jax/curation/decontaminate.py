@@ -1,6 +1,7 @@
 r"""Does an instance give away a test problem? Exact, n-gram and whole-question matches, with the test row that was hit.
 
-Three rules, tried in this order on the query and on the response:
+Three rules, tried in this order on the query and on the response (a fourth, for questions in other words, is in
+`fuzzy.py` and looks at queries only):
 1. exact: the text equals a test question (or a test solution of at least `ngram` words) after `normalize`;
 2. ngram: the text shares `ngram` consecutive whitespace words, lower-cased, with a test question or solution
    (Skywork section 4.3.7: 30 words);
@@ -18,9 +19,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from skymath_jax.curation.settings import SENSITIVITY
 from skymath_jax.records import Problem
 
-SENSITIVITY = (10, 13)  # n-gram lengths that are reported beside the one that decides
+REASON = "contamination"  # why an instance with a hit is dropped
 EMBEDDED_MINIMUM = 16  # normalised characters; "whatis2+3" inside a longer text proves nothing
 _STEP, _WINDOW = 8, 9  # every run of EMBEDDED_MINIMUM = 7 + 9 characters covers a window that starts at a multiple of 8
 _CLOSING = frozenset(".,:;?!)]\"'”’-–")  # what may follow a whole question
@@ -49,7 +51,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-  """A leak: `kind` is exact, ngram or embedded; `field` is the instance's; `shared` is the text in common."""
+  """A leak: `kind` is exact, ngram, embedded or fuzzy; `field` is the instance's; `shared` is the text in common."""
 
   kind: str
   field: str
@@ -114,9 +116,14 @@ class TestIndex:
     self._runs.add(row.text.lower().split(), len(self._rows))
     self._rows.append(row)
 
-  def check(self, query: str, response: str) -> Verdict:
-    """The verdict on one instance; the query is looked at first, and exact before n-gram before embedded."""
-    texts = (("query", query, normalize(query)), ("response", response, normalize(response)))
+  def check(self, query: str, response: str, *, normal: tuple[str, str] | None = None) -> Verdict:
+    """The verdict on one instance; the query is looked at first, and exact before n-gram before embedded.
+
+    Args:
+      normal: `normalize` of the two, where the caller has it.
+    """
+    normal = normal or (normalize(query), normalize(response))
+    texts = (("query", query, normal[0]), ("response", response, normal[1]))
     hits, longest = [], 0
     for field, text, normal in texts:
       if row := self._exact.get(normal):

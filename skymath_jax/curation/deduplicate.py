@@ -1,4 +1,4 @@
-"""Duplicates: the same pair twice, and queries that are nearly the same, by MinHash with every candidate verified.
+"""Near-duplicates: queries that are nearly the same, by MinHash with every candidate verified.
 
 Numbers are never normalised: the same story with other numbers is another problem, and wanted. Two queries whose
 numbers (in digits) differ are therefore never near-duplicates, however long they are.
@@ -11,12 +11,12 @@ one of 16 bands with probability 0.95; what meets is compared by its true Jaccar
 """
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
 from skymath_jax.curation import hashing
-from skymath_jax.curation.decontaminate import normalize
 
 PERMUTATIONS = 128
 _PAD = ["\x02", "\x02"], ["\x03", "\x03"]  # so that the first and last words are in as many 3-grams as the others
@@ -24,17 +24,7 @@ _ROWS_AT_ONCE = 2048  # texts hashed in one go, so that the words of one permuta
 _MULTIPLIERS = np.random.default_rng(20240711).integers(0, 2**63, PERMUTATIONS, np.uint64) * np.uint64(2) + np.uint64(1)
 
 
-def exact(pairs: Sequence[tuple[str, str]]) -> list[int | None]:
-  """For each (query, response): the first equal pair before it, after `normalize`; None where there is none."""
-  seen: dict[int, int] = {}
-  earlier = []
-  for index, (query, response) in enumerate(pairs):
-    first = seen.setdefault(hashing.hash64(f"{normalize(query)}\0{normalize(response)}"), index)
-    earlier.append(None if first == index else first)
-  return earlier
-
-
-@functools.lru_cache(maxsize=100_000)
+@functools.lru_cache(maxsize=20_000)
 def shingle_set(text: str) -> frozenset[tuple[str, ...]]:
   """The word 3-grams of a text, with its ends marked."""
   words = [*_PAD[0], *text.lower().split(), *_PAD[1]]
@@ -48,32 +38,23 @@ def jaccard(left: str, right: str) -> float:
   return shared / (len(a) + len(b) - shared)
 
 
-def lineages(parents: Mapping[str, Sequence[str]], ids: Sequence[str]) -> list[frozenset[str]]:
-  """For each id, the seeds that its chain of parents leads back to (itself, where it has none).
+def rows_per_band(threshold: float) -> int:
+  """Longer bands are met by fewer pairs: as long as pairs at the threshold still meet."""
+  return 8 if threshold >= 0.75 else 4
+
+
+def bands(threshold: float) -> int:
+  """Number of keys a text gets; none where near-duplicates do not matter."""
+  return PERMUTATIONS // rows_per_band(threshold) if threshold > 0 else 0
+
+
+def band_keys(texts: Sequence[str], rows_per_band: int = 8, vocabulary: hashing.Vocabulary | None = None) -> np.ndarray:
+  """MinHash band keys `[texts, 128 // rows_per_band]` uint64; equal in a band and in their numbers = equal there.
 
   Args:
-    parents: id → ids of its parents, for everything that was synthesized; ids that are not in it are seeds.
-    ids: what to look up.
+    vocabulary: remembers the words' hashes from one call to the next; changes the speed only.
   """
-  known: dict[str, frozenset[str]] = {}
-  for start in ids:
-    stack, open_ids = [start], {start}
-    while stack:
-      current = stack[-1]
-      above = [p for p in parents[current] if p != current] if current in parents else []
-      missing = [p for p in above if p not in known and p not in open_ids]
-      if missing:
-        stack += missing[:1]
-        open_ids.add(missing[0])
-        continue
-      known[current] = frozenset().union(*(known[p] for p in above if p in known)) or frozenset((current,))
-      stack.pop()
-  return [known[i] for i in ids]
-
-
-def band_keys(texts: Sequence[str], rows_per_band: int = 8) -> np.ndarray:
-  """MinHash band keys `[texts, 128 // rows_per_band]` uint64; equal in a band and in their numbers = equal there."""
-  vocabulary = hashing.Vocabulary()
+  vocabulary = hashing.Vocabulary() if vocabulary is None else vocabulary
   bands = PERMUTATIONS // rows_per_band
   weights = np.array([pow(0x9E3779B97F4A7C15, i + 1, 2**64) for i in range(rows_per_band)], np.uint64)
   keys = np.empty((len(texts), bands), np.uint64)
@@ -110,14 +91,25 @@ def near(
 
   Args:
     queries: distinct texts, in order of preference.
-    lineage: for each query the seeds it goes back to (`lineages`); queries with a common seed are not compared.
+    lineage: for each query the seeds it goes back to (`lineage.py`); queries with a common seed are not compared.
     threshold: Jaccard similarity of word 3-grams from which two queries with the same numbers are one.
   """
   relatives = [frozenset(names) for names in lineage] if lineage is not None else [frozenset()] * len(queries)
-  keys = band_keys(queries, rows_per_band=8 if threshold >= 0.75 else 4)
-  crowded = _crowded(keys)
+  keys = band_keys(queries, rows_per_band(threshold))
+  return near_by_keys(keys, crowded(keys), queries, relatives, threshold=threshold)
+
+
+def near_by_keys(
+  keys: np.ndarray,
+  crowded: np.ndarray,
+  queries: Sequence[str],
+  relatives: Sequence[frozenset[Any]],
+  *,
+  threshold: float,
+) -> list[int | None]:
+  """`near` for queries whose `band_keys` and `crowded` bands are known; those of other rows may have been left out."""
   earlier: list[int | None] = [None] * len(queries)
-  buckets: dict[int, dict[frozenset[str], list[int]]] = {}  # band key → lineage → kept queries
+  buckets: dict[int, dict[frozenset[Any], list[int]]] = {}  # band key → lineage → kept queries
   for index in np.flatnonzero(crowded.any(axis=1)).tolist():
     own = [int(key) for key in keys[index][crowded[index]]]
     candidates: set[int] = set()
@@ -132,15 +124,15 @@ def near(
   return earlier
 
 
-def _crowded(keys: np.ndarray) -> np.ndarray:
+def crowded(keys: np.ndarray) -> np.ndarray:
   """True where another row has the same key in the same band, `[texts, bands]`: all others need no look-up."""
-  crowded = np.zeros(keys.shape, bool)
+  found = np.zeros(keys.shape, bool)
   for band in range(keys.shape[1]):
     order = np.argsort(keys[:, band], kind="stable")
     same = np.diff(keys[order, band]) == 0
-    crowded[order[1:][same], band] = True
-    crowded[order[:-1][same], band] = True
-  return crowded
+    found[order[1:][same], band] = True
+    found[order[:-1][same], band] = True
+  return found
 
 
 def _first_match(queries: Sequence[str], index: int, candidates: list[int], threshold: float) -> int | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -48,6 +48,13 @@ class Funnel:
   def to_json(self) -> list[dict[str, Any]]:
     """One object a step, for `summary.json`."""
     return [{"name": s.name, "in": s.entered, "dropped": s.dropped, "out": s.left} for s in self.steps]
+
+  @classmethod
+  def from_json(cls, entered: int, steps: Iterable[Mapping[str, Any]]) -> "Funnel":
+    """The inverse of `to_json`."""
+    funnel = cls(entered)
+    funnel.steps = [Step(step["name"], step["in"], step["dropped"]) for step in steps]
+    return funnel
 
   def markdown(self) -> str:
     """The funnel as a table, for the card."""

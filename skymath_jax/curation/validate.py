@@ -1,4 +1,4 @@
-r"""Is one instance well formed? Answer line, empty parts, leftovers of a prompt, length, optionally the gold answer.
+r"""Is one instance well formed? Answer line, empty parts, leftovers of a prompt, length.
 
 A response ends with the literal line `The answer is ANSWER`, and ANSWER is the instance's `answer`:
 
@@ -9,7 +9,7 @@ Rows of a user's own file that came without an answer (`method == "user"`) need 
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from skymath_jax.records import ANSWER_MARKER, Instance
 
@@ -31,23 +31,14 @@ class Finding:
   detail: str = ""
 
 
-def findings(
-  instance: Instance,
-  *,
-  gold_filter: str = "keep",
-  max_characters: int = 0,
-  max_tokens: int = 0,
-  count_tokens: Callable[[str], int] | None = None,
-) -> Iterator[Finding]:
+def findings(instance: Instance, *, max_characters: int = 0, max_tokens: int = 0, tokens: int = 0) -> Iterator[Finding]:
   """Yields every fault of `instance`, cheapest check first; nothing for a good one.
 
   Args:
     instance: what to check.
-    gold_filter: "drop" rejects an answer that differs from a gold one (a `pseudo_gold` counts too); "keep" does not,
-      as the paper's main set does not (Skywork section 3.2).
     max_characters: longest query + response; 0 = no limit.
-    max_tokens: longest query + response by `count_tokens`, or by `instance.tokens` without it; 0 = no limit.
-    count_tokens: text → number of tokens.
+    max_tokens: longest query + response; 0 = no limit.
+    tokens: how many it has.
   """
   query, response = instance.query.strip(), instance.response.strip()
   if not query:
@@ -61,12 +52,8 @@ def findings(
   characters = len(instance.query) + len(instance.response)
   if max_characters and characters > max_characters:
     yield Finding("too_many_characters", f"{characters} characters, {max_characters} allowed")
-  if max_tokens:
-    tokens = count_tokens(instance.query) + count_tokens(instance.response) if count_tokens else instance.tokens or 0
-    if tokens > max_tokens:
-      yield Finding("too_many_tokens", f"{tokens} tokens, {max_tokens} allowed")
-  if gold_filter == "drop" and instance.gold_match is False:
-    yield Finding("gold_mismatch", f"answer {instance.answer!r} differs from the gold answer")
+  if max_tokens and tokens > max_tokens:
+    yield Finding("too_many_tokens", f"{tokens} tokens, {max_tokens} allowed")
 
 
 def _answer_line(instance: Instance, response: str) -> Iterator[Finding]:

@@ -42,6 +42,11 @@ def oracle(sources: Sequence[str]) -> Oracle | None:
   return ORACLES[sources[0]] if len(sources) == 1 and sources[0] in ORACLES else None
 
 
+def citation(name: str) -> str:
+  """`; CITATION` of a catalog source, nothing for other names: what a card adds to the name."""
+  return f"; {SOURCES[name].CITATION}" if name in SOURCES else ""
+
+
 def names() -> list[str]:
   """All names that `load` knows, sorted."""
   return sorted([*SOURCES, MICRO_GSM])

@@ -9,10 +9,11 @@ as any other TFDS set. Lists and dicts are JSON text; `gold_match` is "true", "f
 `tokens` is -1. `SFTDataset` undoes all that.
 """
 
+import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ PREFIX, SPLIT, VERSION = "sft", "train", "1.0.0"
 ROWS_PER_SHARD = 100_000
 FACTS = "sft.json"  # what TFDS' metadata has no place for: name, rows, fingerprint
 _TEXTS = ("id", "query", "response", "answer", "method", "teacher")
-_JSON = ("parents", "sampling", "prompt", "gold_match")
+_JSON = ("parents", "sampling", "prompt", "gold_match", "quality")
 _INTEGERS = ("stage", "pass", "level", "tokens")
 _UNKNOWN = -1
 
@@ -53,20 +54,56 @@ def write(
     raise UserError("there are no instances to write", where=folder, remedy="see dropped.jsonl for why none was kept")
   shards = shards or math.ceil(len(instances) / ROWS_PER_SHARD)
   bounds = np.linspace(0, len(instances), shards + 1).astype(int).tolist()
-  digest, sizes = hashlib.sha256(), []
   with files.new_folder(folder) as temporary:
-    for number in range(shards):
-      path = temporary / f"{PREFIX}-{SPLIT}.array_record-{number:05d}-of-{shards:05d}"
-      sizes.append(_write_shard(path, instances[bounds[number] : bounds[number + 1]], digest))
-    split = tfds.core.SplitInfo(
-      name=SPLIT, shard_lengths=np.diff(bounds).tolist(), num_bytes=sum(sizes), filename_template=None
-    )
-    tfds.folder_dataset.write_metadata(
-      data_dir=temporary, features=features(), split_infos=[split], version=VERSION, check_data=False, description=name
-    )
+    written = [
+      write_shard(temporary, number, [records.to_json(i) for i in instances[bounds[number] : bounds[number + 1]]])
+      for number in range(shards)
+    ]
+    finish(temporary, written, name=name)
     files.write_text(temporary / "card.md", card)
-    facts = {"name": name, "rows": len(instances), "fingerprint": digest.hexdigest()}
-    files.write_json(temporary / FACTS, facts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """One file that `write_shard` left: its name, its rows, the bytes of its records, SHA-256 of each row, one by one."""
+
+  name: str
+  rows: int
+  size: int
+  digests: bytes
+
+
+def write_shard(folder: epath.PathLike, number: int, rows: Sequence[dict[str, Any]]) -> Shard:
+  """Writes rows of `records.to_json` as shard `number`; may run in several processes at once."""
+  path = epath.Path(folder) / f"{PREFIX}-{number:05d}.shard"
+  writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")  # one record a group: fast random reads
+  size, digests = 0, bytearray()
+  for row in rows:
+    digests += _digest(row)
+    record = _encode(row)
+    size += len(record)
+    writer.write(record)
+  writer.close()
+  return Shard(path.name, len(rows), size, bytes(digests))
+
+
+def finish(folder: epath.PathLike, shards: Sequence[Shard], *, name: str) -> None:
+  """Makes the shards of `folder`, in this order, a TFDS set."""
+  folder, digest = epath.Path(folder), hashlib.sha256()
+  for number, shard in enumerate(shards):
+    (folder / shard.name).rename(folder / f"{PREFIX}-{SPLIT}.array_record-{number:05d}-of-{len(shards):05d}")
+    digest.update(shard.digests)
+  split = tfds.core.SplitInfo(
+    name=SPLIT,
+    shard_lengths=[shard.rows for shard in shards],
+    num_bytes=sum(shard.size for shard in shards),
+    filename_template=None,
+  )
+  tfds.folder_dataset.write_metadata(
+    data_dir=folder, features=features(), split_infos=[split], version=VERSION, check_data=False, description=name
+  )
+  rows = sum(shard.rows for shard in shards)
+  files.write_json(folder / FACTS, {"name": name, "rows": rows, "fingerprint": digest.hexdigest()})
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -80,22 +117,9 @@ def features() -> tfds.features.FeaturesDict:
   )
 
 
-def _write_shard(path: epath.Path, instances: Iterable[Instance], digest: Any) -> int:
-  """Writes one file, feeds every row to `digest`, returns the number of bytes of the records."""
-  writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")  # one record a group: fast random reads
-  size = 0
-  for instance in instances:
-    row = records.to_json(instance)
-    _add_to_digest(digest, row)
-    record = _encode(row)
-    size += len(record)
-    writer.write(record)
-  writer.close()
-  return size
-
-
-def _add_to_digest(digest: Any, row: dict[str, Any]) -> None:
-  digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode(errors="surrogatepass") + b"\n")
+def _digest(row: dict[str, Any]) -> bytes:
+  text = json.dumps(row, sort_keys=True, ensure_ascii=False)
+  return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _encode(row: dict[str, Any]) -> bytes:
@@ -153,7 +177,7 @@ class SFTDataset(Sequence[dict[str, Any]]):
     """The fingerprint from the records themselves; differs from `fingerprint` where files were changed later."""
     digest = hashlib.sha256()
     for row in self:
-      _add_to_digest(digest, row)
+      digest.update(_digest(row))
     return digest.hexdigest()
 
   def __len__(self) -> int:

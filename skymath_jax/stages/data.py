@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -13,7 +15,7 @@ from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
-from skymath_jax.records import Instance, Problem
+from skymath_jax.records import Problem
 from skymath_jax.stages.context import Facts, Run
 
 
@@ -138,13 +140,18 @@ def _test_sets(config: ConfigDict) -> dict[str, list[Problem]]:
   return {name: datasets.load(name, data_dir=config.seeds.data_dir) for name in config.curation.test_sets}
 
 
-def _curation_settings(config: ConfigDict) -> curation.Settings:
+def _curate(config: ConfigDict, paths: Any, folder: epath.Path, output: curation.Output) -> Facts:
   c = config.curation
-  return curation.Settings(
+  settings = curation.Settings(
     ngram=c.ngram,
+    fuzzy=c.fuzzy,
     near_duplicate=c.near_duplicate,
-    gold_filter=c.gold_filter,
+    quality=c.quality,
+    hard=c.hard,
     responses_per_query=c.responses_per_query,
+  )
+  return curation.curate_files(
+    paths, folder, test_sets=_test_sets(config), settings=settings, output=output, workers=c.workers
   )
 
 
@@ -152,26 +159,46 @@ def curate(number: int) -> Callable[[Run], Facts]:
   """Stage `number`'s instances → the SFT data set `sft/stageN`, with what was dropped and why."""
 
   def stage(run: Run) -> Facts:
-    instances = records.read(Instance, run.workdir / "synthesis" / f"stage{number}" / "instances.jsonl")
-    curated = curation.curate(instances, test_sets=_test_sets(run.config), settings=_curation_settings(run.config))
-    if not curated.kept:
-      raise UserError(
-        "curation kept no instance", where=f"sft/stage{number}", remedy="see dropped.jsonl for the reasons"
-      )
-    folder = run.workdir / "sft" / f"stage{number}"
-    facts = {"teacher": instances[0].teacher, "config": config_lib.config_hash(run.config)}
-    name = f"{run.config.name} stage {number}"
-    curation.write(folder, curated, name=name, facts=facts, write_set=datasets.sft.write)
-    return {"output": datasets.sft.open(folder).fingerprint, "kept": len(curated.kept)}
+    made, folder = run.workdir / "synthesis" / f"stage{number}", run.workdir / "sft" / f"stage{number}"
+    output = curation.Output(
+      name=f"{run.config.name} stage {number}",
+      facts=_provenance(run, files.read_json(made / "summary.json")),
+      write_shard=datasets.sft.write_shard,
+      finish=datasets.sft.finish,
+      parquet=run.config.curation.parquet,
+    )
+    summary = _curate(run.config, os.fspath(made / "instances.jsonl"), folder, output)
+    if not summary["kept"]:
+      raise UserError("curation kept no instance", where=folder, remedy="see dropped.jsonl for the reasons")
+    return {"output": datasets.sft.open(folder).fingerprint, "kept": summary["kept"]}
 
   return stage
 
 
+def _provenance(run: Run, synthesis_summary: Facts) -> Facts:
+  """What the card says of the origin: teacher, sampling, seeds with their licences and citations."""
+  config = run.config
+  problems = _seed_problems(run)
+  licences = {p.source: p.license for p in problems}
+  seeds = [
+    f"{source}: {count:,} problems, licence {licences[source] or 'not stated'}{datasets.citation(source)}"
+    for source, count in _count(p.source for p in problems).items()
+  ]
+  s = config.synthesis
+  return {
+    "teacher": synthesis_summary["teacher"],
+    "sampling": f"temperature {s.temperature}, top_p {s.top_p}, at most {s.max_tokens} tokens",
+    "seed problems": seeds,
+    "config": config_lib.config_hash(config),
+  }
+
+
 def curate_files(config: ConfigDict, workdir: epath.Path) -> Facts:
   """`curate` on its own: the files of `curation.inputs` → `curation/kept.jsonl`, `dropped.jsonl`, `summary.json`."""
-  instances = curation.read_inputs(config.curation.inputs)
-  curated = curation.curate(instances, test_sets=_test_sets(config), settings=_curation_settings(config))
-  return curation.write_files(workdir / "curation", curated)
+  output = curation.Output(
+    name=config.name, facts={"files": list(config.curation.inputs)}, parquet=config.curation.parquet
+  )
+  return _curate(config, config.curation.inputs, workdir / "curation", output)
 
 
 def synthesis_plan(run: Run) -> dict[str, dict[str, Facts]]:

@@ -224,17 +224,22 @@ class _Work:
     return f"{self.tokens['completion'] / max(time.perf_counter() - self._start, 1e-9):,.0f} tokens/s"
 
   def result(self) -> Result:
-    """The outcomes in job order; an instance made twice (same text from the same parent) is kept once."""
+    """The outcomes in job order; an instance made twice (same text from the same parent) is kept once, and says so."""
     instances: dict[str, Instance] = {}
+    said: collections.Counter[str] = collections.Counter()
     rejected: list[Rejected] = []
     for number in sorted(self.outcomes):
       for made in self.outcomes[number]:
         if isinstance(made, Rejected):
           rejected.append(made)
-        elif made.id in instances:
+          continue
+        said[made.id] += 1
+        if made.id in instances:
           rejected.append(Rejected(problem_id=made.parents[0], method=made.method, reason="duplicate"))
         else:
           instances[made.id] = made
+    again = {id: count for id, count in said.items() if count > 1}
+    instances |= {id: dataclasses.replace(instances[id], quality={"said": count}) for id, count in again.items()}
     return Result(
       instances=list(instances.values()),
       rejected=rejected,

@@ -8,16 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skymath_jax.curation import deduplicate, hashing
+from skymath_jax.curation.lineage import Lineage
 
 STORY = (
   "Tom has {} apples and buys {} more at the market, then he gives half of all his apples to his sister Ann, who lives "
   "in the house beside the old mill and bakes a cake for the whole street on every Sunday of the summer"
 )
-
-
-def test_exact_pairs():
-  pairs = [("Q $x$", "r"), ("q x", "R"), ("Q $x$", "other"), ("Q", "xr"), ("Qx", "r")]
-  assert deduplicate.exact(pairs) == [None, 0, None, None, 0]
 
 
 def test_numbers_make_another_problem_however_long_the_text():
@@ -35,13 +31,34 @@ def test_relatives_are_not_compared():
   assert deduplicate.near(queries, [frozenset(x) for x in "abc"]) == [None, 0, 0]
 
 
+def seeds_of(parents: dict[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
+  names = {name: hashing.hash64(name) for pair in parents.items() for name in (pair[0], *pair[1])}
+  ids = np.array([names[name] for name in parents], np.uint64)
+  above = np.array([names[name] for found in parents.values() for name in found], np.uint64)
+  lineage = Lineage(ids, np.array([len(found) for found in parents.values()]), above)
+  back = {number: name for name, number in names.items()}
+  return {name: frozenset(back[s] for s in lineage.seeds([row])) for row, name in enumerate(parents)}
+
+
 def test_lineages_follow_the_chain_to_the_seeds():
-  parents = {"e1": ("seed1",), "e2": ("e1",), "x": ("e2", "seed2"), "alone": (), "c1": ("c2",), "c2": ("c1",)}
-  found = dict(zip(parents, deduplicate.lineages(parents, list(parents)), strict=True))
-  assert found["e1"] == found["e2"] == {"seed1"} and found["x"] == {"seed1", "seed2"} and found["alone"] == {"alone"}
-  assert found["c1"] and found["c2"]  # a circle, which should not be, at least ends
+  found = seeds_of({"e1": ("seed1",), "e2": ("e1",), "x": ("e2", "seed2"), "y": ("x",), "alone": ()})
+  assert found["e1"] == found["e2"] == {"seed1"} and found["alone"] == {"alone"}
+  assert found["x"] == found["y"] == {"seed1", "seed2"}
+  assert all(seeds_of({"c1": ("c2",), "c2": ("c1",), "me": ("me",)}).values())  # circles, which should not be, do end
   chain = {f"n{i}": (f"n{i + 1}",) for i in range(5000)}
-  assert deduplicate.lineages(chain, ["n0"]) == [{"n5000"}]
+  assert set(seeds_of(chain).values()) == {frozenset(["n5000"])}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 20), max_size=3, unique=True), max_size=12))
+def test_lineages_agree_with_a_walk(edges):
+  parents = {f"{a}": tuple(f"{b}" for b in found if b > a) for a, found in edges.items()}
+
+  def walk(name):
+    above = parents.get(name, ())
+    return frozenset().union(*map(walk, above)) if above else frozenset([name])
+
+  assert seeds_of(parents) == {name: walk(name) for name in parents}
 
 
 def test_known_jaccard():

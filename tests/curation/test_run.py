@@ -1,14 +1,12 @@
 """Curation as a whole: the funnel adds up, reasons and rows are on disk, reading names file and line."""
 
 import dataclasses
-import json
 
 import pytest
 
-from skymath_jax import curation, files, records
+from skymath_jax import curation, records
 from skymath_jax.curation import Settings
 from skymath_jax.curation.funnel import Funnel
-from skymath_jax.datasets import sft
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance, Problem, stable_id
 
@@ -49,7 +47,7 @@ def mixed():
 def test_every_instance_is_kept_or_dropped_for_a_reason(mixed):
   good, bad = mixed
   curated = curation.curate(good + bad, test_sets={"spiders": [TEST]}, settings=Settings(near_duplicate=0.7))
-  assert curated.kept == good
+  assert [i.id for i in curated.kept] == [i.id for i in good]
   expected = {"contamination": 3, "duplicate": 1, "empty_query": 1, "near_duplicate": 1, "no_answer_line": 1}
   assert curated.funnel.dropped == expected
   assert len(curated.kept) + len(curated.dropped) == len(good + bad) == curated.funnel.entered
@@ -76,56 +74,14 @@ def test_near_duplicates_go_but_relatives_stay():
 
 def test_responses_per_query():
   items = [instance(story("horse"), response=f"Way {i}.\nThe answer is 7", parent="s") for i in range(5)]
-  assert len(curation.curate(items, test_sets={}, settings=Settings()).kept) == 5
-  assert curation.curate(items, test_sets={}, settings=Settings(responses_per_query=2)).kept == items[:2]
+  kept = curation.curate(items, test_sets={}, settings=Settings()).kept
+  assert len(kept) == 5
+  assert curation.curate(items, test_sets={}, settings=Settings(responses_per_query=2)).kept == kept[:2]
 
 
 def test_tokens_are_counted_once_and_kept():
   kept = curation.curate([instance(story("horse"))], test_sets={}, settings=Settings(), tokenizer_count=len).kept
   assert kept[0].tokens == len(kept[0].query) + len(kept[0].response)
-
-
-def test_what_write_leaves(tmp_path, mixed):
-  good, bad = mixed
-  curated = curation.curate(good + bad, test_sets={"spiders": [TEST]}, settings=Settings())
-  folder = tmp_path / "sft" / "stage1"
-  summary = curation.write(
-    folder, curated, name="micro stage 1", facts={"teacher": "t@1", "none": ""}, write_set=sft.write
-  )
-  assert files.read_json(folder / "summary.json") == summary
-  assert summary["steps"][1]["dropped"] == {"contamination": 3}
-  assert records.read(Instance, folder / "kept.jsonl") == curated.kept
-  dropped = [row for _, row in records.read_lines(folder / "dropped.jsonl")]
-  assert [row["reason"] for row in dropped] == [drop.reason for drop in curated.dropped]
-  leak = next(row for row in dropped if row["reason"] == "contamination")
-  assert leak["test_row"] == {
-    "test_set": "spiders", "index": 0, "id": TEST.id, "field": "question", "text": TEST.question
-  }  # fmt: skip
-  data = sft.open(folder)
-  assert [row["query"] for row in data] == [i.query for i in curated.kept]
-  card = (folder / "card.md").read_text()
-  assert card.startswith("# micro stage 1\n") and "- teacher: t@1" in card and "contamination 3" in card
-  assert "spiders (1 problems)" in card and "| xwin |" in card
-
-
-def test_stand_alone_files(tmp_path):
-  rows = [
-    {"query": "What is 3 + 4?", "response": "It is 7.\nThe answer is 7", "extra": 1},
-    {"question": "What is 3 + 5?", "solution": "It is \\boxed{8}."},
-    records.to_json(instance(story("horse"))),
-    {"query": TEST.question, "response": "64"},
-  ]
-  records.write_lines(tmp_path / "in.jsonl", rows)
-  records.write_lines(tmp_path / "test.jsonl", [{"problem": TEST.question, "answer": 64}])
-  inputs = curation.read_inputs((str(tmp_path / "in.jsonl"),))
-  assert [i.answer for i in inputs] == ["7", "", "7", ""]
-  test_sets = {"mine": curation.read_test_set(tmp_path / "test.jsonl")}
-  curated = curation.curate(inputs, test_sets=test_sets, settings=Settings())
-  summary = curation.write_files(tmp_path / "curation", curated)
-  assert sorted(p.name for p in (tmp_path / "curation").iterdir()) == ["dropped.jsonl", "kept.jsonl", "summary.json"]
-  assert (summary["in"], summary["kept"], summary["dropped"]) == (4, 3, {"contamination": 1})
-  dropped = json.loads((tmp_path / "curation" / "dropped.jsonl").read_text())
-  assert dropped["query"] == TEST.question and dropped["test_row"]["test_set"] == "mine"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +94,65 @@ def test_bad_rows_name_file_and_line(tmp_path, row):
   records.write_lines(tmp_path / "test.jsonl", [{"answer": "5"}])
   with pytest.raises(UserError, match=r"test\.jsonl:1: "):
     curation.read_test_set(tmp_path / "test.jsonl")
+
+
+def vote(answer, number, **changes):
+  response = f"Way {number}.\nThe answer is {answer}"
+  return instance(story("horse"), response=response, answer=answer, parent="s", **changes)
+
+
+def test_a_majority_of_the_responses_decides_and_leaves_the_solve_rate():
+  items = [vote("7", 1), vote("8", 2), vote("$7$", 3), vote("9", 4), instance(story("otter", 5), parent="t")]
+  all_kept = curation.curate(items, test_sets={}, settings=Settings()).kept
+  assert [i.quality for i in all_kept] == [{"samples": 4, "solve_rate": 0.5}] * 4 + [{}]
+  curated = curation.curate(items, test_sets={}, settings=Settings(quality=("majority",)))
+  assert [i.answer for i in curated.kept] == ["7", "$7$", "7"]
+  assert [drop.reason for drop in curated.dropped] == ["minority_answer"] * 2
+  said_twice = [vote("7", 1), vote("8", 2, quality={"said": 2})]
+  kept = curation.curate(said_twice, test_sets={}, settings=Settings(quality=("majority",))).kept
+  assert [(i.answer, i.quality) for i in kept] == [("8", {"said": 2, "samples": 3, "solve_rate": 0.6667})]
+  tie = curation.curate([vote("8", 1), vote("7", 2)], test_sets={}, settings=Settings(quality=("majority",)))
+  assert [i.answer for i in tie.kept] == ["8"]  # the first of equals
+
+
+def test_gold_and_verdict_drop_what_is_known_to_be_wrong_and_nothing_else():
+  items = [
+    instance(story(animal, number), parent=animal, gold_match=gold, quality=quality)
+    for number, (animal, gold, quality) in enumerate(
+      [("horse", None, {}), ("goose", True, {"verdict": False}), ("otter", False, {"verdict": True})], start=3
+    )
+  ]
+
+  def reasons(*quality):
+    dropped = curation.curate(items, test_sets={}, settings=Settings(quality=quality)).dropped
+    return [(drop.instance.gold_match, drop.reason) for drop in dropped]
+
+  assert reasons() == []
+  assert reasons("gold") == [(False, "gold_mismatch")]
+  assert reasons("verdict") == [(True, "verifier_says_wrong")]
+  assert reasons("gold", "verdict") == [(True, "verifier_says_wrong"), (False, "gold_mismatch")]
+
+
+def test_where_gold_is_known_the_solve_rate_is_the_share_that_is_right():
+  items = [vote("8", 1, gold_match=False), vote("8", 2, gold_match=False), vote("7", 3, gold_match=True)]
+  kept = curation.curate(items, test_sets={}, settings=Settings()).kept
+  assert {i.quality["solve_rate"] for i in kept} == {0.3333}
+
+
+def test_the_hardest_share_of_the_queries_stays():
+  rated = [
+    instance(story(animal, number), parent=animal, level=level, quality=quality)
+    for number, (animal, level, quality) in enumerate(
+      [("horse", 5, {"difficulty": 2}), ("goose", 1, {"difficulty": 5}), ("otter", 3, {}), ("mole", 4, {})], start=3
+    )
+  ]
+
+  def kept(share):
+    return [i.query.split()[1] for i in curation.curate(rated, test_sets={}, settings=Settings(hard=share)).kept]
+
+  assert [kept(share) for share in (0.25, 0.5, 0.75)] == [["goose"], ["horse", "goose"], ["horse", "goose", "mole"]]
+  voted = [vote("7", 1), vote("8", 2), instance(story("goose", 3), parent="t", level=5)]
+  assert len(curation.curate(voted, test_sets={}, settings=Settings(hard=0.5)).kept) == 2  # half are right: the harder
 
 
 def test_a_funnel_cannot_lose_more_than_it_has():
@@ -153,5 +168,5 @@ def test_curation_is_pure(mixed):
   good, bad = mixed
   before = [dataclasses.asdict(i) for i in good + bad]
   first, second = [curation.curate(good + bad, test_sets={"s": [TEST]}, settings=Settings()) for _ in range(2)]
-  assert first.kept == second.kept and first.dropped == second.dropped and first.summary() == second.summary()
+  assert first.kept == second.kept and first.dropped == second.dropped and first.sensitivity == second.sensitivity
   assert [dataclasses.asdict(i) for i in good + bad] == before

@@ -19,9 +19,7 @@ GOOD = Instance(
 
 
 def reasons(**changes):
-  options = {
-    key: changes.pop(key) for key in ("gold_filter", "max_characters", "max_tokens", "count_tokens") if key in changes
-  }
+  options = {key: changes.pop(key) for key in ("max_characters", "max_tokens", "tokens") if key in changes}
   return [found.reason for found in validate.findings(dataclasses.replace(GOOD, **changes), **options)]
 
 
@@ -30,7 +28,7 @@ def test_a_good_instance_has_no_findings():
   assert reasons(response=GOOD.response + "\n") == []
   assert reasons(answer="\\frac{1}{2}", response="Half.\nThe answer is \\frac{1}{2}") == []
   assert reasons(query="Solution: mix two of these. Question: how much?") == []
-  assert reasons(max_characters=1000, max_tokens=8, count_tokens=lambda text: len(text.split()) // 2) == []
+  assert reasons(max_characters=1000, max_tokens=8, tokens=8) == []
 
 
 @pytest.mark.parametrize(
@@ -51,18 +49,11 @@ def test_a_good_instance_has_no_findings():
     ({"response": "### Response:\n3 + 4 = 7.\nThe answer is 7"}, "prompt_label"),
     ({"response": "FINAL CREATED QUESTION: What?\n3 + 4 = 7.\nThe answer is 7"}, "prompt_label"),
     ({"max_characters": 10}, "too_many_characters"),
-    ({"max_tokens": 3, "count_tokens": len}, "too_many_tokens"),
     ({"max_tokens": 3, "tokens": 4}, "too_many_tokens"),
-    ({"gold_filter": "drop", "gold_match": False}, "gold_mismatch"),
   ],
 )
 def test_faults(changes, reason):
   assert reason in reasons(**changes)
-
-
-def test_gold_answers_are_kept_unless_asked():
-  assert reasons(gold_match=False) == []
-  assert reasons(gold_filter="drop", gold_match=None) == reasons(gold_filter="drop", gold_match=True) == []
 
 
 def test_rows_of_a_user_without_an_answer_need_no_answer_line():

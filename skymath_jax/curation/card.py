@@ -1,0 +1,142 @@
+"""The data set's card: size, origin, licences, funnel, statistics with pictures, and what it was checked against."""
+
+import html
+from collections.abc import Mapping
+from typing import Any
+
+from skymath_jax.curation.funnel import Funnel
+from skymath_jax.curation.statistics import BIN_WORDS
+
+_BAR, _GAP, _LEFT, _WIDTH = 18, 6, 230, 760  # pixels
+
+
+def card(summary: Mapping[str, Any], *, name: str, facts: Mapping[str, Any]) -> str:
+  """The card in Markdown.
+
+  Args:
+    summary: the contents of `summary.json`.
+    name: of the data set.
+    facts: what else is known of its origin: text, or a list of lines.
+  """
+  checked = summary["decontamination"]
+  against = ", ".join(f"{test} ({rows:,} problems)" for test, rows in checked["test_sets"].items()) or "no test set"
+  return f"""# {name}
+
+{summary["kept"]:,} (query, response) pairs with {summary["distinct_queries"]:,} distinct queries,
+made by a language model. Answers are the teacher's and may be wrong; `gold_match` says where a gold answer was
+known and whether it agrees.
+
+{_origin(facts)}
+
+## By method
+
+![pairs by method](methods.svg)
+
+{_table(("method", "pairs"), summary["by_method"])}
+
+## From synthesis to this set
+
+![funnel](funnel.svg)
+
+{Funnel.from_json(summary["in"], summary["steps"]).markdown()}
+
+## Statistics
+
+![length of query and response](lengths.svg)
+
+{_lengths(summary["lengths"])}
+
+{_table(("language", "pairs"), summary["by_language"])}
+
+{_table(("level of the seed", "pairs"), summary["by_level"])}
+
+{_table(("agrees with a known gold answer", "pairs"), summary["gold_match"])}
+
+## Contamination
+
+Checked against {against}: query and response, exact after normalisation, shared runs of words, and whole questions
+inside a text; each pair that was hit is in `dropped.jsonl` with the test row and the text in common.
+
+{_hits(checked, summary.get("yardstick", {}))}
+
+Paraphrases of test items are not detected, unless the fuzzy check was switched on (hits of kind `fuzzy`).
+"""
+
+
+def _origin(facts: Mapping[str, Any]) -> str:
+  lines = []
+  for key, value in facts.items():
+    if value in ("", None, [], ()):
+      continue
+    several = isinstance(value, list | tuple)
+    lines.append(f"- {key}:" if several else f"- {key}: {value}")
+    lines += [f"  - {item}" for item in value] if several else []
+  return "\n".join(lines)
+
+
+def _table(head: tuple[str, str], counts: Mapping[str, int]) -> str:
+  rows = "\n".join(f"| {key} | {count:,} |" for key, count in counts.items())
+  return f"| {head[0]} | {head[1]} |\n|---|--:|\n{rows}"
+
+
+def _lengths(lengths: Mapping[str, Mapping[str, float]]) -> str:
+  names = list(next(iter(lengths.values())))
+  lines = [f"| | {' | '.join(names)} |", f"|---|{'--:|' * len(names)}"]
+  for key, values in lengths.items():
+    lines.append(f"| {key.replace('_', ' ')} | {' | '.join(f'{value:,.0f}' for value in values.values())} |")
+  return "\n".join(lines)
+
+
+def _hits(checked: Mapping[str, Any], yardstick: Mapping[str, Any]) -> str:
+  """Pairs and shares that share a run of n words with a test item, beside the same for the yardstick's problems."""
+
+  def cell(count: int, of: int) -> str:
+    return f"{count:,} ({count / of:.2%})" if of else f"{count:,}"
+
+  head = ["shared words", f"pairs of {checked['checked']:,}"]
+  head += [f"{yardstick['name']} ({yardstick['checked']:,})"] if yardstick else []
+  lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
+  for n, count in checked["ngram_hits"].items():
+    cells = [f"{n} or more", cell(count, checked["checked"])]
+    cells += [cell(yardstick["ngram_hits"][n], yardstick["checked"])] if yardstick else []
+    lines.append(f"| {' | '.join(cells)} |")
+  kinds = ", ".join(f"{kind} {count:,}" for kind, count in checked["hits"].items()) or "none"
+  sets = ", ".join(f"{name} {count:,}" for name, count in checked["hits_by_test_set"].items()) or "none"
+  return "\n".join(lines) + f"\n\nDropped as leaks, by kind: {kinds}; by test set: {sets}."
+
+
+def pictures(summary: Mapping[str, Any]) -> dict[str, str]:
+  """File name → SVG text of the card's pictures."""
+  funnel = {"made": summary["in"]} | {f"after {step['name']}": step["out"] for step in summary["steps"]}
+  histogram = summary["histogram"]
+  last = len(histogram) - 1
+  lengths = {
+    f"{i * BIN_WORDS}{' or more' if i == last == 40 else f'–{(i + 1) * BIN_WORDS - 1}'} words": count
+    for i, count in enumerate(histogram)
+  }
+  return {
+    "funnel.svg": bars("From synthesis to this set", funnel),
+    "methods.svg": bars("Pairs by method", summary["by_method"]),
+    "lengths.svg": bars("Length of query and response together", lengths),
+  }
+
+
+def bars(title: str, values: Mapping[str, int]) -> str:
+  """Horizontal bars, one a value, as SVG that needs no script and no font."""
+  largest, height = max([1, *values.values()]), 40 + len(values) * (_BAR + _GAP)
+  parts: list[str] = [
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" font-family="sans-serif" '
+    f'font-size="13" role="img" aria-label="{html.escape(title)}">',
+    f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
+    f'<text x="{_LEFT}" y="20" font-weight="bold">{html.escape(title)}</text>',
+  ]
+  room = _WIDTH - _LEFT - 90
+  for number, (label, value) in enumerate(values.items()):
+    top = 32 + number * (_BAR + _GAP)
+    middle, length = top + _BAR * 0.72, max(value / largest * room, 1 if value else 0)
+    parts += [
+      f'<text x="{_LEFT - 8}" y="{middle:.1f}" text-anchor="end">{html.escape(label)}</text>',
+      f'<rect x="{_LEFT}" y="{top}" width="{length:.1f}" height="{_BAR}" fill="#4477aa"/>',
+      f'<text x="{_LEFT + length + 6:.1f}" y="{middle:.1f}">{value:,}</text>',
+    ]
+  return "\n".join([*parts, "</svg>\n"])

@@ -1,0 +1,187 @@
+"""Files in, files out: the same as in memory, whatever the chunks and the workers; every format holds the same rows."""
+
+import json
+import random
+
+import pyarrow.parquet
+import pytest
+import tensorflow_datasets as tfds
+
+from curation.test_run import ANIMALS, TEST, instance, story
+from skymath_jax import curation, files, records
+from skymath_jax.curation import Output, Settings, stream
+from skymath_jax.datasets import sft
+from skymath_jax.errors import UserError
+from skymath_jax.records import Instance, Problem
+
+SFT = {"write_shard": sft.write_shard, "finish": sft.finish}
+SETTINGS = Settings(near_duplicate=0.7, quality=("majority",), responses_per_query=2)
+TESTS = {"spiders": [TEST]}
+
+
+def rows(count=400):
+  """Instances with every kind of fault, duplicates and near-duplicates far apart, votes, chains of parents."""
+  rng = random.Random(0)
+  made = []
+  for number in range(count):
+    animal, answer = rng.choice(ANIMALS), rng.choice("778")
+    query = story(animal, rng.randrange(2, 60))
+    fault = rng.random()
+    if fault < 0.05:
+      query = rng.choice(["", TEST.question.upper(), f"Now: {TEST.question} Go."])
+    elif fault < 0.15:
+      query = query.replace("every evening", "each evening")
+    parent = rng.choice(made).id if made and rng.random() < 0.5 else f"s{number}"
+    text = f"Way {rng.randrange(12)}.\nThe answer is {answer}"
+    made.append(instance(query, response=text, answer=answer, parent=parent, level=rng.choice([None, 1, 5]), tokens=9))
+  return made
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+  path = tmp_path_factory.mktemp("source") / "in.jsonl"
+  records.write_lines(path, rows())
+  return path
+
+
+def run(source, folder, **options):
+  options = {"test_sets": TESTS, "settings": SETTINGS, "output": Output(name="a set", **SFT), **options}
+  return curation.curate_files(str(source), folder, **options)
+
+
+@pytest.fixture(scope="module")
+def reference(source, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("reference") / "set"
+  return folder, run(source, folder)
+
+
+def test_files_give_what_memory_gives(reference):
+  folder, summary = reference
+  curated = curation.curate(rows(), test_sets=TESTS, settings=SETTINGS)
+  assert records.read(Instance, folder / "kept.jsonl") == curated.kept
+  assert [row for _, row in records.read_lines(folder / "dropped.jsonl")] == [
+    drop.to_json() for drop in curated.dropped
+  ]
+  assert summary["steps"] == curated.funnel.to_json() and summary["decontamination"] == curated.sensitivity
+  assert set(summary["dropped"]) == {
+    "contamination", "duplicate", "empty_query", "minority_answer", "near_duplicate", "responses_per_query"
+  }  # fmt: skip
+  assert summary["kept"] == len(curated.kept) > 50 and summary["in"] == 400
+
+
+@pytest.mark.parametrize(("workers", "chunk_bytes"), [(1, 3000), (2, 10_000), (3, 1 << 20)])
+def test_neither_workers_nor_chunks_change_the_outcome(source, reference, tmp_path, monkeypatch, workers, chunk_bytes):
+  folder, summary = reference
+  assert run(source, tmp_path / "set", workers=workers, chunk_bytes=chunk_bytes) == summary
+  names = [
+    "kept.jsonl",
+    "dropped.jsonl",
+    "summary.json",
+    "card.md",
+    "sft.json",
+    "funnel.svg",
+    "lengths.svg",
+    "methods.svg",
+  ]
+  for name in names:
+    assert (tmp_path / "set" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_several_shards_are_one_set(source, reference, tmp_path, monkeypatch):
+  monkeypatch.setattr(stream, "ROWS_PER_SHARD", 40)
+  summary = run(source, tmp_path / "set", chunk_bytes=4000, output=Output(name="a set", parquet=True, **SFT))
+  shards = sorted((tmp_path / "set").glob("*.array_record-*"))
+  assert len(shards) > 1 and shards[0].name.endswith(f"-00000-of-{len(shards):05d}")
+  data, kept = sft.open(tmp_path / "set"), records.read(Instance, tmp_path / "set" / "kept.jsonl")
+  assert len(data) == summary["kept"] == len(kept)
+  assert data.fingerprint == data.compute_fingerprint() == sft.open(reference[0]).fingerprint
+  assert [records.from_json(Instance, row) for row in data] == kept
+  builder = tfds.builder_from_directory(tmp_path / "set")
+  assert [row["query"].decode() for row in builder.as_data_source("train")] == [i.query for i in kept]
+  table = pyarrow.parquet.read_table(tmp_path / "set" / "parquet").to_pylist()
+  assert [row["query"] for row in table] == [i.query for i in kept]
+  assert json.loads(table[0]["quality"]) == kept[0].quality and table[0]["parents"] == list(kept[0].parents)
+  assert {row["level"] for row in table} == {None, 1, 5}
+
+
+def test_what_is_left_on_disk(reference):
+  folder, summary = reference
+  assert files.read_json(folder / "summary.json") == json.loads(json.dumps(summary))
+  leak = next(row for _, row in records.read_lines(folder / "dropped.jsonl") if row["reason"] == "contamination")
+  assert leak["test_row"] == {
+    "test_set": "spiders", "index": 0, "id": TEST.id, "field": "question", "text": TEST.question
+  }  # fmt: skip
+  assert not list(folder.glob("*.part")) and not list(folder.glob("*.shard"))
+  assert sum(summary["by_language"].values()) == sum(summary["by_level"].values()) == summary["kept"]
+  assert summary["tokens"] == 9 * summary["kept"] and summary["lengths"]["tokens"]["p50"] == 9
+
+
+def test_the_card_tells_origin_funnel_lengths_and_leaks(source, tmp_path):
+  facts = {"teacher": "t@1", "none": "", "seed problems": ["math: 3 problems, licence MIT"]}
+  yardstick = {"name": "MATH train", "checked": 50, "ngram_hits": {"10": 5, "13": 2, "30": 1}}
+  run(source, tmp_path / "set", output=Output(name="micro stage 1", facts=facts, yardstick=yardstick, **SFT))
+  card = (tmp_path / "set" / "card.md").read_text()
+  assert card.startswith("# micro stage 1\n") and "- teacher: t@1" in card and "none" not in card.partition("##")[0]
+  assert "- seed problems:\n  - math: 3 problems, licence MIT" in card
+  assert "spiders (1 problems)" in card and "| xwin |" in card and "contamination" in card
+  assert "| 10 or more |" in card and "MATH train (50)" in card and "5 (10.00%)" in card
+  for name in ("funnel.svg", "methods.svg", "lengths.svg"):
+    assert f"({name})" in card and (tmp_path / "set" / name).read_text().startswith("<svg")
+
+
+def test_plain_pairs_need_no_set(tmp_path):
+  items = [
+    {"query": "What is 3 + 4?", "response": "It is 7.\nThe answer is 7", "extra": 1},
+    {"question": "What is 3 + 5?", "solution": "It is \\boxed{8}."},
+    records.to_json(instance(story("horse"))),
+    {"query": TEST.question, "response": "64 \ud800"},
+  ]
+  (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in items))
+  records.write_lines(tmp_path / "test.jsonl", [{"problem": TEST.question, "answer": 64}])
+  assert [i.answer for i in curation.read_inputs((str(tmp_path / "in.jsonl"),))] == ["7", "", "7", ""]
+  test_sets = {"mine": curation.read_test_set(tmp_path / "test.jsonl")}
+  folder = tmp_path / "curation"
+  summary = run(tmp_path / "in.jsonl", folder, test_sets=test_sets, settings=Settings(), output=Output(name="mine"))
+  assert sorted(path.suffix for path in folder.iterdir()) == [
+    ".json",
+    ".jsonl",
+    ".jsonl",
+    ".md",
+    ".svg",
+    ".svg",
+    ".svg",
+  ]
+  assert (summary["in"], summary["kept"], summary["dropped"]) == (4, 3, {"contamination": 1})
+  dropped = json.loads((folder / "dropped.jsonl").read_text())
+  assert dropped["query"] == TEST.question and dropped["test_row"]["test_set"] == "mine"
+
+
+@pytest.mark.parametrize(
+  "line", ['{"query": "q"}', '{"id": "1", "method": "m", "parents": []}', "[1]", "{", '{"query": 3, "response": ""}']
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_row_is_named_and_leaves_nothing(tmp_path, line, workers):
+  (tmp_path / "in.jsonl").write_text('{"query": "q", "response": "r"}\n' * 40 + f"\n{line}\n")
+  with pytest.raises(UserError, match=r"in\.jsonl:42: "):
+    run(tmp_path / "in.jsonl", tmp_path / "out", workers=workers, chunk_bytes=300)
+  assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_keep_is_told_with_the_reasons(tmp_path):
+  records.write_lines(tmp_path / "in.jsonl", [{"query": "", "response": "r"}])
+  summary = run(tmp_path / "in.jsonl", tmp_path / "set", settings=Settings())
+  assert summary["kept"] == 0 and (tmp_path / "set" / "dropped.jsonl").read_text().count("empty_query") == 1
+  (tmp_path / "empty.jsonl").touch()
+  assert run(tmp_path / "empty.jsonl", tmp_path / "set")["in"] == 0
+  with pytest.raises(UserError, match="no such file"):
+    run(tmp_path / "none.jsonl", tmp_path / "set")
+
+
+def test_a_fuzzy_hit_shows_both_texts_and_the_cosine():
+  problem = Problem.create("t", "Mia has 12 red apples and gives 5 of them to Tom. How many red apples has Mia left?")
+  query = "After Mia, who has 12 red apples, gives Tom 5 of them, how many apples does Mia have left?"
+  item = instance(query)
+  assert len(curation.curate([item], test_sets={"t": [problem]}, settings=Settings()).kept) == 1
+  [drop] = curation.curate([item], test_sets={"t": [problem]}, settings=Settings(fuzzy=0.3)).dropped
+  assert drop.reason == "contamination" and drop.detail["kind"] == "fuzzy" and 0.3 < drop.detail["cosine"] < 1
+  assert drop.detail["test_row"]["text"] == problem.question and drop.detail["shared"] == query
