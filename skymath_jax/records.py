@@ -80,7 +80,7 @@ R = TypeVar("R", Problem, Instance)
 
 def to_json(record: Record) -> dict[str, Any]:
   """The record as a JSON object (`synthesis_pass` is written as `pass`)."""
-  row = dataclasses.asdict(record)
+  row = dict(vars(record))  # in the order of the fields; `dataclasses.asdict` would copy every value, ten times as slow
   if isinstance(record, Instance):
     row = {("pass" if key == "synthesis_pass" else key): value for key, value in row.items()}
     row["parents"] = list(record.parents)

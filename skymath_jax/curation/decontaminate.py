@@ -26,16 +26,42 @@ REASON = "contamination"  # why an instance with a hit is dropped
 EMBEDDED_MINIMUM = 16  # normalised characters; "whatis2+3" inside a longer text proves nothing
 _STEP, _WINDOW = 8, 9  # every run of EMBEDDED_MINIMUM = 7 + 9 characters covers a window that starts at a multiple of 8
 _CLOSING = frozenset(".,:;?!)]\"'”’-–")  # what may follow a whole question
-_LEFT_RIGHT = re.compile(r"\\(?:left|right)(?![a-z])")  # but not \leftarrow
+# What LaTeX and Unicode can write in several ways; a command that is not here stays.
+_COMMAND = re.compile(r"\\(?:([a-z]+)\*?|.)|[{}$~]", re.DOTALL)
+_VANISH = (
+  "left right big bigg bigl bigr biggl biggr displaystyle textstyle quad qquad limits text textrm textbf textit mbox "
+  "hbox mathrm mathbf mathit operatorname rm bf"
+).split()
+_COMMANDS = {
+  **dict.fromkeys(_VANISH, ""), **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"),
+  **dict.fromkeys(("ldots", "cdots", "dots"), "..."), "cdot": r"\times", "leq": r"\le", "geq": r"\ge", "neq": r"\ne",
+  "lbrace": "", "rbrace": "", "lvert": "|", "rvert": "|", "vert": "|", "degree": r"^\circ",
+}  # fmt: skip
+_SIGNS = {r"\%": "%", r"\#": "#", r"\&": "&", r"\|": "|", r"\_": "_"}
+_UNICODE = str.maketrans(
+  {"×": r"\times", "·": r"\times", "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "°": r"^\circ", "π": r"\pi", "√": r"\sqrt"}
+  | {"÷": "/", "…": "...", "−": "-", "–": "-", "“": '"', "”": '"', "‘": "'", "’": "'", "²": "^2", "³": "^3"}
+)
 
 
 def normalize(text: str) -> str:
-  r"""Lower case, no white space, `\dfrac` and `\tfrac` as `\frac`, no `$`, no `\left` and `\right`."""
+  r"""One spelling: lower case, no white space, braces, dollar signs or sizes, `\dfrac` as `\frac`, `≤` as `\le`, …
+
+  `\dfrac{1}{2}` and `\frac12`, `x^{2}` and `x^2`, `\left( 3 \right)` and `(3)` come out the same.
+  """
   text = text.lower()
-  if "\\" in text:
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = _LEFT_RIGHT.sub("", text)
+  if not text.isascii():
+    text = text.translate(_UNICODE)
+  if "\\" in text or "{" in text:
+    text = _COMMAND.sub(_respelled, text)
   return "".join(text.replace("$", "").split())
+
+
+def _respelled(match: re.Match[str]) -> str:
+  name = match[1]
+  if name is None:
+    return _SIGNS[match[0]] if match[0] in _SIGNS else ""
+  return _COMMANDS[name] if name in _COMMANDS else f"\\{name}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,10 +99,13 @@ class Disturbance:
     return [tuple(line.split(" ", 2)[1:]) for line in self.log.read_text().splitlines()]
 
   def wait_for(self, answered: int) -> None:
-    deadline = time.monotonic() + 240
-    while len({key for key, kind in self.answers() if kind in ANSWERED}) < answered:
-      assert time.monotonic() < deadline, "no progress"
-      time.sleep(0.1)
+    done, since = -1, time.monotonic()
+    while done < answered:
+      now = len({key for key, kind in self.answers() if kind in ANSWERED})
+      if now > done:
+        done, since = now, time.monotonic()
+      assert time.monotonic() - since < 240, f"no progress after {done} answers"
+      time.sleep(0.1 + answered / 20_000)
 
   def kill(self, process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGKILL)
@@ -142,7 +145,7 @@ LARGE = ((480, 0.05), "cscc2scs1ccsc2c1csc")
   ("disturbance", "events"),
   [
     pytest.param(*SMALL, id="small"),
-    pytest.param(*LARGE, id="large", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    pytest.param(*LARGE, id="large", marks=[pytest.mark.slow, pytest.mark.timeout(5400)]),
   ],
   indirect=["disturbance"],
 )
@@ -162,7 +165,7 @@ def test_kills_change_nothing_and_cost_only_what_was_in_flight(disturbance, even
     else:
       disturbance.kill(second if event == "1" else first)
       first = first if event == "1" else disturbance.start_client()
-  assert first.wait(timeout=600) == 0
+  assert first.wait(timeout=3000) == 0
   summary = files.read_json(f"{disturbance.store}.{first.pid}.json")
 
   answered = Counter(key for key, kind in disturbance.answers() if kind in ANSWERED)

@@ -75,6 +75,9 @@ SPLITS = [
   ("How far is it? It is 5 km to A and 3 to B.", "", "How far is it? It is 5 km to A and 3 to B."),
   ("他有5个苹果。他还有几个？", "他有5个苹果。", "他还有几个？"),
   ("Tom ran. He sat.", "Tom ran.", "He sat."),
+  ("Recall that\n\\[ x = 1 \\, .\n\\]Compute $x$.", "Recall that\n\\[ x = 1 \\, .\n\\]", "Compute $x$."),
+  ("There are $a$ so that \\[a = 3.\\]Find $a.$", "There are $a$ so that \\[a = 3.\\]", "Find $a.$"),
+  ("Let \\[\nx = 4.\n\\] What is $x?$", "Let \\[\nx = 4.\n\\]", "What is $x?$"),
 ]  # fmt: skip
 
 

@@ -145,6 +145,19 @@ def test_fobar_hides_one_number_and_tells_the_answer():
   assert made.prompt["question"].startswith("metamath/fobar_question@")
 
 
+@pytest.mark.parametrize(
+  ("answer", "told"),
+  [
+    ("\\frac{1}{2}", "$\\frac{1}{2}$"), ("2x-8", "$2x-8$"), ("x^2", "$x^2$"), ("$x$ = 1", "$x$ = 1"), ("8", "8"),
+    ("8 apples", "8 apples"), ("-3.5", "-3.5"), ("\\text{Evelyn}", "\\text{Evelyn}"), ("well-known", "well-known"),
+    ("1/2", "1/2"), ("A", "A"), ("2677_9", "$2677_9$"),
+  ],
+)  # fmt: skip
+def test_a_formula_is_told_between_dollar_signs(answer, told):
+  [made], _ = augment("fobar", "So.\nThe answer is 5", problem=Problem.create("toy", MIA.question, answer=answer))
+  assert f"the answer to this is {told}. What" in made.query
+
+
 def test_all_numbers_can_be_hidden_in_one_run():
   texts = ["So.\nThe answer is 5", "So.\nThe answer is 4"]
   made, _ = augment("fobar", *texts, settings=Settings(mask_all=True))

@@ -26,7 +26,11 @@ _RAISED = re.compile(r"[\^_]\s*(?=\{)")
 _X = re.compile(r"(?<![A-Za-z\\])X(?![A-Za-z])")
 
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Prof|Fig|Eq|e\.g|i\.e)\.$")
-_BREAK = re.compile(r"(?<=[.?!])[\"')\]$]*\s+(?=[^\sa-z])|(?<=[。？！])\s*(?=\S)|\n\s*\n(?=\S)")
+_BREAK = re.compile(
+  r"(?<=[.?!])[\"')\]$]*\s+(?=[^\sa-z])(?!\\[\])])"  # a full stop inside a displayed formula ends nothing ...
+  r"|(?<=\\\])\s*(?=[A-Z])"  # ... but the formula may
+  r"|(?<=[。？！])\s*(?=\S)|\n\s*\n(?=\S)"
+)
 _ASKS = re.compile(
   r"[?？]|^\W*(?:what|how|which|who|when|find|compute|calculate|determine|evaluate|simplify|solve|express|write|give)\b",
   re.IGNORECASE,

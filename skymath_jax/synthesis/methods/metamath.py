@@ -18,6 +18,7 @@ from skymath_jax.synthesis.methods import masking, parse
 from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, instance
 
 SOLVE = "metamath/solve"
+_FORMULA = re.compile(r"\\(?!text\b)[A-Za-z]|[\^_=<>]|\d[a-z]\b|\b[a-z]\s*[-+*/(]|[-+*/]\s*[a-z]\b")  # not prose
 
 
 async def answer_augmentation(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
@@ -82,10 +83,11 @@ async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> Insta
 
 
 def _answer(problem: Problem) -> str:
-  """The gold or pseudo-gold answer that a backward question tells."""
-  if not problem.answer or not problem.answer.strip():
+  """The gold or pseudo-gold answer that a backward question tells; a formula stands between dollar signs."""
+  answer = (problem.answer or "").strip()
+  if not answer:
     raise Rejection("no_answer_to_tell", problem.question)
-  return problem.answer.strip()
+  return f"${answer}$" if _FORMULA.search(answer) and "$" not in answer else answer
 
 
 def _chosen(problem: Problem, ask: Ask, end: int) -> list[masking.Mask]:

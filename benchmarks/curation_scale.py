@@ -1,0 +1,145 @@
+"""Curation at scale: generated instances (about 300 tokens each) through `curate_files`, timed, with the tree's memory.
+
+    python benchmarks/curation_scale.py FOLDER ROWS [ROWS …]        e.g. … 250000 1000000 2500000
+
+For each size the rows are generated into FOLDER/in.jsonl (2 % exact and 3 % near duplicates, one in two thousand a leak
+from 6,319 generated test problems), curated on two processes into FOLDER/set (TFDS shards and JSON lines) and removed.
+Prints one JSON line a size. Memory is the sum of the proportional set sizes of the process tree, read once a second.
+"""
+
+import json
+import os
+import pathlib
+import random
+import resource
+import shutil
+import sys
+import threading
+import time
+
+from cold_quickstart import processes_of, proportional_bytes
+
+from skymath_jax import curation
+from skymath_jax.datasets import sft
+from skymath_jax.records import Problem
+
+METHODS = ("metamath.rephrase", "metamath.fobar", "evol.deepen", "evol.add_constraint", "xwin")
+LEAKS, NEAR, EXACT = 0.0005, 0.03, 0.02
+WORDS_A_SENTENCE, QUERY, RESPONSE = 11, 4, 8
+
+
+class Writer:
+  """Sentences from a bank, with numbers of their own: words by Zipf's law, a fifth of the words LaTeX."""
+
+  def __init__(self, rng: random.Random):
+    self.rng = rng
+    letters = "etaoinshrdlucmfwyp"
+    words = ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(6000)]
+    weights = [1 / (rank + 5) for rank in range(len(words))]
+    latex = ["$x^#$", "$\\frac{#}{#}$", "$y=#x+#$", "#", "#", "$(#,#)$", "$\\sqrt{#}$", "$#\\%$"]
+    self.bank = []
+    for _ in range(40_000):
+      chosen = rng.choices(words, weights, k=WORDS_A_SENTENCE)
+      for place in rng.sample(range(WORDS_A_SENTENCE), 2):
+        chosen[place] = rng.choice(latex)
+      self.bank.append(" ".join(chosen) + ".")
+
+  def text(self, sentences: int) -> str:
+    parts = " ".join(self.rng.choices(self.bank, k=sentences)).split("#")
+    numbers = self.rng.choices(_NUMBERS, k=len(parts))
+    return "".join(part + number for part, number in zip(parts, numbers, strict=True))
+
+
+_NUMBERS = [str(n) for n in range(1, 400)]
+
+
+def test_problems(writer: Writer, count: int = 6319) -> list[Problem]:
+  """As many as MATH and GSM8K test have together."""
+  return [Problem.create("test", writer.text(3), solution=writer.text(6), answer="1") for _ in range(count)]
+
+
+def generate(path: pathlib.Path, rows: int, writer: Writer, tests: list[Problem]) -> None:
+  rng, recent = writer.rng, []
+  with path.open("w") as out:
+    for number in range(rows):
+      lot, answer = rng.random(), rng.choice(_NUMBERS)
+      query, response = writer.text(QUERY), f"{writer.text(RESPONSE)}\nThe answer is {answer}"
+      if lot < LEAKS:
+        query = f"Now this. {rng.choice(tests).question} What follows?"
+      elif lot < LEAKS + EXACT and recent:
+        query, response, answer = rng.choice(recent)
+      elif lot < LEAKS + EXACT + NEAR and recent:
+        words = rng.choice(recent)[0].split()
+        words[rng.randrange(3)] = "changed"
+        query = " ".join(words)
+      if len(recent) < 5000:
+        recent.append((query, response, answer))
+      else:
+        recent[rng.randrange(5000)] = (query, response, answer)
+      row = {
+        "id": f"{number:016x}", "query": query, "response": response, "answer": answer,
+        "method": METHODS[number % 5], "parents": [f"s{number % 7500}" if number % 2 else f"{number // 2:016x}"],
+        "stage": 1, "pass": 1, "teacher": "t@0", "sampling": {"seed": number}, "level": number % 5 + 1, "tokens": 300,
+      }  # fmt: skip
+      out.write(json.dumps(row, separators=(",", ":")) + "\n")
+
+
+class Watch:
+  """Peak memory of this session's processes while the block runs."""
+
+  def __enter__(self) -> "Watch":
+    self.peak, self._done = 0, threading.Event()
+    self._thread = threading.Thread(target=self._look, daemon=True)
+    self._thread.start()
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._done.set()
+    self._thread.join()
+
+  def _look(self) -> None:
+    while not self._done.wait(1.0):
+      self.peak = max(self.peak, sum(map(proportional_bytes, processes_of(os.getpid()))))
+
+
+def cpu_seconds() -> float:
+  used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+  return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def measure(folder: pathlib.Path, rows: int) -> dict:
+  writer = Writer(random.Random(0))
+  tests, source, target = test_problems(writer), folder / "in.jsonl", folder / "set"
+  generate(source, rows, writer, tests)
+  size = source.stat().st_size
+  output = curation.Output(name="generated", write_shard=sft.write_shard, finish=sft.finish)
+  start, cpu = time.perf_counter(), cpu_seconds()
+  with Watch() as watch:
+    summary = curation.curate_files(
+      str(source), target, test_sets={"test": tests}, settings=curation.Settings(), output=output, workers=2
+    )
+  seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+  written = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+  shutil.rmtree(target)
+  source.unlink()
+  return {
+    "name": "curation_scale", "value": round(seconds, 1), "unit": "s",
+    "settings": {
+      "rows": rows, "input_gb": round(size / 1e9, 2), "output_gb": round(written / 1e9, 2), "workers": 2,
+      "cpu_seconds": round(cpu, 1), "rows_per_cpu_second": round(rows / cpu), "peak_gb": round(watch.peak / 1e9, 2),
+      "kept": summary["kept"], "dropped": summary["dropped"], "hits": summary["decontamination"]["hits"],
+      "words": summary["lengths"]["query_words"]["mean"] + summary["lengths"]["response_words"]["mean"],
+    },
+  }  # fmt: skip
+
+
+def main() -> None:
+  folder = pathlib.Path(sys.argv[1])
+  folder.mkdir(parents=True, exist_ok=True)
+  for rows in map(int, sys.argv[2:]):
+    print(json.dumps(measure(folder, rows)), flush=True)
+
+
+if __name__ == "__main__":
+  os.setsid() if os.getpid() != os.getsid(0) else None
+  main()
