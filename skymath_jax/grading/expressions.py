@@ -18,6 +18,7 @@ _ROUNDERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
 _NUMERALS = "two three four five six seven eight nine ten eleven twelve".split()
 _BASES = {name: index for index, name in enumerate(_NUMERALS, start=2)}
 _APPLIED = frozenset("fghFGHPQpqW")  # letters that name a function where a lone argument in brackets follows
+_CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # likewise, where the argument is a number
 _ARC = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 _INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 _MINUS_ONE = ("sum", (("-", ("num", Fraction(1), None, 1)),))
@@ -233,7 +234,12 @@ class Expressions(Cursor):
         self.expect("}")
       else:
         name += self.next().value
-    if name in _APPLIED and self.kind() == "(" and self.kind(1) in {"var", "num"} and self.kind(2) == ")":
+    applied = (
+      self.kind() == "("
+      and self.kind(2) == ")"
+      and ((name in _APPLIED and self.kind(1) == "var") or (name in _APPLIED | _CAPITALS and self.kind(1) == "num"))
+    )
+    if applied:
       self.next()
       name = f"{name}({self.next().value})"
       self.next()

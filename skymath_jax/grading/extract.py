@@ -9,7 +9,8 @@ import re
 MAX_RESPONSE = 200_000  # characters looked at, from the end; longer responses are loops
 
 _MARKER = re.compile(r"The answer is\b[ \t]*:?")
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_BOX = re.compile(r"\\(?:(?:begin)?boxed|fbox)\s*")
+_TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end)\|>|</s>")  # what follows is another turn
 _BETWEEN = re.compile(r"(?:\s|[,;$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or){1,30}")
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
@@ -31,7 +32,7 @@ _CHOICE = re.compile(
 )
 _CHOICE_AND_WORDS = re.compile(r"^([B-H])(?:\s+(?!and\b|or\b)[A-Za-z]{2,}\b[^=]*|[\u4e00-\u9fff].*)$", re.DOTALL)
 _FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff])")
-_LETTER = re.compile(r"\(([A-J])\)|\b(?:option|choice)\s+\(?([A-J])\b", re.IGNORECASE)
+_LETTER = re.compile(r"(?<![\w)])\(([A-J])\)|\b(?:option|choice)\s+\(?([A-J])\b", re.IGNORECASE)
 _LAST_LETTER = re.compile(r"\b(?:is|it's|be|choose|pick|select)\s+\**\(?([A-J])\)?\**\W*$")
 
 _MATH = re.compile(
@@ -57,7 +58,7 @@ SHORT = 120  # characters of a response that may be nothing but an answer
 def after_thinking(response: str) -> str:
   """The text after the last `</think>`; nothing of a thought that was never closed."""
   visible = response[-MAX_RESPONSE:].rpartition("</think>")[2]
-  return visible.partition("<think>")[0]
+  return _TURN.split(visible.partition("<think>")[0], maxsplit=1)[0]
 
 
 def last_box(text: str) -> str | None:
@@ -221,7 +222,8 @@ def _bare(number: str) -> str:
 
 def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
-  if text and len(text) <= SHORT and "\n" not in text and not _prose(text):
+  quoted = text.startswith(("$", r"\(")) and len(_prose(text)) < 3
+  if text and len(text) <= SHORT and "\n" not in text and (quoted or not _prose(text)):
     bare = _tidy(text)
     return bare if bare and (re.search(r"\d", bare) or len(bare) == 1 or "\\" in bare or "=" in bare) else None
   last_line = text.rpartition("\n")[2] or text

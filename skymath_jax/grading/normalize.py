@@ -87,6 +87,7 @@ def clean(text: str) -> str:
   text = re.sub(r"(?<![\w\\])C\s*_\s*\{?(\d+)\}?\s*\^\s*\{?(\d+)\}?", r"\\binom{\1}{\2}", text)
   text = re.sub(r"(?<![\w\\])(\d+)\s*C\s*(\d+)(?!\w)|(?<![\w\\])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", _combination, text)
   text = re.sub(r"\\(d?dot|tilde)\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}", text)
+  text = re.sub(r"(?<=[}\w])\.(?=\s*[\])])", "", text)
   text = re.sub(r"\b(?:np|math|sympy)\.(?=[a-z])", "", text)
   text = re.sub(r"\\frac\s*\{d([a-z])\}\{d[a-z]\}|\bd([a-z])/d[a-z]\b", r"\1\2'", text)
   text = re.sub(r"\\begin\{cases\}([^&]*)\\end\{cases\}", lambda m: m[1].strip(" \\").replace("\\\\", ", "), text)

@@ -101,12 +101,7 @@ def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
   mine, theirs = numbers.variables(a), numbers.variables(b)
   if ("I" in mine) != ("I" in theirs):
     pairs.append((rewrite.with_imaginary_unit(a), rewrite.with_imaginary_unit(b)))
-  found = assignment(b)
-  if found is not None and found[0][0] == "var" and found[0][1] not in mine:
-    theirs, b = numbers.variables(found[1]), found[1]
-  found = assignment(a)
-  if found is not None and found[0][0] == "var" and found[0][1] not in theirs:
-    mine, a = numbers.variables(found[1]), found[1]
+  mine, theirs = mine - _named(a), theirs - _named(b)
   if len(mine - theirs) == len(theirs - mine) == 1:
     (old,), (new,) = theirs - mine, mine - theirs
     periodic = {old, new} <= _INTEGERS and all(("const", "pi") in set(numbers.walk(tree)) for tree in (a, b))
@@ -114,6 +109,13 @@ def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
     if integers or periodic or constant:
       pairs.append((a, rewrite.renamed(b, {old: ("var", new)})))
   return pairs
+
+
+def _named(tree: Tree) -> set[str]:
+  """The unknowns that `tree` gives values to."""
+  items = tree[2] if tree[0] == "list" else (tree,)
+  found = [assignment(item) for item in items]
+  return {name[1] for name, value in filter(None, found) if name[0] == "var" and name not in set(numbers.walk(value))}
 
 
 def _adds(tree: Tree, name: str) -> bool:
