@@ -150,6 +150,12 @@ def _members(tree: Tree) -> list[Tree]:
   return items
 
 
+def _bases(tree: Tree) -> set[str]:
+  """The unknowns that the items of a list are values of, without their indices."""
+  found = [assignment(item) for item in tree[2]] if tree[0] == "list" else [assignment(tree)]
+  return {str(f[0][1]).partition("_")[0] for f in found if f is not None and f[0][0] == "var"}
+
+
 def _without_names(items: list[Tree]) -> list[Tree]:
   """`x = 1, x = 2` as 1, 2; `x_1 = 1, x_2 = 2` too. Values of different unknowns keep their names."""
   found = [assignment(item) for item in items]
@@ -166,6 +172,8 @@ def _same_members(a: Tree, b: Tree) -> bool:
     return _same_values(ordered, b, a)
   if (pair := _list_and_tuple(a, b)) is not None and not (rewrite.signs(a) or rewrite.signs(b)):
     return _pairwise(*pair)
+  if (mine := _bases(a)) and (theirs := _bases(b)) and mine != theirs:
+    return False
   first, second = _members(a), _members(b)
   if (first, second) == ([a], [b]):
     return False  # more signs than are expanded
@@ -173,7 +181,8 @@ def _same_members(a: Tree, b: Tree) -> bool:
     return False
   if "set" in (a[0], b[0]):
     first, second = _distinct(first), _distinct(second)
-  first, second = (_distinct(items) if tree[1] == "or" else items for tree, items in ((a, first), (b, second)))
+  points = all(item[0] == "tuple" for item in (*first, *second))
+  first, second = (_distinct(items) if points or t[1] == "or" else items for t, items in ((a, first), (b, second)))
   if len(first) != len(second):
     return False
   rest = list(second)
@@ -211,7 +220,7 @@ def _as_tuple(tree: Tree) -> list[Assignment] | None:
   if tree[0] != "list":
     return None
   found = [assignment(item) for item in tree[2]]
-  if any(f is None or f[0][0] not in {"var", "const"} for f in found):
+  if any(f is None or f[0][0] not in {"var", "const", "head"} for f in found):
     return None
   pairs = sorted((f for f in found if f is not None), key=lambda f: str(f[0][1]))
   names = [str(name[1]) for name, _ in pairs]
@@ -228,7 +237,7 @@ def _same_values(pairs: list[Assignment], tree: Tree, other: Tree) -> bool:
     other = found[1]
   if other[0] == "tuple":
     return _pairwise([value for _, value in pairs], other[3])
-  if other[0] == "list":
+  if other[0] == "list" and not _bases(other):
     written = [f[1] for item in tree[2] if (f := assignment(item)) is not None]
     return _pairwise(written, other[2])
   return False
@@ -291,6 +300,8 @@ def _same_chain(a: Tree, b: Tree) -> bool:
   if len(a[2]) > 1:
     return a[2] == b[2] and _pairwise(a[1], b[1])
   operator, other = a[2][0], b[2][0]
+  if not numbers.variables(a) and not numbers.variables(b):  # any two wrong equations of numbers are proportional
+    return operator == other and _pairwise(a[1], b[1])
   first, second = (("sum", (("+", tree[1][0]), ("-", tree[1][1]))) for tree in (a, b))
   sign = numbers.ratio(first, second)
   if operator in {"=", "!="}:

@@ -45,6 +45,7 @@ _DROPPED = re.compile(
 _SPACING = re.compile(
   r"(?<!\\)\\[,;:> ]|~|\\q?quad|\\(?:enspace|thinspace|medspace|thickspace)(?![a-zA-Z])|\\[hv]space\*?\{[^{}]*\}"
 )
+_BREAK = re.compile(r"(?<=[\w}])\s*(?:\\q?quad|\n)\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*(?:=(?!=)|\\equiv))")
 _DEGREE = re.compile(
   r"\^\s*\{?\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}?|\\(?:text)?degrees?(?![a-zA-Z])|\s*\bdegrees?\b"
 )
@@ -78,8 +79,9 @@ def clean(text: str) -> str:
   text = _delimiters(text)
   text = re.sub(r"(?<=\d)(?:\{,\}|,\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))", "", text)
   text = text.replace("\\!", "").replace("{,}", ",")
+  text = _BREAK.sub(", ", text)
   text = _DROPPED.sub("", _SPACING.sub(" ", _LETTER_STYLE.sub(r" \1\2 ", text)))
-  text = _STYLE.sub(_styled, text)
+  text = _STYLE.sub(_styled, re.sub(r"^\s*\{\s*\}(?=\s*\S)", "", text))
   text = _SETS.sub(r" \1_{set} ", _REALS.sub(r"\\reals ", text))
   text = re.sub(r"(?:\bm\s*)?\\(?:measured)?(?:angle|triangle|odot)(?![a-zA-Z])", " ", text)
   text = re.sub(r"\\(?:overline|bar|overleftrightarrow)\s*\{\s*([A-Z]{2,})\s*\}", r" \1 ", text)
@@ -87,6 +89,7 @@ def clean(text: str) -> str:
   text = re.sub(r"(?<![\w\\])C\s*_\s*\{?(\d+)\}?\s*\^\s*\{?(\d+)\}?", r"\\binom{\1}{\2}", text)
   text = re.sub(r"(?<![\w\\])(\d+)\s*C\s*(\d+)(?!\w)|(?<![\w\\])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", _combination, text)
   text = re.sub(r"\\(d?dot|tilde)\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}", text)
+  text = re.sub(r"\\sqrt\s*\{\s*\}\s*(?=\{)", r"\\sqrt", text)
   text = re.sub(r"(?<=[}\w])\.(?=\s*[\])])", "", text)
   text = re.sub(r"\b(?:np|math|sympy)\.(?=[a-z])", "", text)
   text = re.sub(r"\\frac\s*\{d([a-z])\}\{d[a-z]\}|\bd([a-z])/d[a-z]\b", r"\1\2'", text)

@@ -24,6 +24,9 @@ from skymath_jax.grading.words import of_integers, says_little, without_qualifie
 MAX_ANSWER = 2_000  # characters; a longer answer must be spelled like the gold
 
 _MARKED = re.compile(r"\\(?:boxed|fbox)\b|</?(?:think|answer)>|####|\banswer\**\s*(?:is|:)", re.IGNORECASE)
+_WRAPPING = re.compile(r"^(?:[\s$]|\\[(\[]|\\displaystyle(?![a-z])(?:\{\})?)+|(?:[\s$]|\\[)\]])+$")
+_BEYOND = re.compile(r"\\(?:begin|int|oint|iint|lim|det|bmod|mod)(?![a-z])")  # what the parser leaves alone
+_SENTENCE = re.compile(r";|(?<!\\)\b[A-Za-z]{4,} |,(?![^{(]*[})])")
 _INTEGERS = frozenset("klmn")
 _CONSTANTS = frozenset("cCkK")
 _LETTER = re.compile(
@@ -58,7 +61,7 @@ def _found(text: str) -> str:
 
 
 def _same_answer(gold: str, pred: str) -> bool:
-  verdict = _same_choice(gold, pred)
+  verdict = _same_choice(*(_WRAPPING.sub("", text) for text in (gold, pred)))
   return _same_text(gold, pred) if verdict is None else verdict
 
 
@@ -67,6 +70,8 @@ def _same_choice(gold: str, pred: str) -> bool | None:
   letters = [_LETTER.match(text) for text in (gold, pred)]
   longer = [_LETTER_AND_MORE.match(text) for text in (gold, pred)]
   found = [(m[1] if m else (n[1] or n[2]) if n else "").upper() for m, n in zip(letters, longer, strict=True)]
+  if longer[0] and longer[1] and not _same_text(longer[0][3], longer[1][3]):
+    return False if found[0] != found[1] else None
   if all(found):
     bare = all(letters) and not any("(" in text or "text" in text for text in (gold, pred))
     return found[0] == found[1] and (not bare or found[0] in "ABCDE" or letters[0][1] == letters[1][1])
@@ -104,11 +109,19 @@ def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
   mine, theirs = mine - _named(a), theirs - _named(b)
   if len(mine - theirs) == len(theirs - mine) == 1:
     (old,), (new,) = theirs - mine, mine - theirs
-    periodic = {old, new} <= _INTEGERS and all(("const", "pi") in set(numbers.walk(tree)) for tree in (a, b))
+    periodic = {old, new} <= _INTEGERS and _turns(a, new) and _turns(b, old)
     constant = {old, new} <= _CONSTANTS and all(_adds(tree, name) for tree, name in ((a, new), (b, old)))
     if integers or periodic or constant:
       pairs.append((a, rewrite.renamed(b, {old: ("var", new)})))
   return pairs
+
+
+def _turns(tree: Tree, name: str) -> bool:
+  """Whether `name` counts turns: it stands in products with pi only, and in no power."""
+  nodes = list(numbers.walk(tree))
+  if any(node[0] == "pow" and name in numbers.variables(node) for node in nodes):
+    return False
+  return any(node[0] == "prod" and {("*", ("var", name)), ("*", ("const", "pi"))} <= set(node[1]) for node in nodes)
 
 
 def _named(tree: Tree) -> set[str]:
@@ -139,7 +152,7 @@ def _readings(text: str) -> list[Tree]:
 def _value_of_chain(text: str) -> Tree | None:
   """The number at the end of `… = 3` where the left side is beyond the parser (a determinant, an integral)."""
   left, equals, right = text.rpartition("=")
-  if not equals or left[-1:] in "<>!:=" or "text" in left:
+  if not equals or left[-1:] in "<>!:=" or _SENTENCE.search(left) or not ("=" in left or _BEYOND.search(left)):
     return None
   try:
     tree = parse(right)

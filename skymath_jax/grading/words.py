@@ -20,6 +20,7 @@ _FOR_ALL = re.compile(
 _INFORMATIVE = re.compile(
   r"even|odd|prime|positive|negative|except|not |multiple|divis|greater|less|distinct|coprime|[<>]|\\[lg]e|\\ne|\d"
 )
+_DOMAIN = re.compile(r"(?:all|any|every|each) (?:positive|negative|non-?negative) (?:integers?|reals?|numbers?)")
 _SUBSCRIPT = re.compile(r"_\{[^{}]*\}")
 
 
@@ -28,7 +29,7 @@ def words_of(text: str) -> str:
   text = re.sub(r"\\[a-z]+", lambda m: _SPELLINGS[m[0]] if m[0] in _SPELLINGS else m[0], text)
   text = re.sub(r"\\(?:text|textbf|mathrm|mbox)\s*", "", text).lower()
   text = re.sub(r"[\s{}\"'$*`]+", "", text)
-  return text if any(c.isdigit() for c in text) else re.sub(r"[.,;:!?()\-]+", "", text)
+  return text if any(c.isdigit() for c in text) else re.sub(r"[.,;:!?()]+|(?<=\w)-+", "", text)
 
 
 def parts_of(text: str) -> list[str]:
@@ -52,7 +53,7 @@ def without_qualifier(text: str) -> tuple[str, str]:
 
 def says_little(qualifier: str) -> bool:
   """Whether a qualifier only names the kind of number (`for all real x`), so that it may be left out."""
-  return not _INFORMATIVE.search(_SUBSCRIPT.sub("", qualifier))
+  return not _INFORMATIVE.search(_DOMAIN.sub("", _SUBSCRIPT.sub("", qualifier)))
 
 
 def of_integers(qualifier: str) -> bool:
