@@ -112,6 +112,7 @@ def base() -> ConfigDict:
   c.training.max_length = 2048  # tokens of a packed row
   c.training.rows = 8  # packed rows an optimizer step (about 32 paper examples)
   c.training.micro_batches = 1  # parts of a step that are computed one after another
+  c.training.packed = True  # False gives each example a row of its own: the same steps, slower, for comparison
   c.training.optimizer = "adamw"  # the optimizer's name
   c.training.warmup_ratio = 0.03  # share of the steps with rising learning rate
   c.training.schedule = "cosine"  # cosine | linear | constant, after warm-up
@@ -188,6 +189,11 @@ CHOICES = {
   "evaluation.mode": ("strict", "symbolic"),
   "export.dtype": ("float32", "bfloat16"),
 }
+# What says where and how often, not what: a run may go on with other values, on another machine
+FREE = frozenset(
+  {f"training.{key}" for key in "micro_batches loss_chunk checkpoint_every keep keep_best profile_step".split()}
+  | {"name", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"}
+)
 NEGATIVE_ALLOWED = {"mesh.data", "mesh.fsdp", "mesh.tensor"}
 ZERO_REFUSED = re.compile(r"(slots|max_length|max_tokens|steps_per_call|concurrency|rows|micro_batches|keep|ngram)$")
 
@@ -260,6 +266,18 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     element = int if key == "synthesis.hard_levels" else str
     if not all(isinstance(v, element) and not isinstance(v, bool) for v in value):
       raise UserError(f"{value!r} holds something that is not {element.__name__}", where=where, remedy="mend the tuple")
+
+
+def binding(resolved: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """A resolved config (of `as_json`) as dotted keys without the free ones: what the runs of a workdir must share."""
+  flat: dict[str, Any] = {}
+  for key, value in resolved.items():
+    name = f"{prefix}{key}"
+    if isinstance(value, dict):
+      flat |= binding(value, f"{name}.")
+    elif name not in FREE:
+      flat[name] = value
+  return flat
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

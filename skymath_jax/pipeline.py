@@ -4,6 +4,7 @@ A stage owns one folder of the workdir. `COMPLETE.json`, the last file that it w
 its inputs; a stage whose inputs are no longer the same is done again.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -13,11 +14,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
-from skymath_jax import files
+from skymath_jax import distributed, files
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.stages import data, model, summary
 from skymath_jax.stages.context import Run
+
+SHORT, LONG = 600, 14 * 24 * 3600  # seconds that processes wait for each other: at a meeting, for a stage's work
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Stage:
   """One step of the recipe: `function(run) -> facts`, writing below `folder`.
 
   `needs` are the folders it reads; `asks` says that it asks the teacher, which starts early and ends after the last.
+  In a job of several processes a stage is the writer's, unless it works `everywhere`.
   """
 
   name: str
@@ -32,6 +36,7 @@ class Stage:
   function: Callable[[Run], dict[str, Any]]
   needs: tuple[str, ...] = ()
   asks: bool = False
+  everywhere: bool = False
 
 
 def recipe(config: ConfigDict) -> list[Stage]:
@@ -45,8 +50,8 @@ def recipe(config: ConfigDict) -> list[Stage]:
     Stage("synthesize stage 2", "synthesis/stage2", data.synthesize_hard, ("seeds",), asks=True),
     Stage("curate stage 1", "sft/stage1", data.curate(1), ("synthesis/stage1",)),
     Stage("curate stage 2", "sft/stage2", data.curate(2), ("synthesis/stage2",)),
-    Stage("train stage 1", "checkpoints/stage1", model.train(1), ("sft/stage1",)),
-    Stage("train stage 2", "checkpoints/stage2", model.train(2), ("sft/stage2", "checkpoints/stage1")),
+    Stage("train stage 1", "checkpoints/stage1", model.train(1), ("sft/stage1",), everywhere=True),
+    Stage("train stage 2", "checkpoints/stage2", model.train(2), ("sft/stage2", "checkpoints/stage1"), everywhere=True),
   ]
   for name in config.evaluation.models:
     needs = () if name == "base" else (f"checkpoints/{name}",)
@@ -67,7 +72,8 @@ def open_workdir(workdir: epath.PathLike, config: ConfigDict) -> epath.Path:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     if path.exists():
-      found = config_lib.first_difference(files.read_json(path), resolved)
+      saved = files.read_json(path)
+      found = config_lib.first_difference(config_lib.binding(saved), config_lib.binding(resolved))
       if found:
         key, old, new = found
         raise UserError(
@@ -103,27 +109,37 @@ def perform(selected: Sequence[Stage], config: ConfigDict, workdir: epath.PathLi
   Raises:
     UserError: a stage's inputs are not there, or its work failed for a reason the user can mend.
   """
-  workdir = open_workdir(workdir, config)
-  facts: dict[str, Any] = {}
-  with files.lock(workdir / ".lock", f"the workdir {workdir}"), Run(config, workdir) as run:
-    for index, stage in enumerate(selected):
-      folder = workdir / stage.folder
-      if any(later.asks and not complete(later, workdir) for later in selected[index:]):
-        run.begin_teacher()  # compiles while earlier stages work
-      else:
-        run.end_teacher()
-      if complete(stage, workdir):
-        log(f"{stage.name}: complete, skipped")
-      else:
-        _require_inputs(stage, workdir)
-        log(f"{stage.name} …")
-        start = time.perf_counter()
-        result = stage.function(run)
-        result["seconds"] = round(time.perf_counter() - start, 3)
-        files.mark_complete(folder, inputs=inputs_hash(stage, workdir), **result)
-        log(f"{stage.name}: done in {result['seconds']:.1f} s")
-      facts[stage.name] = files.completion(folder)
-  return facts
+  distributed.initialize()
+  distributed.require_agreement("the run", {"config": config_lib.as_json(config), "code": distributed.code_version()})
+  workdir = open_workdir(workdir, config) if distributed.is_writer() else epath.Path(workdir)
+  distributed.barrier("the workdir is open", seconds=SHORT)
+  with contextlib.ExitStack() as stack:
+    if distributed.is_writer() and "://" not in str(workdir):
+      stack.enter_context(files.lock(workdir / ".lock", f"the workdir {workdir}"))
+    run = stack.enter_context(Run(config, workdir))
+    return {stage.name: _perform(stage, selected[index:], run) for index, stage in enumerate(selected)}
+
+
+def _perform(stage: Stage, following: Sequence[Stage], run: Run) -> dict[str, Any]:
+  """One stage: done here, done by the writer while this process waits, or found complete; returns its facts."""
+  folder, writer = run.workdir / stage.folder, distributed.is_writer()
+  if writer and any(later.asks and not complete(later, run.workdir) for later in following):
+    run.begin_teacher()  # compiles while earlier stages work
+  else:
+    run.end_teacher()
+  if distributed.gather(f"{stage.name} is complete", complete(stage, run.workdir), seconds=SHORT)[0]:
+    log(f"{stage.name}: complete, skipped")
+    return files.completion(folder)
+  _require_inputs(stage, run.workdir)
+  log(f"{stage.name} …" if writer or stage.everywhere else f"{stage.name}: done by process 0")
+  start = time.perf_counter()
+  result = stage.function(run) if writer or stage.everywhere else {}
+  result["seconds"] = round(time.perf_counter() - start, 3)
+  if writer:
+    files.mark_complete(folder, inputs=inputs_hash(stage, run.workdir), **result)
+    log(f"{stage.name}: done in {result['seconds']:.1f} s")
+  distributed.barrier(f"{stage.name} is done", seconds=LONG)
+  return files.completion(folder)
 
 
 def _require_inputs(stage: Stage, workdir: epath.Path) -> None:
@@ -137,6 +153,11 @@ def _require_inputs(stage: Stage, workdir: epath.Path) -> None:
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
-  """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary."""
+  """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary.
+
+  In a job of several processes only the writer has a summary; the others return an empty one.
+  """
   facts = perform(recipe(config), config, workdir)
+  if not distributed.is_writer():
+    return {}
   return summary.summarize(config, epath.Path(workdir), facts)

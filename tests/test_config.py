@@ -68,3 +68,13 @@ def test_hash_depends_on_every_value_and_on_nothing_else():
   assert config.config_hash(one) != config.config_hash(two)
   assert config.first_difference(config.as_json(one), config.as_json(two)) == ("training.stage2.epochs", 3, 4)
   assert config.first_difference(config.as_json(one), config.as_json(one)) is None
+
+
+def test_another_machine_is_not_another_run():
+  one, two = config.base(), config.base()
+  two.name, two.model.remat, two.mesh.fsdp, two.mesh.tensor, two.training.micro_batches = "other", "full", 8, 2, 4
+  assert config.binding(config.as_json(one)) == config.binding(config.as_json(two))
+  assert config.FREE <= config.flatten(one).keys()
+  two.training.stage2.epochs = 4
+  found = config.first_difference(config.binding(config.as_json(one)), config.binding(config.as_json(two)))
+  assert found == ("training.stage2.epochs", 3, 4)

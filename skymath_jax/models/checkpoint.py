@@ -23,7 +23,7 @@ from etils import epath
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax import files, sharding
+from skymath_jax import distributed, files, sharding
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.errors import UserError
 from skymath_jax.models.config import DecoderConfig
@@ -85,13 +85,24 @@ def restore(path: epath.Path, like: Any) -> Any:
   """
   wanted = {}
   for name, leaf in named(like).items():
-    where = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    where = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(**_company(wanted)) as checkpointer:
       return unnamed(checkpointer.restore(path, wanted), like)
   except Exception as error:  # whatever TensorStore makes of a damaged file
     raise DamagedError(f"{path}: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _company(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+  """Orbax waits for all processes of a job, unless this one reads a copy of its own and says so."""
+  if distributed.process_count() == 1 or not all(leaf.sharding.is_fully_addressable for leaf in wanted.values()):
+    return {}
+  me = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}_alone"
+  )
+  return {"multiprocessing_options": alone}
 
 
 @jax.jit

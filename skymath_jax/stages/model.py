@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 import skymath_jax
 from skymath_jax import config as config_lib
-from skymath_jax import datasets, evaluation, files, models, prompts, records, sharding, training
+from skymath_jax import datasets, distributed, evaluation, files, models, prompts, records, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.datasets import texts
 from skymath_jax.generation import Sampling
@@ -84,7 +84,7 @@ def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
   scratch, folder = run.config.model.scratch, run.workdir / "tokenizer"
   if scratch.tokenizer:
     folder = models.resolve(scratch.tokenizer)
-  elif not folder.exists():
+  elif not folder.exists() and distributed.is_writer():
     with files.new_folder(folder) as temporary:
       tokenizer_lib.train_sentencepiece(
         (source[i]["query"] + source[i]["response"] for i in range(min(len(source), 20_000))),
@@ -92,6 +92,7 @@ def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
         vocab_size=scratch.vocab_size,
         fixed=_fixed_pieces(),
       )
+  distributed.barrier("the tokenizer is there", seconds=3600)
   tokenizer = tokenizer_lib.load(folder)
   decoder_config = _scratch_config(run.config, tokenizer.vocab_size)
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer

@@ -213,13 +213,17 @@ def pack(lengths: np.ndarray, capacity: int) -> list[list[int]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Packing:
-  """Shape and order of the steps. `rows` is of one optimizer step, over all micro-batches and devices."""
+  """Shape and order of the steps. `rows` is of one optimizer step, over all micro-batches and devices.
+
+  `packed=False` gives each example a row of its own, with the same examples in each step: slow, for comparison.
+  """
 
   max_length: int
   rows: int
   epochs: int
   rng_seed: int = 0
   micro_batches: int = 1
+  packed: bool = True
 
   def plan(self, lengths: np.ndarray, epoch: int) -> list[list[list[int]]]:
     """[step][row] → example indices of one epoch, each exactly once; a pure function of (rng_seed, epoch).
@@ -260,10 +264,10 @@ class Steps:
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
     p, e = self.packing, self.examples
-    shape = (p.rows, p.max_length)
+    shape = (self.rows, p.max_length)
     tokens, positions, segment_ids = (np.zeros(shape, np.int32) for _ in range(3))
     loss_weights = np.zeros(shape, np.float32)
-    for row, indices in enumerate(self.plan[step]):
+    for row, indices in enumerate(self._rows_of(step)):
       at = 0
       for segment, index in enumerate(indices, start=1):
         here = slice(at, at + int(e.lengths[index]))
@@ -274,13 +278,24 @@ class Steps:
         loss_weights[row, at + max(1, int(e.prompt_lengths[index])) : here.stop] = e.token_weights[index]
         at = here.stop
     batch = {"tokens": tokens, "positions": positions, "segment_ids": segment_ids, "loss_weights": loss_weights}
-    split = (p.micro_batches, p.rows // p.micro_batches, p.max_length)
+    split = (p.micro_batches, self.rows // p.micro_batches, p.max_length)
     return {key: value.reshape(split) for key, value in batch.items()}
+
+  def _rows_of(self, step: int) -> list[list[int]]:
+    return self.plan[step] if self.packing.packed else [[i] for row in self.plan[step] for i in row]
+
+  @functools.cached_property
+  def rows(self) -> int:
+    """Of every batch: as packed, or as many as the step with the most examples needs, in whole multiples of that."""
+    if self.packing.packed:
+      return self.packing.rows
+    most = max(sum(map(len, step)) for step in self.plan)
+    return -(-most // self.packing.rows) * self.packing.rows
 
   @property
   def fill(self) -> float:
     """Share of row positions that hold a token, over the rows that are not empty."""
-    rows = sum(len(step) for step in self.plan)
+    rows = sum(len(self._rows_of(step)) for step in range(len(self)))
     return self.packing.epochs * len(self.examples.tokens) / (rows * self.packing.max_length)
 
 

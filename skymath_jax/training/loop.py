@@ -28,6 +28,7 @@ FREE_SETTINGS = {
   "keep_best",
   "profile_step",
   "micro_batches",
+  "packed",
   "loss_chunk",
   "stop_after_nonfinite",
   "max_untrained_share",
@@ -51,6 +52,7 @@ class Settings(optimizer.OptimizerSettings):
   max_length: int = 2048
   rows: int = 8
   micro_batches: int = 1
+  packed: bool = True
   epochs: int = 3
   loss_weighting: str = "token"
   loss_chunk: int = 2048
@@ -179,6 +181,7 @@ def _steps(
     epochs=settings.epochs,
     rng_seed=rng_seed,
     micro_batches=settings.micro_batches,
+    packed=settings.packed,
   )
   return batches.Steps(examples, packing), held_out
 

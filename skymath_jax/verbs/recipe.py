@@ -19,6 +19,8 @@ def run(argv: Sequence[str]) -> int:
   from skymath_jax.report import table
 
   summary = pipeline.run(values.config, values.workdir)
+  if not summary:  # another process of this job has it
+    return 0
   console.print(table.summary_table(summary))
   log(f"report: {Path(values.workdir) / 'report.html'}")
   return 0
@@ -75,7 +77,7 @@ def train(argv: Sequence[str]) -> int:
   if values.config.training.data:
     from skymath_jax.stages import model
 
-    stage = pipeline.Stage("train", "checkpoints/stage1", model.train(1))
+    stage = pipeline.Stage("train", "checkpoints/stage1", model.train(1), everywhere=True)
     pipeline.perform([stage], values.config, values.workdir)
     return 0
   return _stages(argv, ("checkpoints/stage1", "checkpoints/stage2"))

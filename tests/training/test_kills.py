@@ -1,0 +1,113 @@
+"""A run killed again and again, at random moments of its life, ends as the one that nobody disturbed."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from skymath_jax import models, tokenizer
+from skymath_jax.datasets import texts
+from skymath_jax.models import checkpoint
+from skymath_jax.training import batches
+
+from .trajectory import EXPERIMENT, assert_equivalent, drive, environment, rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+EPOCHS, EVERY = 40, 5
+FLAGS = [f"training.stage1.epochs={EPOCHS}", f"training.checkpoint_every={EVERY}", "training.stage1.learning_rate=1e-3"]
+KILLS, TERMS = 20, 5
+
+
+def start(workdir, devices=1):
+  flags = [f"--config.{flag}" for flag in FLAGS]
+  command = [sys.executable, "-m", "skymath_jax.cli", "train", f"--config={EXPERIMENT}", f"--workdir={workdir}", *flags]
+  return subprocess.Popen(command, env=environment(devices), stderr=subprocess.PIPE, text=True)
+
+
+def steps_on_disk(workdir):
+  path = workdir / "checkpoints/stage1/metrics.jsonl"
+  return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  """(rows, weights hash) of the run to its end."""
+  out = tmp_path_factory.mktemp("undisturbed")
+  return drive({"run": FLAGS}, out)["run"], checkpoint.weights_hash(out / "run/checkpoints/stage1")
+
+
+def strike(process, workdir, sign, seconds):
+  """Sends `sign` so many seconds after the training loop has moved on; returns (exit code, what it said)."""
+  before, limit = steps_on_disk(workdir), time.monotonic() + 600
+  committed = checkpoint.committed(workdir / "checkpoints/stage1")
+  while (
+    steps_on_disk(workdir) == before
+    and checkpoint.committed(workdir / "checkpoints/stage1") == committed
+    and process.poll() is None
+  ):
+    assert time.monotonic() < limit
+    time.sleep(0.01)
+  time.sleep(seconds)
+  process.send_signal(sign)
+  _, said = process.communicate(timeout=300)
+  return process.returncode, said
+
+
+def test_killed_at_twenty_moments_and_told_to_stop_at_five(undisturbed, tmp_path):
+  """Some kills come while the process still starts or reads, most while it trains and writes."""
+  rng, outcomes = random.Random(11), []
+  signs = [signal.SIGKILL] * KILLS + [signal.SIGTERM] * TERMS
+  rng.shuffle(signs)
+  for number, sign in enumerate(signs):
+    process = start(tmp_path)
+    if sign == signal.SIGKILL and number % 5 == 4:
+      time.sleep(rng.uniform(0.2, 6))  # wherever it is by then
+      process.kill()
+      process.communicate()
+      outcomes.append(("early", steps_on_disk(tmp_path)))
+      continue
+    code, said = strike(process, tmp_path, sign, rng.uniform(0, 0.6))
+    outcomes.append((sign.name, steps_on_disk(tmp_path)))
+    assert code in ((-signal.SIGKILL,) if sign == signal.SIGKILL else (143,)), (outcomes, code, said[-2000:])
+    if sign == signal.SIGTERM:
+      assert "the state is saved, run the same command to go on" in said
+  print(outcomes)
+  reached = steps_on_disk(tmp_path)
+  assert 0 < reached < len(undisturbed[0]), "the run was over before the last kill: lengthen it"
+  process = start(tmp_path)
+  assert process.communicate(timeout=1200)[1] and process.returncode == 0
+  found = rows(tmp_path)
+  for key in ("step", "loss", "grad_norm", "learning_rate", "tokens", "loss_tokens"):
+    assert [row[key] for row in found] == [row[key] for row in undisturbed[0]], key
+  assert checkpoint.weights_hash(tmp_path / "checkpoints/stage1") == undisturbed[1]
+  each_example_once_an_epoch(found)
+
+
+def each_example_once_an_epoch(found):
+  """The rows' token counts are those of the plan, step by step, and the plan has each example once an epoch."""
+  words = tokenizer.load(models.resolve("asset:micro_teacher"))
+  source = texts.generate("micro_gsm/teacher", 230, rng_seed=0)
+  examples = batches.tokenize(source, words, template="raw", max_length=250)
+  steps = batches.Steps(examples, batches.Packing(max_length=250, rows=8, epochs=EPOCHS, rng_seed=1))
+  counts = [
+    (int((b["segment_ids"] > 0).sum()), int((b["loss_weights"] > 0).sum()))
+    for b in map(steps.__getitem__, range(len(steps)))
+  ]
+  assert [(row["tokens"], row["loss_tokens"]) for row in found] == counts
+  a_epoch = len(steps) // EPOCHS
+  for epoch in range(EPOCHS):
+    seen = [i for step in steps.plan[epoch * a_epoch : (epoch + 1) * a_epoch] for row in step for i in row]
+    assert sorted(seen) == list(range(len(examples)))
+
+
+def test_killed_on_one_device_and_ended_on_eight(undisturbed, tmp_path):
+  process = start(tmp_path)
+  assert strike(process, tmp_path, signal.SIGKILL, 0.5)[0] == -signal.SIGKILL
+  reached = steps_on_disk(tmp_path)
+  found = drive({tmp_path.name: FLAGS}, tmp_path.parent, devices=8)[tmp_path.name]
+  assert 0 < reached < len(found)
+  short = slice(0, reached + 60)  # rounding grows from step to step; what must not happen shows at once
+  assert_equivalent(found[short], undisturbed[0][short], f"from step {reached} on eight devices")
