@@ -6,6 +6,7 @@ them, and token ids need no detokenizing. A `Driver` has class-level state upstr
 """
 
 import dataclasses
+import logging
 import queue
 import threading
 import time
@@ -190,9 +191,13 @@ class Driver(orchestrator.Driver):
   def _generate_thread(self, idx: int) -> None:
     backlog = self._generate_backlogs[idx]
     while self.live:
-      if not self._fill(backlog):
-        return
-      self._loop.step()
+      try:
+        if not self._fill(backlog):
+          return
+        self._loop.step()
+      except Exception as error:  # none is known; stock JetStream would kill the process
+        logging.getLogger(__name__).exception("the generate thread goes on after an error")
+        self._loop.fail_all(UnavailableError(f"the generate thread met an error ({error})"))
 
   def _fill(self, backlog: queue.Queue) -> bool:
     """Gives free slots to what waits; False when the driver stops.

@@ -7,6 +7,7 @@ The same loop runs in process and behind JetStream. It belongs to one thread; jo
 import collections
 import dataclasses
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -208,7 +209,7 @@ class Loop:
       self._end(slot)
       tokens = {"prompt_tokens": len(job.prompt.tokens), "completion_tokens": len(job.tokens)}
       self._counters.add(completed=1, **tokens)
-      job.on_finish()
+      _tell(job.on_finish)
 
   def fail_all(self, error: Exception) -> None:
     """Fails every job in a slot."""
@@ -229,4 +230,12 @@ class Loop:
 
   def _fail(self, job: Job, error: Exception) -> None:
     self._counters.add(**{"cancelled" if isinstance(error, CancelledJobError) else "failed": 1})
-    job.on_error(error)
+    _tell(job.on_error, error)
+
+
+def _tell(callback: Callable[..., None], *arguments: Any) -> None:
+  """Calls back; what goes wrong there is the listener's and must not end the thread that serves all others."""
+  try:
+    callback(*arguments)
+  except Exception:
+    logging.getLogger(__name__).exception("a job's listener failed")

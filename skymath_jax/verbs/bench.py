@@ -18,6 +18,9 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 # name → (file:function in benchmarks/, whether it ends in minutes on any machine, what it measures)
 BENCHMARKS = {
   "input": ("input.py:run", True, "packing fill, examples/s, and tokens/s of the input pipeline alone"),
+  "serving_soak": ("serving_soak.py:run", True, "last-slot drains and start–stop cycles that the server survives"),
+  "serving_fuzz": ("serving_fuzz.py:run", True, "malformed gRPC and HTTP requests that the server survives"),
+  "serving_load": ("serving_load.py:run", False, "2,000 clients for ten minutes, some vanishing, some malformed"),
 }
 KEYS = ("name", "value", "unit", "peer", "ratio", "settings")
 

@@ -1,0 +1,188 @@
+"""A server under load that behaves badly: thousands of clients at once, some of which vanish and some of which err.
+
+    skymath bench serving_load [--minutes=10] [--clients=2000] [--model=asset:micro_teacher] [--slots=64]
+
+Each client sends one request after the other over gRPC: prompts and responses of mixed lengths, greedy or sampled. One
+in ten is cut off after a random time, one in twenty is malformed. The requests come from a pool of 400, so that each
+answer is compared with the first one to the same request, which was given in other company. Memory is the server's
+resident set: its mean in the last tenth of the time against its mean in the second tenth.
+"""
+
+import argparse
+import asyncio
+import collections
+import random
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
+
+from skymath_jax.serving.process import ServerProcess
+
+VOCAB, POOL = 896, 400  # of the bundled models; requests to choose from
+CONNECTIONS = 16
+BAD = (  # (token ids, max_tokens, metadata): each must come back as INVALID_ARGUMENT
+  ([], 4, ()),
+  ([VOCAB], 4, ()),
+  ([1, -7], 4, ()),
+  ([1] * 5000, 4, ()),
+  ([1, 2], 0, ()),
+  ([1, 2], -3, ()),
+  ([1, 2], 1 << 30, ()),
+  ([1, 2], 4, (("temperature", "nan"),)),
+  ([1, 2], 4, (("top_p", "7"),)),
+  ([1, 2], 4, (("stop-bin", b"\xff"),)),
+)
+Pooled = tuple[list[int], int, tuple[tuple[str, str], ...]]
+
+
+def pool(rng: random.Random) -> list[Pooled]:
+  """Requests of mixed lengths: prompts of 1 to 150 tokens, responses of 1 to 64, a third of them greedy."""
+  made = []
+  for number in range(POOL):
+    tokens = [1] + [rng.randrange(3, VOCAB) for _ in range(int(rng.expovariate(1 / 30)) % 150)]
+    metadata = () if number % 3 == 0 else (("temperature", "0.9"), ("seed", str(number)))
+    made.append((tokens, rng.randint(1, 64), metadata + ((("stream", "1"),) if number % 2 else ())))
+  return made
+
+
+class Crowd:
+  """The clients, and what they saw."""
+
+  def __init__(self, stubs: list[Any], seconds: float, rng: random.Random):
+    self.stubs, self.rng, self.end = stubs, rng, time.monotonic() + seconds
+    self.requests = pool(rng)
+    self.first: dict[int, list[int]] = {}  # number of the request → its first answer
+    self.seen: collections.Counter[str] = collections.Counter()
+    self.tokens = 0
+
+  async def client(self) -> None:
+    """One request after the other until time is up."""
+    while time.monotonic() < self.end:
+      lot = self.rng.random()
+      if lot < 0.05:
+        await self.malformed()
+      elif lot < 0.15:
+        await self.vanishing()
+      else:
+        await self.good()
+
+  def call(self, tokens: list[int], max_tokens: int, metadata: Any) -> Any:
+    content = jetstream_pb2.DecodeRequest.TokenContent(token_ids=tokens)
+    message = jetstream_pb2.DecodeRequest(max_tokens=max_tokens, token_content=content)
+    return self.rng.choice(self.stubs).Decode(message, metadata=metadata, timeout=300)
+
+  async def malformed(self) -> None:
+    """Must be refused, at once."""
+    code = "answered"
+    try:
+      async for _ in self.call(*self.rng.choice(BAD)):
+        pass
+    except grpc.aio.AioRpcError as error:
+      code = error.code().name
+    self.seen["malformed" if code == "INVALID_ARGUMENT" else f"malformed got {code}"] += 1
+
+  async def vanishing(self) -> None:
+    """Goes away in the queue, while it is being answered, or just before the end."""
+    call = self.call(*self.rng.choice(self.requests))
+    await asyncio.sleep(self.rng.expovariate(1 / 2.0))
+    self.seen["vanished" if call.cancel() else "vanished too late"] += 1
+
+  async def good(self) -> None:
+    """Must be answered whole, and like the first time."""
+    number = self.rng.randrange(POOL)
+    got, call = [], self.call(*self.requests[number])
+    try:
+      async for part in call:
+        for sample in part.stream_content.samples:
+          got += sample.token_ids
+      reason = dict(await call.trailing_metadata())["finish-reason"]
+    except grpc.aio.AioRpcError as error:
+      self.seen[f"good got {error.code().name}"] += 1
+      return
+    self.tokens += len(got)
+    whole = len(got) == self.requests[number][1] if reason == "length" else reason == "stop"
+    same = self.first.setdefault(number, got) == got
+    self.seen["good" if whole and same else "good but broken" if not whole else "good but different"] += 1
+
+
+def resident(pid: int) -> int:
+  """Bytes of memory that a process holds."""
+  return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+
+
+async def drive(server: ServerProcess, clients: int, seconds: float) -> dict[str, Any]:
+  """The crowd against the server; facts."""
+  options = [("grpc.use_local_subchannel_pool", 1)]
+  channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(CONNECTIONS)]
+  crowd = Crowd([jetstream_pb2_grpc.OrchestratorStub(c) for c in channels], seconds, random.Random(0))
+  memory: list[tuple[float, int]] = []
+  begin = time.monotonic()
+
+  async def watch() -> None:
+    while True:
+      memory.append((time.monotonic() - begin, resident(server.process.pid)))
+      await asyncio.sleep(1.0)
+
+  watcher = asyncio.ensure_future(watch())
+  await asyncio.gather(*(crowd.client() for _ in range(clients)))
+  watcher.cancel()
+  took = time.monotonic() - begin
+  await asyncio.gather(*(channel.close() for channel in channels))
+
+  def mean(low: float, high: float) -> float:
+    sizes = [size for at, size in memory if low * seconds <= at <= high * seconds]
+    return sum(sizes) / len(sizes)
+
+  return {
+    "clients": clients,
+    "minutes": round(took / 60, 2),
+    "outcomes": dict(sorted(crowd.seen.items())),
+    "tokens_per_second": round(crowd.tokens / took),
+    "memory_second_tenth_mb": round(mean(0.1, 0.2) / 1e6, 1),
+    "memory_last_tenth_mb": round(mean(0.9, 1.0) / 1e6, 1),
+    "memory_growth": round(mean(0.9, 1.0) / mean(0.1, 0.2) - 1, 4),
+  }
+
+
+def idle_after(server: ServerProcess, seconds: float = 30.0) -> dict[str, float]:
+  """The server's counters once nothing runs or waits any more, or after `seconds`."""
+  end = time.monotonic() + seconds
+  while True:
+    counters = server.counters()
+    if time.monotonic() > end or counters["slots_busy"] == counters["requests_waiting"] == 0:
+      return counters
+    time.sleep(0.2)
+
+
+def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
+  """One row: good requests that were answered whole and alike, against all good requests."""
+  parser = argparse.ArgumentParser("skymath bench serving_load")
+  parser.add_argument("--minutes", type=float, default=10.0)
+  parser.add_argument("--clients", type=int, default=2000)
+  parser.add_argument("--model", default="asset:micro_teacher")
+  parser.add_argument("--slots", type=int, default=64)
+  chosen = parser.parse_args(arguments)
+  command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={chosen.model}", "--port=0"]
+  command += [f"--slots={chosen.slots}", "--max_length=256", "--exit_with_parent"]
+  with ServerProcess(command) as server:
+    server.wait_until_ready(600)
+    facts = asyncio.run(drive(server, chosen.clients, 60 * chosen.minutes))
+    counters = idle_after(server)
+    server.check()
+  names = ("requests_accepted", "requests_completed", "requests_cancelled", "requests_failed", "requests_rejected")
+  facts["server"] = {name: int(counters[name]) for name in (*names, "slots_busy", "requests_waiting")}
+  facts["exit_code"] = server.process.returncode
+  outcomes = facts["outcomes"]
+  good = sum(count for name, count in outcomes.items() if name.startswith("good"))
+  yield {
+    "name": "serving.load",
+    "value": outcomes.get("good", 0) / good,
+    "unit": "share of good requests answered whole and alike",
+    "settings": facts,
+  }

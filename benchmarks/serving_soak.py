@@ -1,0 +1,157 @@
+"""Drains and restarts: the two moments in which stock JetStream kills its own process.
+
+    skymath bench serving_soak [--drains=200000] [--cycles=100]
+
+`drains`: on an engine that computes nothing and at a thread switch interval of 1 µs, the last busy slot is drained over
+and over (stock: an assertion in the generate thread, SIGKILL after about a hundred). `cycles`: a server with gRPC and
+HTTP fronts is started, loaded with streams and stopped in the middle of them (stock: SIGKILL when a thread posts to the
+closed event loop). Both run in a child process, whose death is seen; each wait is bounded, so that a hang is, too.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
+
+from skymath_jax.serving import driver as driver_lib
+from skymath_jax.serving import server as server_lib
+from skymath_jax.serving.core import Prompt
+from skymath_jax.serving.listening import Listening
+from skymath_jax.serving.loop import Counters, Job
+from skymath_jax.serving.null import NoTokenizer, NullEngine, answer
+from skymath_jax.serving.service import Frontend
+
+PATIENCE = 60.0  # seconds after which something that did not happen counts as a hang
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Waited(Job):
+  """A job that tells when it is over."""
+
+  over: threading.Event = dataclasses.field(default_factory=threading.Event)
+  error: Exception | None = None
+
+  def on_finish(self) -> None:
+    self.over.set()
+
+  def on_error(self, error: Exception) -> None:
+    self.error = error
+    self.over.set()
+
+
+def drains(count: int, *, switch_interval: float = 1e-6) -> dict[str, Any]:
+  """Drains `count` times: one or two jobs on two slots, waited for, so that all slots are idle in between."""
+  sys.setswitchinterval(switch_interval)
+  counters, start = Counters(), time.monotonic()
+  driver = driver_lib.Driver(NullEngine(slots=2, steps_per_call=4), queue_size=8, counters=counters)
+  jobs_made = 0
+  for number in range(count):
+    jobs = [
+      Waited(prompt=Prompt(tokens=(number % 100,), max_tokens=1 + (number + i) % 9)) for i in range(1 + number % 2)
+    ]
+    for job in jobs:
+      driver.submit(job)
+    for job in jobs:
+      if not job.over.wait(PATIENCE) or job.error or job.tokens != answer(job.prompt.tokens, job.prompt.max_tokens):
+        raise RuntimeError(f"drain {number}: {job.error or job.tokens} {counters.read()}")
+    jobs_made += len(jobs)
+  driver.stop()
+  totals = counters.read()
+  assert totals["completed"] == jobs_made and not any(t.is_alive() for t in driver._all_threads)
+  return {"drains": count, "jobs": jobs_made, "seconds": round(time.monotonic() - start, 1)}
+
+
+def cycles(count: int) -> dict[str, Any]:
+  """Starts and stops a server `count` times, each time with streams running, waiting and arriving."""
+  start, outcomes, slowest = time.monotonic(), {}, 0.0
+  for number in range(count):
+    codes, seconds = asyncio.run(_cycle(number))
+    slowest = max(slowest, seconds)
+    for code in codes:
+      outcomes[code] = outcomes.get(code, 0) + 1
+  left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+  assert not [name for name in left if name.startswith(("prefill", "generate", "transfer", "detokenize", "event-loop"))]
+  return {
+    "cycles": count,
+    "streams": sum(outcomes.values()),
+    "outcomes": outcomes,
+    "slowest_stop_seconds": round(slowest, 2),
+    "seconds": round(time.monotonic() - start, 1),
+  }
+
+
+def null_server(engine: NullEngine, *, queue_size: int = 4096) -> server_lib.Server:
+  """A server with both fronts around an engine that computes nothing."""
+  driver = driver_lib.Driver(engine, queue_size=queue_size, counters=Counters())
+  frontend = Frontend(driver, NoTokenizer(), engine.core, model_id="null@0", chat_frame="raw")
+  server = server_lib.Server(driver, frontend, Listening(port=0))
+  server.start()
+  return server
+
+
+async def _cycle(number: int) -> tuple[list[str], float]:
+  """Outcomes of 24 streams on 8 slots when the server stops in their midst, and how long the stop took."""
+  server = null_server(NullEngine(slots=8, steps_per_call=2, step_seconds=0.001))
+  async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    stub = jetstream_pb2_grpc.OrchestratorStub(channel)
+    tasks = [asyncio.ensure_future(_stream(stub, i, number % 2 == 0)) for i in range(24)]
+    await asyncio.sleep(0.02 + 0.01 * (number % 7))
+    begin = time.monotonic()
+    await asyncio.wait_for(asyncio.to_thread(server.stop), PATIENCE)
+    seconds = time.monotonic() - begin
+    codes = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+  return codes, seconds
+
+
+async def _stream(stub: Any, first: int, streamed: bool) -> str:
+  content = jetstream_pb2.DecodeRequest.TokenContent(token_ids=[first + 1])
+  max_tokens, got = 5 if first % 3 == 0 else 2000, []
+  metadata = (("stream", "1"),) if streamed else ()
+  try:
+    message = jetstream_pb2.DecodeRequest(max_tokens=max_tokens, token_content=content)
+    async for part in stub.Decode(message, metadata=metadata, timeout=PATIENCE):
+      got += part.stream_content.samples[0].token_ids
+  except grpc.aio.AioRpcError as error:
+    return error.code().name
+  if got != answer([first + 1], max_tokens):
+    raise RuntimeError(f"a broken answer: {len(got)} of {max_tokens} tokens")
+  return "OK"
+
+
+def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
+  """Rows: drains and cycles that the server survived."""
+  parser = argparse.ArgumentParser("skymath bench serving_soak")
+  parser.add_argument("--drains", type=int, default=200_000)
+  parser.add_argument("--cycles", type=int, default=100)
+  parser.add_argument("--child", default="")
+  chosen = parser.parse_args(arguments)
+  for name in ("drains", "cycles"):
+    command = [sys.executable, __file__, f"--child={name}", f"--{name}={getattr(chosen, name)}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+      raise RuntimeError(f"{name}: the process ended with {done.returncode}")
+    facts = json.loads(done.stdout.splitlines()[-1])
+    yield {"name": f"serving.soak.{name}", "value": facts.pop(name), "unit": "survived", "settings": facts}
+
+
+def main(arguments: list[str]) -> None:
+  """The child's part."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--child", choices=("drains", "cycles"), required=True)
+  for name in ("drains", "cycles"):
+    parser.add_argument(f"--{name}", type=int, default=0)
+  chosen = parser.parse_args(arguments)
+  print(json.dumps(drains(chosen.drains) if chosen.child == "drains" else cycles(chosen.cycles)))
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])
