@@ -63,6 +63,19 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequen
   return Mesh(mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices), MESH_AXES, axis_types=types)
 
 
+def serving_sizes(devices: int, *, kv_heads: int, heads: int, others: Sequence[int]) -> dict[str, int]:
+  """Mesh sizes for decoding: matrices are split, so that no step gathers weights; copies where they cannot be.
+
+  As many devices as divide the key-value heads and the `others` (MLP, vocabulary) split them; where all devices divide
+  the query heads, these are split and the few keys and values copied.
+  """
+  for limit in (heads, kv_heads):
+    tensor = math.gcd(devices, limit, *others)
+    if tensor == devices or limit == kv_heads:
+      break
+  return {"data": devices // tensor, "fsdp": 1, "tensor": tensor}
+
+
 def abstract_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, count: int) -> jax.sharding.AbstractMesh:
   """The mesh that `make_mesh` would make of `count` devices, for arithmetic about it."""
   sizes = _sizes({"data": data, "fsdp": fsdp, "tensor": tensor}, count)

@@ -8,12 +8,12 @@ from jax.sharding import Mesh
 
 from skymath_jax import files
 from skymath_jax.errors import UserError
-from skymath_jax.models import hf
+from skymath_jax.models import families, hf
 from skymath_jax.models.config import DecoderConfig, RopeScaling
 from skymath_jax.models.decoder import Decoder
 from skymath_jax.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "DecoderConfig", "RopeScaling", "load_any", "model_id", "resolve", "weights_hash"]
+__all__ = ["Decoder", "DecoderConfig", "RopeScaling", "config_of", "load_any", "model_id", "resolve", "weights_hash"]
 
 
 ASSETS = epath.Path(__file__).parents[1] / "assets"
@@ -51,6 +51,20 @@ def load_any(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) 
   from skymath_jax.models import checkpoint  # brings Orbax in, which takes a second
 
   return checkpoint.load(path, mesh=mesh, dtype=dtype)
+
+
+def config_of(path: epath.PathLike) -> DecoderConfig:
+  """The sizes of a model without its weights.
+
+  Raises:
+    UserError: no such folder, or a config that cannot be read.
+  """
+  folder = resolve(path)
+  if (folder / "config.json").exists():
+    return families.config_from_hf(files.read_json(folder / "config.json"), where=folder / "config.json")
+  from skymath_jax.models import checkpoint
+
+  return DecoderConfig(**files.read_json(folder / checkpoint.MODEL))
 
 
 def weights_hash(path: epath.PathLike) -> str:

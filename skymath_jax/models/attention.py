@@ -5,6 +5,7 @@ block knows neither kernel nor platform. Segment ids start at 1, 0 is padding; a
 or before its index in the row, and within the window. Softmax is float32 in every back-end.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from skymath_jax.errors import UserError
 from skymath_jax.models import cache as kv_cache
+from skymath_jax.models import ragged
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import per_device, same_place
 
@@ -162,7 +164,8 @@ def continued(config: DecoderConfig, context: tuple[jax.Array, jax.Array], start
 def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, length: int | None) -> Attend:
   """Attention of one new token per slot: writes its key and value at `positions` `[slots]`, sees all at or before it.
 
-  `layer` is one layer of a `KVCache`. `length` (static) bounds the keys read; every position must lie below it.
+  `layer` is one layer of a `KVCache`. `length` (static) bounds the keys read; positions lie below it. On a GPU
+  the kernels of `ragged` read each slot up to its own position instead.
   """
   S, K, M, D = jax.tree.leaves(layer)[0].shape
   length = M if length is None else min(length, M)
@@ -173,8 +176,12 @@ def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, 
 
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
     updated = kv_cache.write(layer[0], k, positions), kv_cache.write(layer[1], v, positions)
-    (keys, key_scale), (values, value_scale) = (_read(held, length, q.dtype) for held in updated)
     q = q.reshape(S, K, -1, D) * D**-0.5
+    way = ragged.choose(q, updated[0], config.window)
+    if way != "xla":
+      ways = {"cudnn": ragged.cudnn, "pallas": functools.partial(ragged.attention, window=config.window)}
+      return ways[way](q, *updated, positions + 1).reshape(S, -1, D), updated
+    (keys, key_scale), (values, value_scale) = (_read(held, length, q.dtype) for held in updated)
     scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
     weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1)
     return jnp.einsum("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values).reshape(S, -1, D), updated

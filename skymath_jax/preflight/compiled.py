@@ -76,7 +76,12 @@ def compile_step(config: DecoderConfig, settings: Settings, mesh: jax.sharding.M
   config = dataclasses.replace(
     config, attention=attention.AUTO["tpu"] if config.attention == "auto" else config.attention
   )
-  lowered, start = lower(config, settings, mesh), time.perf_counter()
+  return outcome_of(lower(config, settings, mesh))
+
+
+def outcome_of(lowered: jax.stages.Lowered) -> Outcome:
+  """Compiles any program; running out of memory is an outcome, every other failure is raised."""
+  start = time.perf_counter()
   try:
     plan = lowered.compile().memory_analysis()
   except jax.errors.JaxRuntimeError as error:

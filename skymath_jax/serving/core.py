@@ -24,7 +24,7 @@ from skymath_jax.models.cache import KVCache
 from skymath_jax.serving import int8
 from skymath_jax.serving import sampling as sampling_lib
 from skymath_jax.serving.prefix import Piece, PrefixCache, key_of, spans
-from skymath_jax.sharding import constrain
+from skymath_jax.sharding import constrain, named
 
 Params: TypeAlias = Any
 LEAST_PREFILL, LEAST_CACHE = 32, 128  # tokens; smaller buckets would save less than they cost to compile
@@ -213,11 +213,28 @@ class Programs:
     return placed(state), rows
 
 
+def idle_state(config: DecoderConfig, slots: int, length: int, kv_dtype: str) -> State:
+  """A state with idle slots of `length` positions."""
+  held = cache.init(config, slots, length, kv_dtype)
+  counts = [jnp.zeros((slots,), jnp.int32) for _ in range(4)]
+  keys, temperature = jnp.zeros((slots, 2), jnp.uint32), jnp.zeros((slots,), jnp.float32)
+  ones = jnp.ones((slots,), jnp.float32)
+  return placed(State(held, *counts, keys, temperature, ones, jnp.zeros((slots,), jnp.int32)))
+
+
 def placed(state: State) -> State:
   """Where the state lives on a mesh, said once, so that each program finds it where the one before has left it."""
-  small = {name: constrain(value) for name, value in state._asdict().items() if name != "cache"}
-  held = jax.tree.map(lambda x: constrain(x, *cache.AXES), state.cache)
-  return state._replace(cache=held, **small)
+  return jax.tree.map(lambda x: constrain(x, *axes_of(x)), state)
+
+
+def axes_of(x: Any) -> tuple[str | None, ...]:
+  """Logical axes of an array of the state: the cache is cut, the rest is small and copied."""
+  return cache.AXES if x.ndim == len(cache.AXES) else (None,) * x.ndim
+
+
+def places_of(state: State, mesh: jax.sharding.Mesh) -> State:
+  """What `placed` says, as shardings, for a state of shapes."""
+  return jax.tree.map(lambda x: named(mesh, *axes_of(x), shape=x.shape), state)
 
 
 programs = functools.lru_cache(maxsize=16)(Programs)  # models of one shape share what is compiled
@@ -270,17 +287,9 @@ class Core:
 
   def empty(self) -> State:
     """A state with idle slots."""
-    S = self.slots
     length = self.cache_buckets[0] if self.elastic else self.cache_buckets[-1]
-
-    def make() -> State:
-      held = cache.init(self.config, S, length, self.kv_dtype)
-      counts = [jnp.zeros((S,), jnp.int32) for _ in range(4)]
-      keys, temperature = jnp.zeros((S, 2), jnp.uint32), jnp.zeros((S,), jnp.float32)
-      return placed(State(held, *counts, keys, temperature, jnp.ones((S,), jnp.float32), jnp.zeros((S,), jnp.int32)))
-
     with self.on_mesh():
-      return jax.jit(make)()
+      return jax.jit(idle_state, static_argnums=(0, 1, 2, 3))(self.config, self.slots, length, self.kv_dtype)
 
   def context(self, length: int) -> KVCache:
     """Room for the keys and values of `length` tokens of one prompt."""

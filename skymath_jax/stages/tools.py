@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from etils import epath
 from flax import nnx
 
-from skymath_jax import files, models, serving
+from skymath_jax import files, models, serving, sharding
 from skymath_jax.errors import UserError
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE
 from skymath_jax.models import checkpoint, hf
@@ -24,8 +24,19 @@ def serve(*, model: str, dtype: str, **settings: Any) -> None:
     if settings[name] not in known:
       raise UserError(f"{settings[name]!r} is not known", where=f"--{name}", remedy=f"use one of: {', '.join(known)}")
   settings["token"] = os.environ.get(TOKEN_VARIABLE, "")
-  decoder, tokenizer = models.load_any(model, dtype=dtype or None)
+  decoder, tokenizer = models.load_any(model, mesh=serving_mesh(model), dtype=dtype or None)
   serving.serve(decoder, tokenizer, models.model_id(model), **settings)
+
+
+def serving_mesh(model: str) -> jax.sharding.Mesh | None:
+  """All devices of this machine, matrices split over them; None where there is one device."""
+  if jax.device_count() == 1:
+    return None
+  config = models.config_of(model)
+  sizes = sharding.serving_sizes(
+    jax.device_count(), kv_heads=config.kv_heads, heads=config.heads, others=(config.mlp, config.vocab_size)
+  )
+  return sharding.make_mesh(**sizes)
 
 
 def families() -> list[str]:

@@ -1,0 +1,172 @@
+"""What JetStream and gRPC cost on top of the engine: tokens/s through the server against the bare engine loop.
+
+    skymath bench serving_overhead [--requests=512] [--repeats=3]
+
+`model`: the bundled micro teacher, 64 slots, on this machine's CPU, which engine, server and client share. `7b`: an
+engine that takes 12 ms a step for 256 slots and leaves the host alone meanwhile, as an accelerator does; prompts of 100
+to 300 tokens. The bare loop fills free slots, steps and reads, in one thread and with no more bookkeeping than that.
+Bare and served runs take turns; medians are compared. The peer in each row is the bare loop.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from skymath_jax import models
+from skymath_jax.generation import Request, Sampling
+from skymath_jax.generation.jetstream import JetStreamGenerator
+from skymath_jax.serving import driver as driver_lib
+from skymath_jax.serving import server as server_lib
+from skymath_jax.serving.core import Prompt
+from skymath_jax.serving.driver import EngineSlots
+from skymath_jax.serving.engine import DecoderEngine
+from skymath_jax.serving.listening import Listening
+from skymath_jax.serving.loop import Counters
+from skymath_jax.serving.null import NoTokenizer, NullEngine
+from skymath_jax.serving.service import Frontend
+
+MODEL = "asset:micro_teacher"
+STEP_SECONDS, SLOTS = 0.012, {"model": 64, "7b": 256}
+
+
+def engine_of(kind: str) -> tuple[Any, Any]:
+  """(engine, tokenizer); compiled where there is something to compile."""
+  if kind == "7b":
+    return NullEngine(slots=SLOTS[kind], steps_per_call=8, step_seconds=STEP_SECONDS), NoTokenizer()
+  decoder, tokenizer = models.load_any(MODEL)
+  engine = DecoderEngine(decoder, tokenizer, slots=SLOTS[kind], max_length=256, steps_per_call=16)
+  engine.warm_up()
+  return engine, tokenizer
+
+
+def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
+  """(prompt, new tokens, seed); lengths are forced on the null engine and are upper bounds for the model."""
+  rng = random.Random(0)
+  if kind == "7b":
+    return [
+      ("".join(chr(97 + rng.randrange(26)) for _ in range(rng.randint(100, 300))), rng.randint(64, 192), 0)
+      for _ in range(count)
+    ]
+  names = ("Ava", "Ben", "Cleo", "Dan")
+  texts = [
+    f"{rng.choice(names)} has {rng.randint(2, 60)} pens and buys {rng.randint(2, 60)} more. How many pens now?\n"
+    for _ in range(count)
+  ]
+  return [(text, rng.randint(48, 128), number) for number, text in enumerate(texts)]
+
+
+def bare(engine: Any, tokenizer: Any, work: Sequence[tuple[str, int, int]]) -> float:
+  """Tokens/s of the engine alone."""
+  temperature = 0.0 if isinstance(engine, NullEngine) else 1.0
+  waiting = [
+    Prompt(tokens=tuple(tokenizer.encode(text, bos=True)), max_tokens=new, temperature=temperature, seed=seed)
+    for text, new, seed in work
+  ]
+  slots, left, made = EngineSlots(engine, engine.core.params), {}, 0
+  free, start = list(range(engine.max_concurrent_decodes)), time.perf_counter()
+  while waiting or left:
+    while waiting and free:
+      prompt, slot = waiting.pop(), free.pop()
+      prefix = engine.prefill(params=engine.core.params, padded_tokens=prompt, true_length=len(prompt.tokens))
+      slots.insert(prefix, slot)
+      left[slot] = prompt.max_tokens
+    rows = slots.generate()
+    steps = rows.shape[1] // 2
+    valid = rows[:, steps : 2 * steps].sum(axis=1).tolist()
+    for slot in list(left):
+      made += valid[slot]
+      left[slot] -= valid[slot]
+      if left[slot] <= 0 or valid[slot] < steps:
+        del left[slot]
+        slots.release(slot)
+        free.append(slot)
+  return made / (time.perf_counter() - start)
+
+
+def served(address: str, tokenizer: Any, kind: str, work: Sequence[tuple[str, int, int]]) -> float:
+  """Tokens/s through gRPC, all requests under way at once as far as the client allows."""
+  temperature = 0.0 if kind == "7b" else 1.0
+  requests = [
+    Request(id=str(i), prompt=text, sampling=Sampling(temperature=temperature, max_tokens=new, seed=seed))
+    for i, (text, new, seed) in enumerate(work)
+  ]
+
+  async def ask() -> float:
+    client = JetStreamGenerator([address], tokenizer, "m", concurrency=4 * SLOTS[kind])
+    await client.check()
+    start = time.perf_counter()
+    async for _ in client.generate(requests):
+      pass
+    seconds = time.perf_counter() - start
+    await client.close()
+    return client.stats.completion_tokens / seconds
+
+  return asyncio.run(ask())
+
+
+def serve(kind: str) -> None:
+  """The server's process, until standard input closes."""
+  engine, tokenizer = engine_of(kind)
+  driver = driver_lib.Driver(engine, queue_size=4096, counters=Counters())
+  frontend = Frontend(driver, tokenizer, engine.core, model_id="m", chat_frame="raw")
+  server = server_lib.Server(driver, frontend, Listening(port=0))
+  server.start()
+  print(server.port, flush=True)
+  sys.stdin.read()
+  server.stop()
+
+
+@contextlib.contextmanager
+def server_process(kind: str) -> Iterator[str]:
+  """The address of a server in a process of its own."""
+  command = [sys.executable, __file__, f"--serve={kind}"]
+  process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+  try:
+    yield f"127.0.0.1:{int(process.stdout.readline())}"
+  finally:
+    process.stdin.close()
+    process.wait(60)
+
+
+def measure(kind: str, count: int, repeats: int) -> dict[str, Any]:
+  """One row: served tokens/s, with the bare loop's as peer."""
+  work, rates = workload(kind, count), {"bare": [], "served": []}
+  engine, tokenizer = engine_of(kind)
+  with server_process(kind) as address:
+    for number in range(repeats + 1):
+      alone, through = bare(engine, tokenizer, work), served(address, tokenizer, kind, work)
+      if number:  # the first round warms up
+        rates["bare"].append(alone)
+        rates["served"].append(through)
+  settings = {"slots": SLOTS[kind], "requests": count, "concurrency": 4 * SLOTS[kind]}
+  settings |= {name: [round(rate) for rate in found] for name, found in rates.items()}
+  middle = {name: round(statistics.median(found), 1) for name, found in rates.items()}
+  return {
+    "name": f"serving.overhead.{kind}",
+    "value": middle["served"],
+    "unit": "tokens/s",
+    "peer": middle["bare"],
+    "settings": settings,
+  }
+
+
+def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
+  """Rows: the model on this CPU, and the 7B-sized step."""
+  parser = argparse.ArgumentParser("skymath bench serving_overhead")
+  parser.add_argument("--requests", type=int, default=512)
+  parser.add_argument("--repeats", type=int, default=3)
+  parser.add_argument("--only", choices=tuple(SLOTS), default=None)
+  chosen = parser.parse_args(arguments)
+  for kind in [chosen.only] if chosen.only else SLOTS:
+    yield measure(kind, chosen.requests, chosen.repeats)
+
+
+if __name__ == "__main__":
+  serve(sys.argv[1].removeprefix("--serve="))

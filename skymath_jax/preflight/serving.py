@@ -1,0 +1,124 @@
+"""Does a model serve from a slice that is not here, and how much? Compiles the engine's decode and prefill for it.
+
+The programs are `serving.core.Programs`, the ones that `skymath serve` runs. Memory of one chip is the compiler's plan;
+what it leaves beside weights and temporaries is filled with slots: `tokens` of keys and values fit, in all slots.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import numpy as jnp
+
+from skymath_jax import sharding
+from skymath_jax.models import Decoder, DecoderConfig, attention
+from skymath_jax.preflight import compiled
+from skymath_jax.preflight.targets import Target
+from skymath_jax.serving import core as core_lib
+from skymath_jax.serving import int8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServeReport:
+  """What fits; bytes are of one chip. `tokens` is how many the cache could hold in all, at most."""
+
+  topology: str
+  mesh: dict[str, int]
+  fits: bool
+  usable_bytes_per_chip: int
+  peak_bytes_per_chip: int
+  weight_bytes: int
+  cache_bytes: int
+  temporary_bytes: int
+  prefill_peak_bytes: int
+  bytes_per_token: int
+  tokens: int
+  slots_of_max_length: int
+  compile_seconds: dict[str, float]
+
+
+def check(config: DecoderConfig, settings: core_lib.Settings, target: Target) -> ServeReport:
+  """Compiles one decode call and one piece of prefill at `settings.slots` × `settings.max_length`.
+
+  Raises:
+    UserError: libtpu is not installed.
+  """
+  others = (config.mlp, config.vocab_size)
+  sizes = sharding.serving_sizes(target.chips, kv_heads=config.kv_heads, heads=config.heads, others=others)
+  mesh = sharding.make_mesh(**sizes, devices=compiled.devices(target))
+  config = dataclasses.replace(config, scan_layers=False, remat="none", attention=attention.AUTO["tpu"])
+  programs = core_lib.Programs(config, settings.steps_per_call)
+  params, state = abstract_params(config, settings, mesh), abstract_state(config, settings, mesh)
+  length = settings.max_length
+  with jax.set_mesh(mesh):
+    whole = _Whole(mesh)
+    decode = compiled.outcome_of(programs.generate.lower(params, state, whole(), whole((1,)), length=length))
+    tokens = whole((1, settings.prefill_chunk))
+    prefill = compiled.outcome_of(programs.prefill.lower(params, tokens))
+  weights, cache = _bytes(params), _bytes(state.cache)
+  token = _ceil(cache, settings.slots * settings.max_length)
+  prefill_peak = prefill.peak_bytes + cache  # the slots are there meanwhile
+  peak = max(decode.peak_bytes, prefill_peak)
+  room = target.chip.usable_bytes - (peak - cache)
+  fits = decode.fits and prefill.fits and peak <= target.chip.usable_bytes
+  return ServeReport(
+    topology=target.name,
+    mesh=sizes,
+    fits=fits,
+    usable_bytes_per_chip=target.chip.usable_bytes,
+    peak_bytes_per_chip=peak,
+    weight_bytes=weights,
+    cache_bytes=cache,
+    temporary_bytes=decode.temporary_bytes,
+    prefill_peak_bytes=prefill_peak,
+    bytes_per_token=token,
+    tokens=max(0, room // token),
+    slots_of_max_length=max(0, room // token // settings.max_length),
+    compile_seconds={"decode": round(decode.seconds, 1), "prefill": round(prefill.seconds, 1)},
+  )
+
+
+class _Whole:
+  """Abstract int32 arrays that every chip holds a copy of."""
+
+  def __init__(self, mesh: jax.sharding.Mesh):
+    self._where = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+  def __call__(self, shape: tuple[int, ...] = ()) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, np.int32, sharding=self._where)
+
+
+def abstract_params(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> Any:
+  """The engine's parameters as shapes with places."""
+  params = nnx.state(nnx.eval_shape(functools.partial(Decoder, config)), nnx.Param)
+  places = sharding.shardings_of(params, mesh)
+
+  def put(x: Any, where: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+  placed = jax.tree.map(put, params, places)
+  if settings.weights != "int8":
+    return placed
+  narrow = jax.eval_shape(int8.narrowed, params)
+  copied = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+  return int8.Narrow(jax.tree.map(put, narrow.values, places), jax.tree.map(lambda x: put(x, copied), narrow.scales))
+
+
+def abstract_state(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> core_lib.State:
+  """The engine's state as shapes with places, its cache as long as a slot can get."""
+  kv_dtype = "int8" if settings.kv == "int8" else config.dtype
+  like = jax.eval_shape(lambda: core_lib.idle_state(config, settings.slots, settings.max_length, kv_dtype))
+  places = core_lib.places_of(like, mesh)
+  return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, places)
+
+
+def _bytes(tree: Any) -> int:
+  """Bytes that one chip holds of a tree of placed shapes."""
+  return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+
+
+def _ceil(total: int, parts: int) -> int:
+  return -(-total // parts)
