@@ -1,10 +1,12 @@
 """Curation at scale: generated instances (about 300 tokens each) through `curate_files`, timed, with the tree's memory.
 
     python benchmarks/curation_scale.py FOLDER ROWS [ROWS …]        e.g. … 250000 1000000 2500000
+    python benchmarks/curation_scale.py FOLDER ROWS --only-generate
 
-For each size the rows are generated into FOLDER/in.jsonl (2 % exact and 3 % near duplicates, one in two thousand a leak
-from 6,319 generated test problems), curated on two processes into FOLDER/set (TFDS shards and JSON lines) and removed.
-Prints one JSON line a size. Memory is the sum of the proportional set sizes of the process tree, read once a second.
+For each size the rows are generated into FOLDER/ROWS.jsonl, unless they are there (2 % exact and 3 % near duplicates,
+one in two thousand a leak from 6,319 generated test problems), curated on two processes into FOLDER/set (TFDS shards
+and JSON lines) and removed. Prints one JSON line a size. Memory is the sum of the proportional set sizes of the process
+tree, read once a second.
 """
 
 import json
@@ -107,10 +109,13 @@ def cpu_seconds() -> float:
   return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def measure(folder: pathlib.Path, rows: int) -> dict:
+def measure(folder: pathlib.Path, rows: int, *, only_generate: bool) -> dict:
   writer = Writer(random.Random(0))
-  tests, source, target = test_problems(writer), folder / "in.jsonl", folder / "set"
-  generate(source, rows, writer, tests)
+  tests, source, target = test_problems(writer), folder / f"{rows}.jsonl", folder / "set"
+  if not source.exists():
+    generate(source, rows, writer, tests)
+  if only_generate:
+    return {}
   size = source.stat().st_size
   output = curation.Output(name="generated", write_shard=sft.write_shard, finish=sft.finish)
   start, cpu = time.perf_counter(), cpu_seconds()
@@ -136,8 +141,8 @@ def measure(folder: pathlib.Path, rows: int) -> dict:
 def main() -> None:
   folder = pathlib.Path(sys.argv[1])
   folder.mkdir(parents=True, exist_ok=True)
-  for rows in map(int, sys.argv[2:]):
-    print(json.dumps(measure(folder, rows)), flush=True)
+  for rows in (int(argument) for argument in sys.argv[2:] if argument.isdigit()):
+    print(json.dumps(measure(folder, rows, only_generate="--only-generate" in sys.argv)), flush=True)
 
 
 if __name__ == "__main__":

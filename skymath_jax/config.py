@@ -54,6 +54,9 @@ def base() -> ConfigDict:
   c.synthesis.max_tokens = 2048  # of one teacher response
   c.synthesis.evol_steps = 5  # longest chain of evolutions (Skywork section 3.1)
   c.synthesis.evol_elimination = True  # drop evolutions by the four WizardLM rules
+  c.synthesis.prompts = "plain"  # plain | few_shot: with worked examples in the style of the problem (math or word)
+  c.synthesis.samples = 1  # responses to each query
+  c.synthesis.judge = ()  # labels that the teacher gives each instance, of verdict, difficulty
   c.synthesis.coreset_size = 7500  # problems selected by k-center between pass 1 and pass 2
   c.synthesis.hard_levels = (4, 5)  # levels of the stage-2 seed problems (Skywork section 3.2)
   c.synthesis.pass1 = ConfigDict()
@@ -178,6 +181,8 @@ def derive(experiment: str, name: str) -> ConfigDict:
 
 CHOICES = {
   "teacher.backend": ("jetstream", "openai", "local"),
+  "synthesis.prompts": ("plain", "few_shot"),
+  "synthesis.judge": ("verdict", "difficulty"),
   "curation.quality": ("gold", "majority", "verdict"),
   "model.dtype": ("float32", "bfloat16"),
   "model.param_dtype": ("float32", "bfloat16"),
@@ -195,7 +200,9 @@ FREE = frozenset(
   | {"name", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"}
 )
 NEGATIVE_ALLOWED = {"mesh.data", "mesh.fsdp", "mesh.tensor"}
-ZERO_REFUSED = re.compile(r"(slots|max_length|max_tokens|steps_per_call|concurrency|rows|micro_batches|keep|ngram)$")
+ZERO_REFUSED = re.compile(
+  r"(slots|max_length|max_tokens|steps_per_call|concurrency|rows|micro_batches|keep|ngram|samples)$"
+)
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:

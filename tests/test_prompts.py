@@ -8,8 +8,10 @@ import pytest
 from skymath_jax import prompts
 from skymath_jax.errors import UserError
 
+EVERY = prompts.names(*prompts.PLAIN, "few_shot", "judge")
 
-@pytest.mark.parametrize("name", prompts.names())
+
+@pytest.mark.parametrize("name", EVERY)
 def test_every_prompt_renders_with_its_fields_verbatim(name):
   prompt = prompts.load(name)
   fields = re.findall(r"\{\{ (\w+) \}\}", prompt.text)
@@ -29,6 +31,20 @@ def test_a_missing_field_and_an_unknown_prompt_are_refused():
 
 
 def test_prompts_that_a_model_continues_end_with_one_newline():
-  for name in prompts.names():
+  for name in EVERY:
     if name != "raw" and not name.endswith("_question"):
       assert prompts.load(name).text.endswith("\n"), name
+
+
+def test_plain_names_are_what_the_bundled_models_know():
+  assert len(prompts.names()) == 15 and not any(name.startswith(("few_shot", "judge")) for name in prompts.names())
+
+
+def test_every_prompt_that_is_asked_has_examples_in_both_styles():
+  asked = [n for n in prompts.names("evol", "metamath", "xwin") if not n.endswith("_question")]
+  for style in prompts.STYLES:
+    for name in asked:
+      shown, plain = prompts.load(prompts.few_shot(name, style)), prompts.load(name)
+      assert shown.name == f"few_shot/{style}/{name}"
+      assert shown.text.startswith(plain.text.partition("\n\n")[0]) and shown.literals[-1] == plain.literals[-1]
+  assert prompts.few_shot("metamath/fobar_question", "math") == "metamath/fobar_question"

@@ -1,5 +1,8 @@
 """Prompts are text files: Jinja templates with named fields, identified by name and content hash.
 
+`few_shot/STYLE/NAME` is the prompt NAME with worked examples, in the style of competition problems (`math`) or of word
+problems (`word`); the plain ones serve both.
+
 `load("metamath/rephrase").render(question=...)` fills one in. A prompt ends with exactly one newline; what the model
 writes starts on the next line. The same frame (`sft/alpaca`) serves training and evaluation (Skywork section 4.1.3).
 """
@@ -15,6 +18,8 @@ import jinja2
 from skymath_jax.errors import UserError
 
 FOLDER = Path(__file__).parent
+PLAIN = ("evol", "metamath", "raw", "sft", "xwin")  # what a run needs at least
+STYLES = ("math", "word")
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
 
 
@@ -49,10 +54,19 @@ def load(name: str) -> Prompt:
   """The prompt `FOLDER/name.txt`; `UserError` lists the known names if there is none."""
   path = FOLDER / f"{name}.txt"
   if not path.is_file():
-    raise UserError(f"no prompt named {name!r}", where="prompt", remedy=f"use one of: {', '.join(names())}")
+    raise UserError(
+      f"no prompt named {name!r}", where="prompt", remedy=f"use one of: {', '.join(names(*PLAIN, 'judge'))}"
+    )
   return Prompt(name, path.read_text())
 
 
-def names() -> list[str]:
-  """All prompt names, sorted."""
-  return sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.txt"))
+def names(*parts: str) -> list[str]:
+  """All prompt names below these folders (or files), sorted; without any, those of PLAIN."""
+  found = (str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.txt"))
+  return sorted(name for name in found if name.partition("/")[0] in (parts or PLAIN))
+
+
+def few_shot(name: str, style: str) -> str:
+  """The name of the prompt with examples in this style; `name` itself where there is none."""
+  shown = f"few_shot/{style}/{name}"
+  return shown if (FOLDER / f"{shown}.txt").is_file() else name

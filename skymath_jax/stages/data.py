@@ -15,7 +15,7 @@ from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
-from skymath_jax.records import Problem
+from skymath_jax.records import Instance, Problem
 from skymath_jax.stages.context import Facts, Run
 
 
@@ -78,9 +78,41 @@ async def _pass_async(
       store,
       stage=stage,
       synthesis_pass=number,
-      sampling=Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens),
+      sampling=_sampling(config),
       rng_seed=run.config.rng_seed,
-      settings=synthesis.Settings(evol_steps=config.evol_steps, evol_elimination=config.evol_elimination),
+      settings=_synthesis_settings(config),
+      concurrency=run.config.teacher.concurrency,
+    )
+  finally:
+    await teacher.close()
+
+
+def _synthesis_settings(config: ConfigDict) -> synthesis.Settings:
+  return synthesis.Settings(
+    evol_steps=config.evol_steps,
+    evol_elimination=config.evol_elimination,
+    samples=config.samples,
+    prompts=config.prompts,
+  )
+
+
+def _sampling(config: ConfigDict) -> Sampling:
+  return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
+
+
+async def _judged(
+  run: Run, store: synthesis.ResponseStore, instances: Sequence[Instance], stage: int
+) -> tuple[list[Instance], Facts]:
+  teacher = run.teacher()
+  try:
+    return await synthesis.judge(
+      instances,
+      run.config.synthesis.judge,
+      teacher,
+      store,
+      stage=stage,
+      sampling=_sampling(run.config.synthesis),
+      rng_seed=run.config.rng_seed,
       concurrency=run.config.teacher.concurrency,
     )
   finally:
@@ -117,7 +149,9 @@ def synthesize_hard(run: Run) -> Facts:
 def _finish_synthesis(
   run: Run, folder: epath.Path, store: synthesis.ResponseStore, results: Sequence[synthesis.Result], **extra: int
 ) -> Facts:
-  instances = [instance for result in results for instance in result.instances]
+  instances, judging = [instance for result in results for instance in result.instances], {}
+  if run.config.synthesis.judge:
+    instances, judging = asyncio.run(_judged(run, store, instances, int(folder.name[-1])))
   records.write_lines(folder / "instances.jsonl", instances)
   records.write_lines(folder / "rejected.jsonl", (dataclasses.asdict(r) for result in results for r in result.rejected))
   failed = sum(result.requests["failed"] for result in results)
@@ -128,6 +162,7 @@ def _finish_synthesis(
     "teacher": instances[0].teacher if instances else "",
     "instances": len(instances),
     "by_method": _count(i.method for i in instances),
+    **({"judging": judging} if judging else {}),
     "passes": [result.summary() for result in results],
     "stored": len(store),
     "server_requests": run.requests_served(),
@@ -201,16 +236,39 @@ def curate_files(config: ConfigDict, workdir: epath.Path) -> Facts:
   return _curate(config, config.curation.inputs, workdir / "curation", output)
 
 
-def synthesis_plan(run: Run) -> dict[str, dict[str, Facts]]:
-  """Pass → method → number of runs and (at most) of requests, without asking the teacher anything."""
-  config, problems = run.config.synthesis, _seed_problems(run)
-  settings = synthesis.Settings(evol_steps=config.evol_steps, evol_elimination=config.evol_elimination)
+def synthesis_plan(run: Run) -> Facts:
+  """Pass → method → runs and (at most) requests, with a guess at tokens and money; the teacher is asked nothing."""
+  config, teacher, problems = run.config.synthesis, run.config.teacher, _seed_problems(run)
+  settings, lengths = _synthesis_settings(config), synthesis.Lengths.of(problems)
   parts = {
     "pass1": problems,
     "pass2": config.coreset_size,
     "hard": synthesis.hard_seeds(problems, config.hard_levels),
   }
-  return {
-    name: synthesis.plan(what, config[name].to_dict(), settings=settings, rng_seed=run.config.rng_seed)
+  passes = {
+    name: synthesis.plan(what, config[name].to_dict(), settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
     for name, what in parts.items()
   }
+  made = sum(
+    row["runs"] * settings.samples * (settings.evol_steps if method == "evol" else 1)
+    for rows in passes.values()
+    for method, row in rows.items()
+  )
+  if config.judge:
+    passes["judge"] = synthesis.judging(made, config.judge, lengths)
+  prices = {"price_in": teacher.price_in, "price_out": teacher.price_out}
+  return {
+    **passes,
+    "total": {
+      **synthesis.total(passes, max_tokens=config.max_tokens, **prices),
+      "instances_at_most": made,
+      "stored_already": sum(_stored(run.workdir / "synthesis" / f"stage{n}" / "responses.sqlite") for n in (1, 2)),
+    },
+  }
+
+
+def _stored(path: epath.Path) -> int:
+  if not path.exists():
+    return 0
+  with synthesis.ResponseStore(path) as store:
+    return len(store)

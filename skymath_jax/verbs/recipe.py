@@ -41,8 +41,9 @@ def seeds(argv: Sequence[str]) -> int:
 
 
 def synthesize(argv: Sequence[str]) -> int:
-  """`skymath synthesize`: both synthesis stages; `--dry_run` only counts."""
-  dry = Flag("dry_run", False, "print the number of requests per method and stop")
+  """`skymath synthesize`: both synthesis stages; `--dry-run` only counts."""
+  argv = [argument.replace("--dry-run", "--dry_run") for argument in argv]
+  dry = Flag("dry_run", False, "print requests, tokens and money per pass and method, asking nothing")
   values = parse(argv, WORKDIR, dry, config="required")
   from skymath_jax import pipeline
   from skymath_jax.stages import context, data

@@ -25,7 +25,7 @@ def problems(count: int = 6, **fields) -> list[Problem]:
 @functools.cache
 def heads() -> dict[str, str]:
   names = [name for name in prompts.names() if "/" in name and not name.endswith("_question")]
-  return {name: prompts.load(name).literals[0] for name in names}
+  return {name: prompts.load(name).text.partition("\n\n")[0] for name in names}
 
 
 def template_of(prompt: str) -> str:
@@ -40,7 +40,7 @@ def reply(prompt: str, seed: int) -> str:
   if name in ("metamath/solve", "metamath/solve_backward"):
     return f"Work number {number} goes here.\nThe answer is {number}."
   if name == "metamath/declare":
-    answer = prompt.partition("Answer:\n")[2].partition("\n")[0]
+    answer = prompt.rpartition("Answer:\n")[2].partition("\n")[0]
     return f"Mia has {answer} apples now."
   if name == "xwin/create":
     draft = f"Ann has {number} pens. How many pens is that?"

@@ -1,11 +1,14 @@
 import asyncio
 import random
+import re
 
 import pytest
 
 from skymath_jax import prompts
+from skymath_jax.curation import hashing
 from skymath_jax.records import Instance, Problem
-from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings
+from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings, methods
+from skymath_jax.synthesis.methods import evol, metamath, parse, xwin
 from synthesis.teacher import SAMPLING
 
 MIA = Problem.create("toy", "Mia has 5 apples. She buys 3 more. How many apples has she now?", answer="8", level=2)
@@ -356,3 +359,76 @@ def test_the_id_is_the_content():
   [same], _ = augment("answer_augmentation", GOOD)
   [other], _ = augment("answer_augmentation", "Else.\n" + GOOD)
   assert first.id == same.id != other.id
+
+
+def test_several_samples_are_several_instances_of_one_query_and_a_bad_one_costs_no_other():
+  bad, other = "It is 8.", "Five and three.\nThe answer is 9"
+  made, ask = augment("answer_augmentation", GOOD, bad, other, settings=Settings(samples=3))
+  assert [i.answer for i in made] == ["8", "9"] and {i.query for i in made} == {MIA.question}
+  assert len({i.id for i in made}) == 2 and [name for name, _ in ask.asked] == ["metamath/solve"] * 3
+  for method, before in {
+    "rephrase": ["How many are 5 and 3?"],
+    "fobar": [],
+    "self_verification": ["She has 8."],
+  }.items():
+    made, _ = augment(method, *before, GOOD, other, settings=Settings(samples=2))
+    assert [i.answer for i in made] == ["8", "9"] and made[0].parents == made[1].parents == (MIA.id,)
+  first, second = "Mia has 11 apples?", "Mia has 12 apples?"
+  made, ask = augment("evol", first, GOOD, other, second, bad, GOOD, settings=Settings(samples=2, evol_steps=2))
+  assert [i.query for i in made] == [first, first, second] and made[2].parents == (made[0].id,)
+  solved = "SOLUTION:\nIt is 2.\nFINAL ANSWER: 2"
+  assert len(augment("xwin", XWIN + FINAL, solved, solved + "5", settings=Settings(samples=2))[0]) == 2
+  assert refused("answer_augmentation", bad, "", settings=Settings(samples=2)) == "no_answer_line"
+
+
+def shots(name):
+  """The worked examples of a prompt, one {label: text} each."""
+  text = prompts.load(name).text
+  first = next(line for line in text.splitlines() if line in ("Problem:", "Question:", "Given question:"))
+  parts = text.split(f"{first}\n")[1:-1]
+  assert len(parts) >= 2
+  return [
+    dict(re.findall(r"(?ms)^([A-Z][\w ]+:)\n(.*?)\n*(?=^[A-Z][\w ]+:\n|\Z)", f"{first}\n{part}")) for part in parts
+  ]
+
+
+def spoken(text, name="metamath/solve"):
+  return Reply(text=text, truncated=False, prompt=prompts.load(name), sampling=SAMPLING, tokens=1)
+
+
+@pytest.mark.parametrize("style", prompts.STYLES)
+def test_the_examples_are_what_the_parsers_want_of_the_teacher(style):
+  folder = f"few_shot/{style}"
+  for name in ("solve", "solve_backward"):
+    for shot in shots(f"{folder}/metamath/{name}"):
+      worked = parse.solution(spoken(shot["Solution:"]))
+      assert worked.answer.strip("$")[-3:] in worked.response.partition("\nThe answer")[0]
+      assert (name == "solve") != shot["Problem:"].endswith("What is the value of X?")
+  for shot in shots(f"{folder}/metamath/rephrase"):
+    assert hashing.numbers(shot["New wording:"]) == hashing.numbers(shot["Problem:"])
+    assert parse.question(spoken(shot["New wording:"], "metamath/rephrase")) != shot["Problem:"]
+  for shot in shots(f"{folder}/metamath/declare"):
+    assert metamath._statement(shot["Statement:"], shot["Answer:"]) == shot["Statement:"]
+  for operation in evol.OPERATIONS:
+    for shot in shots(f"{folder}/evol/{operation}"):
+      evolved = parse.question(spoken(shot["New problem:"], f"evol/{operation}"))
+      added = len(evolved.split()) - len(shot["Problem:"].split())
+      assert evol.gains(evolved, shot["Problem:"]) and (operation == "new_problem" or added <= 20)
+  for shot in shots(f"{folder}/xwin/create"):
+    labels = xwin.CREATE_HEADINGS
+    assert len(parse.sections(spoken("\n".join(f"{label}\n{shot[label]}" for label in labels)), *labels)) == 3
+  for shot in shots(f"{folder}/xwin/solve"):
+    assert shot["SOLUTION:"] and "\n" not in shot["FINAL ANSWER:"]
+
+
+@pytest.mark.parametrize(
+  ("question", "style"),
+  [
+    ("Mia has 5 apples.", "word"),
+    ("It costs $5.", "math"),
+    (r"Find \(x\).", "math"),
+    ("If x = 3, what is x + 1?", "math"),
+  ],
+)
+def test_examples_are_chosen_by_the_style_of_the_problem(question, style):
+  assert methods.style(Problem.create("toy", question)) == style

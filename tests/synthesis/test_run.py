@@ -15,14 +15,18 @@ from skymath_jax.generation.types import RequestRejected
 from skymath_jax.records import Instance, from_json, to_json
 from skymath_jax.synthesis import (
   METHODS,
+  Lengths,
   ResponseStore,
   Settings,
   as_problems,
   hard_seeds,
   jobs,
+  judge,
+  judging,
   plan,
   require_answers,
   synthesize,
+  total,
 )
 from skymath_jax.synthesis import run as run_module
 from synthesis import teacher as toy
@@ -116,7 +120,7 @@ def test_another_teacher_or_prompt_is_asked_anew(store, monkeypatch):
   edited = dataclasses.replace(
     prompts.load("metamath/solve"), text="You are a careful mathematics teacher. {{ question }}\n"
   )
-  monkeypatch.setattr(run_module.prompts, "load", lambda name: edited)
+  monkeypatch.setattr(prompts, "load", lambda name: edited)
   assert go(store, Teacher(lambda prompt, seed: "So.\nThe answer is 1"), runs=runs).requests["sent"] == 6
 
 
@@ -187,9 +191,59 @@ def test_plan_counts_the_jobs_and_bounds_the_requests(store):
   runs = {"fobar": 0.5, "evol": 1.0, "rephrase": 2.0}
   planned = plan(toy.problems(40), runs, settings=STEPS, rng_seed=7)
   result = go(store, Teacher(), problems=toy.problems(40), runs=runs)
-  assert planned["evol"] == {"runs": 40, "requests": 240} and planned["rephrase"] == {"runs": 80, "requests": 160}
-  assert sum(count["requests"] for count in planned.values()) == result.requests["asked"]
-  assert plan(1000, runs, settings=STEPS)["fobar"] == {"runs": 500, "requests": 500}
+  counts = {name: (row["runs"], row["requests"]) for name, row in planned.items()}
+  assert counts["evol"] == (40, 240) and counts["rephrase"] == (80, 160)
+  assert sum(requests for _, requests in counts.values()) == result.requests["asked"]
+  expected = plan(1000, runs, settings=STEPS)["fobar"]
+  assert (expected["runs"], expected["requests"]) == (500, 500)
+  twice = plan(toy.problems(40), runs, settings=dataclasses.replace(STEPS, samples=2), rng_seed=7)
+  assert twice["evol"]["requests"] == 360 and twice["rephrase"]["requests"] == 240
+
+
+def test_the_plan_guesses_tokens_and_money_by_the_lengths_of_the_problems():
+  problems = [dataclasses.replace(p, solution="x" * 320) for p in toy.problems(10)]
+  runs = {"answer_augmentation": 2.0, "rephrase": 1.0}
+  planned = plan(problems, runs)
+  question = sum(len(p.question) for p in problems) / 10 / 3.2
+  assert planned["answer_augmentation"]["completion_tokens"] == 20 * 100
+  assert planned["rephrase"]["completion_tokens"] == pytest.approx(10 * (100 + question), abs=1)
+  asked = "".join(prompts.load("metamath/solve").render(question=p.question) for p in problems)
+  assert planned["answer_augmentation"]["prompt_tokens"] == pytest.approx(2 * len(asked) / 3.2, rel=0.01)
+  few = plan(problems, runs, settings=Settings(prompts="few_shot"))
+  assert few["rephrase"]["prompt_tokens"] > 3 * planned["rephrase"]["prompt_tokens"]
+  judged = judging(7, ("verdict", "difficulty"), Lengths.of(problems))
+  assert (
+    judged["verdict"]["requests"] == 7 and judged["verdict"]["prompt_tokens"] > judged["difficulty"]["prompt_tokens"]
+  )
+  money = total({"pass1": planned, "judge": judged}, max_tokens=1000, price_in=2.0, price_out=10.0)
+  assert money["requests"] == 20 + 20 + 14
+  assert money["cost"] == round((money["prompt_tokens"] * 2 + money["completion_tokens"] * 10) / 1e6, 2)
+  assert money["cost_at_most"] == round((money["prompt_tokens"] * 2 + 54 * 1000 * 10) / 1e6, 2)
+
+
+def judgement(prompt, seed):
+  if prompt.startswith("You check"):
+    return "Fine.\nThe verdict is right." if "Mia has 3 " in prompt else "No: 4.\n**The verdict is: wrong**"
+  if prompt.startswith("You judge"):
+    return "Hm.\nThe difficulty is 4" if "Mia has 3 " in prompt else "No idea."
+  return toy.reply(prompt, seed)
+
+
+def test_the_teachers_judgement_becomes_a_label(store):
+  made = go(store, Teacher(judgement), runs={"answer_augmentation": 2.0}).instances
+
+  def judged(teacher):
+    options = {"stage": 1, "sampling": SAMPLING, "rng_seed": 7, "concurrency": 4}
+    return asyncio.run(judge(made, ("verdict", "difficulty"), teacher, store, **options))
+
+  labelled, counts = judged(Teacher(judgement))
+  assert (
+    [i.id for i in labelled] == [i.id for i in made] and counts["requests"]["sent"] == 24 and counts["unread"] == 10
+  )
+  for instance in labelled:
+    easy = "Mia has 3 " in instance.query
+    assert instance.quality == ({"verdict": True, "difficulty": 4} if easy else {"verdict": False})
+  assert judged(silent := Teacher(answer=None))[0] == labelled and not silent.requests
 
 
 @pytest.mark.parametrize("runs", [{"rephrase": -1.0}, {"rephrase": float("nan")}, {"rephrases": 1.0}])
@@ -227,6 +281,19 @@ def test_the_same_text_twice_is_one_instance(store):
 def test_a_problem_given_twice_counts_once(store):
   result = go(store, Teacher(), problems=toy.problems(2) * 2, runs={"answer_augmentation": 1.0})
   assert len(result.instances) == 2
+
+
+def test_the_few_shot_set_asks_with_examples_and_is_a_question_of_its_own(store):
+  def answer(prompt, seed):
+    assert prompt.count("Problem:") + prompt.count("Question:") + prompt.count("Given question:") >= 3
+    return toy.reply(prompt, seed)
+
+  go(store, Teacher(), runs=ALL)
+  few = go(store, teacher := Teacher(answer), runs=ALL, settings=dataclasses.replace(STEPS, prompts="few_shot"))
+  assert few.requests["sent"] == len(teacher.requests) == 84 and len(few.instances) == 48
+  assert {i.prompt["name"] for i in few.instances} == {
+    "few_shot/word/metamath/solve", "few_shot/word/metamath/solve_backward", "few_shot/word/xwin/solve"
+  }  # fmt: skip
 
 
 class Flaky(Teacher):

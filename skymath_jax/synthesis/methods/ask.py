@@ -7,7 +7,8 @@ of its own: `await ask("metamath/rephrase", question=…)` renders the prompt an
 
 import dataclasses
 import random
-from collections.abc import Awaitable
+import re
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from skymath_jax.generation.types import Sampling
@@ -52,12 +53,15 @@ class Settings:
   """Choices inside methods.
 
   `evol_steps` is the longest chain, `evol_elimination` switches the four rules of `evol`, `mask_all` makes every
-  number of a question a backward problem instead of one per run.
+  number of a question a backward problem instead of one per run, `samples` is the number of responses to each query,
+  `prompts` is the set: plain, or few_shot with examples in the style of the problem.
   """
 
   evol_steps: int = 5
   evol_elimination: bool = True
   mask_all: bool = False
+  samples: int = 1
+  prompts: str = "plain"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,29 @@ class Worked:
   response: str
   answer: str
   reply: Reply
+
+
+def style(problem: Problem) -> str:
+  """`math` for a problem with formulas, `word` for a story: which examples are shown with it."""
+  return "math" if re.search(r"[$\\]|\b[a-z]\s*[=<>^]", problem.question) else "word"
+
+
+async def solutions(ask: Ask, prompt_name: str, parse: Callable[[Reply], Worked], **fields: str) -> list[Worked]:
+  """`Settings.samples` parsed solutions; one that cannot be used is left out while there is another.
+
+  Raises:
+    Rejection: none can be used; of the first.
+  """
+  worked: list[Worked] = []
+  rejections: list[Rejection] = []
+  for _ in range(ask.settings.samples):
+    try:
+      worked.append(parse(await ask(prompt_name, **fields)))
+    except Rejection as rejection:
+      rejections.append(rejection)
+  if not worked:
+    raise rejections[0]
+  return worked
 
 
 def is_synthetic(problem: Problem) -> bool:

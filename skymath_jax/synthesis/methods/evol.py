@@ -16,7 +16,7 @@ from collections import Counter
 
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis.methods import parse
-from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, Worked, instance
+from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, Reply, Worked, instance, solutions
 
 OPERATIONS = ("new_problem", "add_constraint", "deepen", "concretize", "add_reasoning")
 SORRY_WORDS = 80  # an answer shorter than this that says "sorry" is a refusal
@@ -40,21 +40,28 @@ async def augment(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
       method, text = f"evol.{operation}", rejection.text
       made.append(Rejected(problem_id=parent, method=method, reason=rejection.reason, text=text))
       continue
-    made.append(evolved)
-    question, parent = evolved.query, evolved.id
+    made += evolved
+    question, parent = evolved[0].query, evolved[0].id
   return made
 
 
-async def _step(problem: Problem, ask: Ask, question: str, parent: str, operation: str) -> Instance:
+async def _step(problem: Problem, ask: Ask, question: str, parent: str, operation: str) -> list[Instance]:
   rules = ask.settings.evol_elimination
   reply = await ask(f"evol/{operation}", question=question)
   evolved = parse.question(reply, labels_refused=rules)
   if rules and not gains(evolved, question):
     raise Rejection("no_gain", evolved)
-  worked = parse.solution(await ask("metamath/solve", question=evolved))
-  if rules:
-    _check_answer(worked)
-  return instance(ask, problem, f"evol.{operation}", evolved, worked, parent=parent, question_prompts=(reply.prompt,))
+
+  def checked(answer: Reply) -> Worked:
+    worked = parse.solution(answer)
+    if rules:
+      _check_answer(worked)
+    return worked
+
+  return [
+    instance(ask, problem, f"evol.{operation}", evolved, worked, parent=parent, question_prompts=(reply.prompt,))
+    for worked in await solutions(ask, "metamath/solve", checked, question=evolved)
+  ]
 
 
 def gains(evolved: str, parent: str) -> bool:

@@ -15,17 +15,19 @@ import re
 from skymath_jax import prompts
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis.methods import masking, parse
-from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, instance
+from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, instance, solutions
 
-SOLVE = "metamath/solve"
+SOLVE, SOLVE_BACKWARD = "metamath/solve", "metamath/solve_backward"
 _FORMULA = re.compile(r"\\(?!text\b)[A-Za-z]|[\^_=<>]|\d[a-z]\b|\b[a-z]\s*[-+*/(]|[-+*/]\s*[a-z]\b")  # not prose
 
 
 async def answer_augmentation(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
   """The same query with a new response."""
-  worked = parse.solution(await ask(SOLVE, question=problem.question))
   method = "metamath.answer_augmentation"
-  return [instance(ask, problem, method, problem.question, worked, gold=problem.answer)]
+  return [
+    instance(ask, problem, method, problem.question, worked, gold=problem.answer)
+    for worked in await solutions(ask, SOLVE, parse.solution, question=problem.question)
+  ]
 
 
 async def rephrase(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
@@ -34,9 +36,9 @@ async def rephrase(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
   query = parse.question(reply)
   if query.split() == problem.question.split():
     raise Rejection("unchanged", query)
-  worked = parse.solution(await ask(SOLVE, question=query))
   return [
     instance(ask, problem, "metamath.rephrase", query, worked, gold=problem.answer, question_prompts=(reply.prompt,))
+    for worked in await solutions(ask, SOLVE, parse.solution, question=query)
   ]
 
 
@@ -47,8 +49,10 @@ async def fobar(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
   made: list[Instance | Rejected] = []
   for mask in _chosen(problem, ask, len(problem.question)):
     query = tail.render(question=mask.question.strip(), answer=answer)
-    worked = parse.solution(await ask("metamath/solve_backward", question=query))
-    made.append(instance(ask, problem, "metamath.fobar", query, worked, gold=mask.hidden, question_prompts=(tail,)))
+    made += [
+      instance(ask, problem, "metamath.fobar", query, worked, gold=mask.hidden, question_prompts=(tail,))
+      for worked in await solutions(ask, SOLVE_BACKWARD, parse.solution, question=query)
+    ]
   return made
 
 
@@ -61,10 +65,10 @@ async def self_verification(problem: Problem, ask: Ask) -> list[Instance | Rejec
   body, _ = masking.split_question(problem.question)
   in_body = any(mask.start < len(body) for mask in masking.masks(problem.question))
   chosen = _chosen(problem, ask, len(body) if in_body else len(problem.question))
-  return [await _verification(problem, ask, mask) for mask in chosen]
+  return [made for mask in chosen for made in await _verification(problem, ask, mask)]
 
 
-async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> Instance:
+async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> list[Instance]:
   answer, tail = _answer(problem), prompts.load("metamath/self_verification_question")
   body, closing = masking.split_question(problem.question)
   if mask.start < len(body):
@@ -76,10 +80,12 @@ async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> Insta
   if mask.start >= len(body) and not masking.uses_x(statement):
     raise Rejection("statement_without_x", statement)
   query = tail.render(body=body.strip(), statement=statement).strip()
-  worked = parse.solution(await ask("metamath/solve_backward", question=query))
   made_by = (declared.prompt, tail)
   method = "metamath.self_verification"
-  return instance(ask, problem, method, query, worked, gold=mask.hidden, question_prompts=made_by)
+  return [
+    instance(ask, problem, method, query, worked, gold=mask.hidden, question_prompts=made_by)
+    for worked in await solutions(ask, SOLVE_BACKWARD, parse.solution, question=query)
+  ]
 
 
 def _answer(problem: Problem) -> str:

@@ -6,7 +6,7 @@ question; the second has a solution and a final answer, which are joined to the 
 
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis.methods import parse
-from skymath_jax.synthesis.methods.ask import Ask, Rejected, instance
+from skymath_jax.synthesis.methods.ask import Ask, Rejected, Reply, Worked, instance, solutions
 
 CREATE_HEADINGS = ("CREATED QUESTION:", "VERIFICATION AND MODIFICATION:", "FINAL CREATED QUESTION:")
 SOLVE_HEADINGS = ("SOLUTION:", "FINAL ANSWER:")
@@ -17,7 +17,12 @@ async def augment(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
   created = await ask("xwin/create", question=problem.question)
   *_, final = parse.sections(created, *CREATE_HEADINGS)
   query = parse.checked_question(final, (*CREATE_HEADINGS, *SOLVE_HEADINGS, *parse.labels(created.prompt)))
-  solved = await ask("xwin/solve", question=query)
+  return [
+    instance(ask, problem, "xwin", query, worked, question_prompts=(created.prompt,))
+    for worked in await solutions(ask, "xwin/solve", _worked, question=query)
+  ]
+
+
+def _worked(solved: Reply) -> Worked:
   body, answer = parse.sections(solved, *SOLVE_HEADINGS)
-  worked = parse.worked(solved, body, answer)
-  return [instance(ask, problem, "xwin", query, worked, question_prompts=(created.prompt,))]
+  return parse.worked(solved, body, answer)

@@ -1,0 +1,161 @@
+"""What a pass will do: its jobs, one for each run of a method on a problem, and what they will cost.
+
+Nothing here asks the teacher anything. Tokens are guessed from characters, so a cost is good to about a third; the
+most it can be (every response as long as allowed) is given beside it.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from skymath_jax import prompts
+from skymath_jax.errors import UserError
+from skymath_jax.records import Problem, stable_id
+from skymath_jax.synthesis import methods
+from skymath_jax.synthesis.methods import METHODS, Settings, style
+
+CHARACTERS_PER_TOKEN = 3.2  # of mathematical English with LaTeX, by the tokenizers in use
+SOLUTION_TOKENS = 250  # of a worked solution, where no seed problem has one
+STATEMENT_TOKENS, THOUGHT_TOKENS = 30, 150
+MILLION = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One run of one method (a key of METHODS) on one problem; `sample` counts the runs of this pair from 0."""
+
+  problem: Problem
+  method: str
+  sample: int
+
+
+def jobs(
+  problems: Sequence[Problem], runs: Mapping[str, float], *, rng_seed: int, stage: int, synthesis_pass: int
+) -> Iterator[Job]:
+  """All jobs, lazily. A fraction of a run is a run on that share of the problems, drawn by the problem's hash.
+
+  So a share neither changes when problems are added nor depends on their order.
+  """
+  for problem in problems:
+    for method, average in runs.items():
+      whole = math.floor(average)
+      lot = int(stable_id("share", rng_seed, stage, synthesis_pass, method, problem.id)[:8], 16) / 0x100000000
+      for sample in range(whole + (lot < average - whole)):
+        yield Job(problem, method, sample)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """Mean tokens of the problems' questions and solutions, and the style in which most are written."""
+
+  question: float
+  solution: float
+  style: str
+
+  @classmethod
+  def of(cls, problems: Sequence[Problem]) -> "Lengths":
+    """Guessed from the characters of `problems`, of which there is at least one."""
+    solutions = [len(problem.solution) for problem in problems if problem.solution]
+    return cls(
+      sum(len(problem.question) for problem in problems) / len(problems) / CHARACTERS_PER_TOKEN,
+      sum(solutions) / len(solutions) / CHARACTERS_PER_TOKEN if solutions else SOLUTION_TOKENS,
+      collections.Counter(map(style, problems)).most_common(1)[0][0],
+    )
+
+  def prompt(self, name: str, settings: Settings) -> float:
+    """Tokens of the filled-in prompt."""
+    shown = prompts.few_shot(name, self.style) if settings.prompts == "few_shot" else name
+    fixed = sum(map(len, prompts.load(shown).literals)) / CHARACTERS_PER_TOKEN
+    return fixed + self.question + (self.solution if name == "judge/verify" else 0)
+
+  def reply(self, name: str) -> float:
+    """Tokens of what the teacher will write."""
+    known = {
+      "metamath/rephrase": self.question, "metamath/declare": STATEMENT_TOKENS,
+      "xwin/create": 2 * self.question + self.solution, "judge/difficulty": THOUGHT_TOKENS,
+    }  # fmt: skip
+    written = known[name] if name in known else self.solution
+    return 1.2 * self.question if name.startswith("evol/") else written
+
+
+def plan(
+  problems: Sequence[Problem] | int,
+  runs: Mapping[str, float],
+  *,
+  settings: Settings | None = None,
+  rng_seed: int = 0,
+  stage: int = 1,
+  synthesis_pass: int = 1,
+  lengths: Lengths | None = None,
+) -> dict[str, dict[str, int]]:
+  """{method: {`runs`, `requests`, `prompt_tokens`, `completion_tokens`}} of a pass, without asking anything.
+
+  The numbers are those of a pass in which nothing is rejected, so `requests` is an upper bound.
+
+  Args:
+    problems: or how many (those of a later pass are not known yet): then `runs` are expected ones.
+    lengths: of the problems; needed where only their number is given, and judged by them otherwise.
+  """
+  check_runs(runs)
+  if isinstance(problems, int):
+    counts = {name: round(problems * average) for name, average in runs.items()}
+  else:
+    lengths = lengths or (Lengths.of(problems) if problems else None)
+    found = jobs(problems, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
+    counts = {name: 0 for name in runs} | collections.Counter(job.method for job in found)
+  lengths = lengths or Lengths(SOLUTION_TOKENS / 3, SOLUTION_TOKENS, "math")
+  return {name: _row(name, count, settings or Settings(), lengths) for name, count in counts.items()}
+
+
+def _row(method: str, runs: int, settings: Settings, lengths: Lengths) -> dict[str, int]:
+  *making, solving = METHODS[method].asks
+  times = runs * (settings.evol_steps if METHODS[method].chained else 1)
+  asked = {**dict.fromkeys(making, 1), solving: settings.samples}
+  return {
+    "runs": runs,
+    "requests": times * sum(asked.values()),
+    "prompt_tokens": round(times * sum(n * lengths.prompt(name, settings) for name, n in asked.items())),
+    "completion_tokens": round(times * sum(n * lengths.reply(name) for name, n in asked.items())),
+  }
+
+
+def judging(instances: int, names: Sequence[str], lengths: Lengths) -> dict[str, dict[str, int]]:
+  """The same for judging so many instances: one request for each label (a key of JUDGES)."""
+  found = {}
+  for name in names:
+    prompt = "judge/verify" if name == "verdict" else f"judge/{name}"
+    tokens = {"prompt_tokens": lengths.prompt(prompt, Settings()), "completion_tokens": lengths.reply(prompt)}
+    found[name] = {"runs": instances, "requests": instances}
+    found[name] |= {key: round(instances * value) for key, value in tokens.items()}
+  return found
+
+
+def total(
+  passes: Mapping[str, Mapping[str, Mapping[str, int]]], *, max_tokens: int, price_in: float, price_out: float
+) -> dict[str, float]:
+  """All passes together, with the money at prices for a million tokens: as guessed, and at most.
+
+  Args:
+    max_tokens: most tokens of one response.
+  """
+  rows = [row for methods in passes.values() for row in methods.values()]
+  requests, prompt, completion = (
+    sum(row[key] for row in rows) for key in ("requests", "prompt_tokens", "completion_tokens")
+  )
+  return {
+    "requests": requests,
+    "prompt_tokens": prompt,
+    "completion_tokens": completion,
+    "completion_tokens_at_most": requests * max_tokens,
+    "cost": round((prompt * price_in + completion * price_out) / MILLION, 2),
+    "cost_at_most": round((prompt * price_in + requests * max_tokens * price_out) / MILLION, 2),
+  }
+
+
+def check_runs(runs: Mapping[str, float]) -> None:
+  """Refuses what is no method and a number of runs that is none."""
+  methods.check(runs)
+  for name, average in runs.items():
+    if not (math.isfinite(average) and average >= 0):
+      raise UserError(f"{average!r} runs per problem", where=f"runs of {name}", remedy="give zero or more")
