@@ -1,5 +1,7 @@
 """`skymath VERB …`: parses, calls, and turns failures into exit codes (0 done, 1 a failure, 2 wrong usage).
 
+In a job of several processes 75 means that another one is gone: the same command on all hosts may well succeed.
+
 Nothing heavy is imported before the verb is known, so that `skymath --help` answers at once.
 """
 
@@ -11,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from skymath_jax.errors import UsageError, UserError
+from skymath_jax.errors import LostProcessError, UsageError, UserError
 
 # verb → (module, function taking absl flag values, what it does); the order is the order of work
 VERBS = {
@@ -30,6 +32,7 @@ VERBS = {
   "config": ("verbs.tools", "config", "lists every config key with its default and meaning"),
 }
 
+LOST = 75  # EX_TEMPFAIL
 DISK_TROUBLE = {
   errno.ENOSPC: "Make room, then run the same command again: it goes on from here.",
   errno.EDQUOT: "Make room, then run the same command again: it goes on from here.",
@@ -79,7 +82,7 @@ def call(argv: list[str]) -> int:
     if debug:
       traceback.print_exc()
     print(f"skymath {argv[0]}: {error}", file=sys.stderr)
-    return 1
+    return _end_of_job(LOST if isinstance(error, LostProcessError) else 1)
   except OSError as error:
     if debug or error.errno not in DISK_TROUBLE:
       raise
@@ -90,6 +93,30 @@ def call(argv: list[str]) -> int:
   except KeyboardInterrupt:
     print(f"skymath {argv[0]}: stopped; the same command goes on from here.", file=sys.stderr)
     return 130
+  except Exception:
+    if not _of_several():
+      raise
+    traceback.print_exc()  # most likely another process's end, as the collective operations see it
+    print(
+      f"skymath {argv[0]}: this process cannot go on. Look for the first failure in the logs of all hosts; the same "
+      "command on all of them goes on from the last checkpoint.",
+      file=sys.stderr,
+    )
+    return _end_of_job(LOST)
+
+
+def _of_several() -> bool:
+  distributed = sys.modules.get("skymath_jax.distributed")
+  return distributed is not None and distributed.process_count() > 1
+
+
+def _end_of_job(code: int) -> int:
+  """Leaves a job of several processes at once: an orderly exit would wait minutes for those that are gone."""
+  if _of_several():
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  return code
 
 
 def set_environment() -> None:
@@ -105,6 +132,7 @@ def set_environment() -> None:
     for name, value in {"SKIP_MDS_QUERY": "1", "WORKER_HOSTNAMES": "localhost", "WORKER_ID": "0"}.items():
       os.environ.setdefault(f"TPU_{name}", value)
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+  os.environ.setdefault("EPATH_USE_TF", "0")  # gs:// through fsspec: TensorFlow is never loaded
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from jax._src import distributed as jax_distributed  # the client that JAX keeps
 
 from skymath_jax import config as config_lib
 from skymath_jax.console import log
-from skymath_jax.errors import UserError
+from skymath_jax.errors import LostProcessError, UserError
 
 COORDINATOR, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 ASK_JAX = "SKYMATH_DISTRIBUTED"
@@ -67,7 +67,7 @@ def _wait_for_coordinator(address: str, seconds: float) -> None:
       return
     except (OSError, ValueError) as error:
       if time.monotonic() > limit or isinstance(error, ValueError | socket.gaierror):
-        raise UserError(
+        raise LostProcessError(
           f"this process could not join the job within {seconds:g} s ({error})",
           where=address,
           remedy="see whether process 0 runs the same command on that host; SKYMATH_JOIN_SECONDS waits longer",
@@ -121,7 +121,7 @@ def barrier(name: str, *, seconds: float) -> None:
   try:
     jax_distributed.global_state.client.wait_at_barrier(f"skymath/{name}/{_calls[name]}", round(seconds * 1000))
   except RuntimeError as error:  # jaxlib's XlaRuntimeError
-    raise UserError(
+    raise LostProcessError(
       f"not all {process_count()} processes came to {name!r} within {seconds:,.0f} s ({str(error).splitlines()[0]})",
       where=f"process {process_index()}",
       remedy="look for the first failure in the logs of the other hosts, then run the same command on all of them",
@@ -145,7 +145,7 @@ def gather(name: str, value: Any, *, seconds: float = AGREE_SECONDS) -> list[Any
     try:
       values.append(json.loads(client.blocking_key_value_get(f"{key}/{index}", round(seconds * 1000))))
     except RuntimeError:
-      raise UserError(
+      raise LostProcessError(
         f"process {index} did not say its {name!r} within {seconds:,.0f} s",
         where=f"process {process_index()}",
         remedy="look into the log of that host: it has failed, or runs another command",

@@ -18,5 +18,9 @@ class UserError(Exception):
     super().__init__(" ".join(part if part.endswith(("?", ".")) else part + "." for part in parts))
 
 
+class LostProcessError(UserError):
+  """Another process of a job of several did not do its part: the same command on all hosts may well succeed."""
+
+
 class UsageError(Exception):
   """A command line that cannot be understood."""

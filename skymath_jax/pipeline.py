@@ -7,7 +7,7 @@ its inputs; a stage whose inputs are no longer the same is done again.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -17,10 +17,12 @@ from skymath_jax import config as config_lib
 from skymath_jax import distributed, files
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.mirror import Mirror
 from skymath_jax.stages import data, model, summary
 from skymath_jax.stages.context import Run
 
-SHORT, LONG = 600, 14 * 24 * 3600  # seconds that processes wait for each other: at a meeting, for a stage's work
+# seconds that processes wait for each other: at a meeting, for a workdir from a bucket, for a stage's work
+SHORT, FETCH, LONG = 600, 3600, 14 * 24 * 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,7 @@ def recipe(config: ConfigDict) -> list[Stage]:
   ]
   for name in config.evaluation.models:
     needs = () if name == "base" else (f"checkpoints/{name}",)
-    steps.append(Stage(f"evaluate {name}", f"evaluation/{name}", model.evaluate(name), needs))
+    steps.append(Stage(f"evaluate {name}", f"evaluation/{name}", model.evaluate(name), needs, everywhere=True))
   steps.append(Stage("export", "export/stage2", model.export("stage2"), ("checkpoints/stage2", "seeds")))
   return steps
 
@@ -110,14 +112,30 @@ def perform(selected: Sequence[Stage], config: ConfigDict, workdir: epath.PathLi
     UserError: a stage's inputs are not there, or its work failed for a reason the user can mend.
   """
   distributed.initialize()
-  distributed.require_agreement("the run", {"config": config_lib.as_json(config), "code": distributed.code_version()})
-  workdir = open_workdir(workdir, config) if distributed.is_writer() else epath.Path(workdir)
-  distributed.barrier("the workdir is open", seconds=SHORT)
-  with contextlib.ExitStack() as stack:
-    if distributed.is_writer() and "://" not in str(workdir):
-      stack.enter_context(files.lock(workdir / ".lock", f"the workdir {workdir}"))
-    run = stack.enter_context(Run(config, workdir))
+  agreed = {"workdir": str(workdir), "config": config_lib.as_json(config), "stages": [stage.name for stage in selected]}
+  distributed.require_agreement("the run", {**agreed, "code": distributed.code_version()})
+  with _opened(workdir, config) as run:
     return {stage.name: _perform(stage, selected[index:], run) for index, stage in enumerate(selected)}
+
+
+@contextlib.contextmanager
+def _opened(workdir: epath.PathLike, config: ConfigDict) -> Iterator[Run]:
+  """What the stages share, over a workdir that the writer has locked and all processes see."""
+  mirror = Mirror(workdir, process=distributed.process_index())
+  mirror.open(writer=distributed.is_writer())
+  with contextlib.ExitStack() as stack:
+    if distributed.is_writer():
+      open_workdir(mirror.local, config)
+      mirror.push_files("config.json", "config_hash")
+      stack.enter_context(files.lock(mirror.local / ".lock", f"the workdir {workdir}"))
+    distributed.barrier("the workdir is open", seconds=FETCH)
+    if not (mirror.durable / "config.json").exists():
+      raise UserError(
+        f"process {distributed.process_index()} does not see what process 0 has written here",
+        where=workdir,
+        remedy="give a --workdir that all hosts share: a bucket (gs://...) or a network file system",
+      )
+    yield stack.enter_context(Run(config, mirror))
 
 
 def _perform(stage: Stage, following: Sequence[Stage], run: Run) -> dict[str, Any]:
@@ -133,12 +151,16 @@ def _perform(stage: Stage, following: Sequence[Stage], run: Run) -> dict[str, An
   _require_inputs(stage, run.workdir)
   log(f"{stage.name} …" if writer or stage.everywhere else f"{stage.name}: done by process 0")
   start = time.perf_counter()
-  result = stage.function(run) if writer or stage.everywhere else {}
-  result["seconds"] = round(time.perf_counter() - start, 3)
+  with run.mirror.kept_up(stage.folder) if writer else contextlib.nullcontext():
+    result = stage.function(run) if writer or stage.everywhere else {}
   if writer:
+    result["seconds"] = round(time.perf_counter() - start, 3)
     files.mark_complete(folder, inputs=inputs_hash(stage, run.workdir), **result)
+    run.mirror.push(stage.folder)
     log(f"{stage.name}: done in {result['seconds']:.1f} s")
   distributed.barrier(f"{stage.name} is done", seconds=LONG)
+  if not writer:
+    run.mirror.pull(stage.folder)
   return files.completion(folder)
 
 
@@ -160,4 +182,7 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
   facts = perform(recipe(config), config, workdir)
   if not distributed.is_writer():
     return {}
-  return summary.summarize(config, epath.Path(workdir), facts)
+  mirror = Mirror(workdir)
+  found = summary.summarize(config, mirror.local, facts)
+  mirror.push_files("summary.json", "report.html")
+  return found

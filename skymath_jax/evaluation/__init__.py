@@ -3,6 +3,6 @@
 from skymath_jax.evaluation import statistics
 from skymath_jax.evaluation.benchmarks import Benchmark
 from skymath_jax.evaluation.benchmarks import load as load_benchmark
-from skymath_jax.evaluation.run import evaluate, summarize
+from skymath_jax.evaluation.run import PREDICTIONS, evaluate, summarize
 
-__all__ = ["Benchmark", "evaluate", "load_benchmark", "statistics", "summarize"]
+__all__ = ["PREDICTIONS", "Benchmark", "evaluate", "load_benchmark", "statistics", "summarize"]

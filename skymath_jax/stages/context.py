@@ -3,17 +3,20 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from skymath_jax import models
+from skymath_jax import distributed, models
 from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
 from skymath_jax.generation.limits import Limits
 from skymath_jax.generation.openai import OpenAIGenerator
+from skymath_jax.mirror import Mirror
 from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.serving.process import ServerProcess
 
@@ -21,10 +24,15 @@ Facts = dict[str, Any]
 
 
 class Run:
-  """What the stages of one run share: the config, the workdir, and a teacher that starts when it is first needed."""
+  """What the stages of one run share: the config, the workdir, and a teacher that starts when it is first needed.
 
-  def __init__(self, config: ConfigDict, workdir: epath.Path):
-    self.config, self.workdir = config, workdir
+  `workdir` is on a file system: of a workdir in a bucket it is this process's local copy. Training's checkpoints lie in
+  `checkpoints`, which all processes of a job share.
+  """
+
+  def __init__(self, config: ConfigDict, mirror: Mirror):
+    self.config, self.mirror, self.workdir = config, mirror, mirror.local
+    self.checkpoints = mirror.durable / "checkpoints"
     self._server: ServerProcess | None = None
     self._served = 0  # requests of stages that are finished
 
@@ -37,7 +45,8 @@ class Run:
   def begin_teacher(self) -> None:
     """Starts the teacher's server in the background, so that it compiles while the seeds are read."""
     teacher = self.config.teacher
-    if teacher.backend == "jetstream" and not teacher.addresses and self._server is None:
+    started_here = teacher.backend == "jetstream" and not teacher.addresses and distributed.is_writer()
+    if started_here and self._server is None:
       command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={teacher.model}", "--port=0"]
       command += [f"--{key}={teacher[key]}" for key in ("slots", "max_length", "steps_per_call")]
       log_path = self.workdir / "server.log"
@@ -72,7 +81,7 @@ class Run:
         steps_per_call=teacher.steps_per_call,
       )
     self.begin_teacher()
-    addresses = list(teacher.addresses)
+    addresses = _listed(teacher.addresses)
     if self._server is not None:
       self._server.wait_until_ready(teacher.start_seconds)
       addresses = [self._server.address]
@@ -93,3 +102,17 @@ class Run:
     total = int(self._server.counters()["requests_completed"])
     served, self._served = total - self._served, total
     return served
+
+
+def _listed(addresses: Iterable[str]) -> list[str]:
+  """`host:port` of each replica; `@FILE` stands for the lines of a file, local or gs://, such as tpu_scripts writes."""
+  found: list[str] = []
+  for address in addresses:
+    if address.startswith("@"):
+      path = epath.Path(address[1:])
+      if not path.exists():
+        raise UserError("no such file of addresses", where=path, remedy="start the replicas (tpu_scripts/serve)")
+      found += path.read_text().split()
+    else:
+      found.append(address)
+  return found

@@ -1,10 +1,13 @@
 """Training, evaluation and export: everything that holds a model."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from etils import epath
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -19,6 +22,8 @@ from skymath_jax.records import Problem
 from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.stages import tools
 from skymath_jax.stages.context import Facts, Run
+
+ANSWER_SECONDS = 7 * 86400.0  # how long the fastest process of an evaluation waits for the slowest
 
 
 def _training_settings(config: ConfigDict, number: int) -> training.Settings:
@@ -41,7 +46,7 @@ def train(number: int) -> Callable[[Run], Facts]:
   """SFT stage `number`: from the base model, or (stage 2) from the stage-1 model with a fresh optimizer."""
 
   def stage(run: Run) -> Facts:
-    config, folder = run.config, run.workdir / "checkpoints" / f"stage{number}"
+    config, folder = run.config, run.checkpoints / f"stage{number}"
     source = _training_source(run, number)
     mesh = sharding.make_mesh(**config.mesh.to_dict()) if jax.device_count() > 1 else None
     decoder, tokenizer = _start_model(run, number, source, mesh)
@@ -70,7 +75,7 @@ def _training_source(run: Run, number: int) -> Any:
 def _start_model(run: Run, number: int, source: Any, mesh: Any) -> tuple[models.Decoder, Any]:
   config = run.config.model
   if number == 2:
-    decoder, tokenizer = models.load_any(run.workdir / "checkpoints" / "stage1", mesh=mesh, dtype=config.param_dtype)
+    decoder, tokenizer = models.load_any(run.checkpoints / "stage1", mesh=mesh, dtype=config.param_dtype)
   elif config.path:
     decoder, tokenizer = models.load_any(config.path, mesh=mesh, dtype=config.param_dtype)
   else:
@@ -92,7 +97,9 @@ def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
         vocab_size=scratch.vocab_size,
         fixed=_fixed_pieces(),
       )
+    run.mirror.push("tokenizer")
   distributed.barrier("the tokenizer is there", seconds=3600)
+  run.mirror.pull("tokenizer")
   tokenizer = tokenizer_lib.load(folder)
   decoder_config = _scratch_config(run.config, tokenizer.vocab_size)
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
@@ -121,24 +128,66 @@ def _fixed_pieces() -> list[str]:
 
 def model_path(run: Run, name: str) -> Any:
   """Where the run's `base`, `stage1` or `stage2` model lies."""
-  return run.config.model.path if name == "base" else run.workdir / "checkpoints" / name
+  return run.config.model.path if name == "base" else run.checkpoints / name
 
 
 def evaluate(name: str) -> Callable[[Run], Facts]:
-  """Zero-shot evaluation of the run's model `name` on every benchmark of the config; the first is the headline."""
+  """Zero-shot evaluation of the run's model `name` on every benchmark of the config; the first is the headline.
+
+  In a job of several processes each asks for its share of the problems, on its own devices; one grades them all.
+  """
 
   def stage(run: Run) -> Facts:
-    folder = run.workdir / "evaluation" / name
-    summaries = evaluate_model(run.config, folder, model_path(run, name), run.config.evaluation.benchmarks)
-    return {"output": files.fingerprint(folder), "accuracy": next(iter(summaries.values()))["accuracy"]["all"]}
+    folder, summaries = run.workdir / "evaluation" / name, []
+    ask = _evaluator(run.config, model_path(run, name))
+    for benchmark, problems, target in _benchmarks(run.config, folder, run.config.evaluation.benchmarks):
+      if distributed.process_count() > 1:
+        _ask_shares(run, ask, benchmark, problems, target)
+      if distributed.is_writer():
+        summaries.append(ask(problems, target, name=benchmark))
+    if not distributed.is_writer():
+      return {}
+    return {"output": files.fingerprint(folder), "accuracy": summaries[0]["accuracy"]["all"]}
 
   return stage
 
 
+def _ask_shares(
+  run: Run, ask: Callable[..., Facts], name: str, problems: Sequence[Problem], target: epath.Path
+) -> None:
+  """All answers of all processes into the predictions of `target`, where the evaluation of all problems finds them."""
+  index, count = distributed.process_index(), distributed.process_count()
+  mine = target / "processes" / f"{index}-of-{count}"
+  if share := problems[index::count]:
+    ask(share, mine, name=name)
+  run.mirror.push(os.path.relpath(mine, run.workdir))
+  distributed.barrier(f"{target.name}: {name} is answered", seconds=ANSWER_SECONDS)
+  if distributed.is_writer():
+    run.mirror.pull(os.path.relpath(target, run.workdir))
+    found = [records.read_lines(path) for path in sorted(target.glob(f"processes/*/{evaluation.PREDICTIONS}"))]
+    records.write_lines(target / evaluation.PREDICTIONS, {row["id"]: row for rows in found for _, row in rows}.values())
+
+
 def evaluate_model(config: Any, folder: Any, path: Any, benchmarks: tuple[str, ...]) -> dict[str, Facts]:
   """Evaluates the model at `path`; the first benchmark's files go to `folder`, further ones to `folder/NAME`."""
+  ask = _evaluator(config, path)
+  return {name: ask(problems, target, name=name) for name, problems, target in _benchmarks(config, folder, benchmarks)}
+
+
+def _benchmarks(
+  config: Any, folder: Any, names: tuple[str, ...]
+) -> Iterator[tuple[str, Sequence[Problem], epath.Path]]:
+  """(name, problems, folder) of each benchmark."""
+  for index, name in enumerate(names):
+    problems, limit = datasets.load(name, data_dir=config.seeds.data_dir), config.evaluation.limit
+    target = epath.Path(folder) if index == 0 else epath.Path(folder) / name.replace(":", "_").replace("/", "_")
+    yield name, problems[:limit] if limit else problems, target
+
+
+def _evaluator(config: Any, path: Any) -> Callable[..., Facts]:
+  """`evaluation.evaluate` of the model at `path`, on this process's first device."""
   settings = config.evaluation
-  decoder, tokenizer = models.load_any(path, dtype="float32" if config.model.dtype == "float32" else None)
+  decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
   generator = LocalGenerator(
     decoder,
     tokenizer,
@@ -147,20 +196,14 @@ def evaluate_model(config: Any, folder: Any, path: Any, benchmarks: tuple[str, .
     max_length=settings.max_length,
     steps_per_call=settings.steps_per_call,
   )
-  summaries = {}
-  for index, name in enumerate(benchmarks):
-    problems = datasets.load(name, data_dir=config.seeds.data_dir)
-    summaries[name] = evaluation.evaluate(
-      generator,
-      problems[: settings.limit] if settings.limit else problems,
-      folder if index == 0 else folder / name.replace(":", "_").replace("/", "_"),
-      template=config.training.template,
-      mode=settings.mode,
-      sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens),
-      name=name,
-      provenance={"config_hash": config_lib.config_hash(config)},
-    )
-  return summaries
+  return functools.partial(
+    evaluation.evaluate,
+    generator,
+    template=config.training.template,
+    mode=settings.mode,
+    sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens),
+    provenance={"config_hash": config_lib.config_hash(config)},
+  )
 
 
 def export(name: str) -> Callable[[Run], Facts]:

@@ -12,7 +12,7 @@ import jax
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from skymath_jax import distributed, records
+from skymath_jax import distributed, mirror, records
 from skymath_jax.console import log
 from skymath_jax.models.config import DecoderConfig
 
@@ -93,7 +93,8 @@ class Writer:
   """
 
   def __init__(self, folder: epath.PathLike, *, step: int):
-    self.folder = epath.Path(folder)
+    self._durable = epath.Path(folder)
+    self.folder = mirror.scratch(folder, distributed.process_index())  # buckets know no appending
     path = self.folder / "metrics.jsonl"
     rows = [row for row in _whole_rows(path) if row["step"] <= step]
     self._losses = [row["loss"] for row in rows]
@@ -101,7 +102,7 @@ class Writer:
     if distributed.is_writer():
       records.write_lines(path, rows)
       self._file = path.open("a")
-      self._board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+      self._board = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
       self._wandb = _wandb(self.folder)
     self._flushed = time.monotonic()
 
@@ -123,7 +124,7 @@ class Writer:
       self._file.write(json.dumps(row) + "\n")
       self.scalars(row["step"], {key: value for key, value in row.items() if key != "step" and value is not None})
       if time.monotonic() - self._flushed > FLUSH_SECONDS:
-        self.flush()
+        self._to_disk()
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Further numbers, such as an evaluation's, to TensorBoard."""
@@ -134,7 +135,12 @@ class Writer:
       self._wandb.log(dict(values), step=step)
 
   def flush(self) -> None:
-    """Everything so far to disk."""
+    """Everything so far to disk; of a folder in a bucket, the rows to there."""
+    self._to_disk()
+    if self._file is not None and self.folder != self._durable:
+      (self.folder / "metrics.jsonl").copy(self._durable / "metrics.jsonl", overwrite=True)
+
+  def _to_disk(self) -> None:
     if self._file is not None:
       self._file.flush()
       self._board.flush()

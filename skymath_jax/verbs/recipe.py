@@ -9,6 +9,7 @@ from etils import epath
 from skymath_jax import config as config_lib
 from skymath_jax.console import console, log
 from skymath_jax.errors import UsageError
+from skymath_jax.mirror import Mirror
 from skymath_jax.verbs.flags import WORKDIR, Flag, parse
 
 
@@ -22,7 +23,7 @@ def run(argv: Sequence[str]) -> int:
   if not summary:  # another process of this job has it
     return 0
   console.print(table.summary_table(summary))
-  log(f"report: {Path(values.workdir) / 'report.html'}")
+  log(f"report: {epath.Path(values.workdir) / 'report.html'}")
   return 0
 
 
@@ -50,7 +51,7 @@ def synthesize(argv: Sequence[str]) -> int:
 
   if values.dry_run:
     pipeline.perform(pipeline.recipe(values.config)[:1], values.config, values.workdir)
-    run = context.Run(values.config, pipeline.open_workdir(values.workdir, values.config))
+    run = context.Run(values.config, Mirror(values.workdir))
     print(json.dumps(data.synthesis_plan(run), indent=2))
     return 0
   return _stages([a for a in argv if "dry_run" not in a], ("seeds", "synthesis/stage1", "synthesis/stage2"))

@@ -1,0 +1,154 @@
+"""A workdir in a bucket, worked on from a local copy: databases, appended logs and data sets need real files.
+
+    mirror = Mirror("gs://bucket/runs/a", process=0)
+    mirror.local          ~/.cache/skymath/workdirs/process0/gs/bucket/runs/a: what the stages read and write
+    mirror.pull("seeds")  bucket → local, what is missing or different
+    mirror.push("seeds")  local → bucket, what has changed since; COMPLETE.json last: "complete" means "all there"
+
+Checkpoints' arrays (`checkpoints/STAGE/steps`) are not copied: all processes write them straight into the bucket. A
+workdir on a file system is its own local copy, and nothing is copied. SKYMATH_SCRATCH moves the local copies.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from etils import epath
+
+from skymath_jax import files
+from skymath_jax.console import log
+
+SCRATCH_VARIABLE, SCRATCH = "SKYMATH_SCRATCH", "~/.cache/skymath/workdirs"
+NEVER_COPIED = {"steps", "profile"}  # folders
+TOKEN = ".mirror.json"  # names the local copy that wrote to the bucket last
+PUSH_SECONDS = 300.0  # between two copies of the stage at work: what a lost host may lose of the teacher's answers
+
+
+def scratch(url: epath.PathLike, process: int = 0) -> epath.Path:
+  """Where the local copy of a URL is kept; a path on a file system is returned as it is."""
+  if "://" not in os.fspath(url):
+    return epath.Path(url)
+  root = os.path.expanduser(os.environ[SCRATCH_VARIABLE] if SCRATCH_VARIABLE in os.environ else SCRATCH)
+  scheme, _, rest = os.fspath(url).partition("://")
+  return epath.Path(root) / f"process{process}" / scheme / rest.strip("/")
+
+
+class Mirror:
+  """The two sides of one workdir. Only one process of a job pushes a folder; each has a local copy of its own."""
+
+  def __init__(self, workdir: epath.PathLike, *, process: int = 0):
+    self.durable, self.local = epath.Path(workdir), scratch(workdir, process)
+    self.remote = "://" in os.fspath(workdir)
+    self._pushed: dict[str, tuple[int, int]] = {}  # file → (size, mtime in ns) as it lies in the bucket
+    self._pushing = threading.Lock()
+
+  def open(self, *, writer: bool) -> None:
+    """Brings the local copy up to date. One that another machine has overtaken in the bucket is thrown away."""
+    if not self.remote:
+      return
+    mine, theirs = self.local / TOKEN, self.durable / TOKEN
+    if not (mine.exists() and theirs.exists() and mine.read_text() == theirs.read_text()):
+      shutil.rmtree(self.local, ignore_errors=True)
+    self.pull("")
+    if writer:
+      files.write_json(mine, secrets.token_hex(8))
+      self._upload(TOKEN)
+
+  def pull(self, folder: str) -> None:
+    """Copies what the bucket has and the local copy has not, or has in another size; COMPLETE.json always."""
+    if not self.remote:
+      return
+    for name in _names(self.durable, folder):
+      source, target = self.durable / name, self.local / name
+      same = target.exists() and target.name != files.COMPLETE and target.stat().length == source.stat().length
+      if not same and target.name != TOKEN:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.copy(target, overwrite=True)
+      self._pushed[name] = _state(target) if target.exists() else (0, 0)
+
+  def push(self, folder: str) -> None:
+    """Copies what has changed since it was last copied; what is gone locally goes in the bucket, too."""
+    if not self.remote:
+      return
+    with self._pushing:
+      names = [name for name in _names(self.local, folder) if not name.endswith((TOKEN, ".lock", "-wal", "-shm"))]
+      below = f"{folder}/" if folder else ""
+      for name in [n for n in self._pushed if n.startswith(below) and n not in names and below]:
+        if not any(part in NEVER_COPIED for part in name.split("/")) and not name.startswith("checkpoints/"):
+          (self.durable / name).unlink(missing_ok=True)
+        del self._pushed[name]
+      for name in sorted(names, key=lambda n: n.endswith(files.COMPLETE)):
+        if name.endswith(".sqlite") or self._pushed.setdefault(name, (-1, -1)) != _state(self.local / name):
+          self._upload(name)
+
+  def _upload(self, name: str) -> None:
+    state, source, target = _state(self.local / name), self.local / name, self.durable / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _snapshot(source) as whole:
+      whole.copy(target, overwrite=True)
+    self._pushed[name] = state
+
+  @contextlib.contextmanager
+  def kept_up(self, folder: str) -> Iterator[None]:
+    """Pushes `folder` every PUSH_SECONDS while the block runs; a push that fails is told and tried again."""
+    if not self.remote:
+      yield
+      return
+    done = threading.Event()
+
+    def repeat() -> None:
+      while not done.wait(PUSH_SECONDS):
+        try:
+          self.push(folder)
+        except Exception as error:  # the network, the bucket's permissions: the block's own work goes on
+          log(f"warning: {folder} could not be copied to {self.durable} ({type(error).__name__}: {error})")
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+      yield
+    finally:
+      done.set()
+      thread.join()
+
+
+def _names(root: epath.Path, folder: str) -> list[str]:
+  """Files below `root/folder`, as paths from `root`; temporary ones and folders that are never copied left out."""
+  found, waiting = [], [folder]
+  while waiting:
+    here = root / waiting.pop()
+    for path in here.iterdir() if here.exists() else ():
+      name = os.path.relpath(os.fspath(path), os.fspath(root)) if "://" not in str(root) else _below(path, root)
+      if path.is_dir():
+        waiting += [] if path.name in NEVER_COPIED else [name]
+      elif not path.name.endswith(".tmp"):
+        found.append(name)
+  return sorted(found)
+
+
+def _below(path: epath.Path, root: epath.Path) -> str:
+  return str(path).removeprefix(str(root)).strip("/")
+
+
+def _state(path: epath.Path) -> tuple[int, int]:
+  found = Path(os.fspath(path)).stat()
+  return found.st_size, found.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _snapshot(path: epath.Path) -> Iterator[epath.Path]:
+  """The file itself, or of a database a consistent copy, write-ahead log included."""
+  if not path.name.endswith(".sqlite"):
+    yield path
+    return
+  with tempfile.TemporaryDirectory() as temporary:
+    copy = os.path.join(temporary, path.name)
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
+      source.backup(target)
+    yield epath.Path(copy)
