@@ -25,15 +25,17 @@ COMPLETE = "COMPLETE.json"
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
   """Writes `data` to a temporary sibling, flushes it to disk and renames it over `path`."""
   path = epath.Path(path)
+  if "://" in str(path):  # in a bucket an object is there whole or not at all
+    path.write_bytes(data)
+    return
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
   try:
     with temporary.open("wb") as f:
       f.write(data)
       f.flush()
-      with contextlib.suppress(AttributeError, OSError):  # remote file objects have no descriptor
-        os.fsync(f.fileno())
-    temporary.rename(path) if "://" in str(path) else os.replace(temporary, path)
+      os.fsync(f.fileno())
+    os.replace(temporary, path)
   except BaseException:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
@@ -84,6 +86,14 @@ def _files_below(folder: epath.Path) -> list[epath.Path]:
   for path in sorted(folder.iterdir()):
     found += _files_below(path) if path.is_dir() else [path]
   return found
+
+
+def copy(source: epath.PathLike, target: epath.PathLike) -> None:
+  """One file, between any two places; `target` is replaced."""
+  source, target = epath.Path(source), epath.Path(target)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  with source.open("rb") as f, target.open("wb") as g:
+    shutil.copyfileobj(f, g, 1 << 20)
 
 
 @contextlib.contextmanager

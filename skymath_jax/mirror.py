@@ -68,8 +68,7 @@ class Mirror:
       source, target = self.durable / name, self.local / name
       same = target.exists() and target.name != files.COMPLETE and target.stat().length == source.stat().length
       if not same and target.name != TOKEN:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.copy(target, overwrite=True)
+        files.copy(source, target)
       self._pushed[name] = _state(target) if target.exists() else (0, 0)
 
   def push(self, folder: str) -> None:
@@ -89,9 +88,8 @@ class Mirror:
 
   def _upload(self, name: str) -> None:
     state, source, target = _state(self.local / name), self.local / name, self.durable / name
-    target.parent.mkdir(parents=True, exist_ok=True)
     with _snapshot(source) as whole:
-      whole.copy(target, overwrite=True)
+      files.copy(whole, target)
     self._pushed[name] = state
 
   @contextlib.contextmanager

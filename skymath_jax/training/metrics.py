@@ -12,7 +12,7 @@ import jax
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from skymath_jax import distributed, mirror, records
+from skymath_jax import distributed, files, mirror, records
 from skymath_jax.console import log
 from skymath_jax.models.config import DecoderConfig
 
@@ -138,7 +138,7 @@ class Writer:
     """Everything so far to disk; of a folder in a bucket, the rows to there."""
     self._to_disk()
     if self._file is not None and self.folder != self._durable:
-      (self.folder / "metrics.jsonl").copy(self._durable / "metrics.jsonl", overwrite=True)
+      files.copy(self.folder / "metrics.jsonl", self._durable / "metrics.jsonl")
 
   def _to_disk(self) -> None:
     if self._file is not None:

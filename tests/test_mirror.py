@@ -1,0 +1,165 @@
+"""A workdir in a bucket (fsspec in memory): what is there, what comes back, what a new machine sees."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import fsspec
+import pytest
+from etils import epath
+from fsspec.implementations.memory import MemoryFileSystem
+
+from skymath_jax import cli, files, mirror
+from skymath_jax.mirror import Mirror
+from skymath_jax.training.metrics import Writer
+
+URL = "gs://bucket/runs/a"
+QUICKSTART = f"--config={Path(__file__).parents[1] / 'configs' / 'quickstart.py'}"
+
+
+class Bucket(MemoryFileSystem):
+  """gs:// in memory."""
+
+  protocol, store, pseudo_dirs = ("gs", "gcs"), {}, [""]
+
+  @classmethod
+  def _strip_protocol(cls, path):
+    return super()._strip_protocol(path.removeprefix("gs://").removeprefix("gcs://"))
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+  """A bucket of this test's own, and the folder of the local copies."""
+  monkeypatch.setenv("EPATH_USE_TF", "0")
+  monkeypatch.setenv(mirror.SCRATCH_VARIABLE, str(tmp_path))
+  for name in ("gs", "gcs"):
+    fsspec.register_implementation(name, Bucket, clobber=True)
+  epath.backend.fsspec_backend._get_filesystem.cache_clear()
+  Bucket.store.clear()
+  Bucket.pseudo_dirs[:] = [""]
+  yield tmp_path
+  epath.backend.fsspec_backend._get_filesystem.cache_clear()
+
+
+def opened(**more):
+  found = Mirror(URL, **more)
+  found.open(writer=True)
+  return found
+
+
+def test_a_local_workdir_is_its_own_copy(tmp_path):
+  here = Mirror(tmp_path)
+  here.open(writer=True)
+  here.push("")
+  assert here.local == here.durable == epath.Path(tmp_path) and list(tmp_path.iterdir()) == []
+
+
+def test_a_new_machine_sees_what_was_pushed(scratch):
+  first = opened()
+  files.write_text(first.local / "seeds" / "problems.jsonl", "{}\n")
+  files.mark_complete(first.local / "seeds", output="x")
+  files.write_text(first.local / "seeds" / "x.tmp", "half")
+  first.push("seeds")
+  shutil.rmtree(first.local)
+  second = opened()
+  assert (second.local / "seeds" / "problems.jsonl").read_text() == "{}\n"
+  assert files.completion(second.local / "seeds") == {"output": "x"}
+  assert not (second.local / "seeds" / "x.tmp").exists()
+
+
+def test_complete_is_copied_last(scratch, monkeypatch):
+  here, order = opened(), []
+  monkeypatch.setattr(files, "copy", lambda source, target: order.append(target.name))
+  for name in ("COMPLETE.json", "z.jsonl", "a.jsonl"):
+    files.write_text(here.local / "sft" / name, "{}")
+  here.push("sft")
+  assert order == ["a.jsonl", "z.jsonl", "COMPLETE.json"]
+
+
+def test_what_is_gone_goes_in_the_bucket_but_checkpoints_stay(scratch):
+  here = opened()
+  files.write_text(here.local / "sft" / "old", "1")
+  here.push("sft")
+  (here.local / "sft" / "old").unlink()
+  files.write_text(here.local / "sft" / "new", "1")
+  (here.durable / "checkpoints" / "stage1" / "model.json").write_text("{}")
+  here.pull("checkpoints/stage1")
+  (here.local / "checkpoints" / "stage1" / "model.json").unlink()
+  here.push("sft")
+  here.push("checkpoints/stage1")
+  assert [p.name for p in (here.durable / "sft").iterdir()] == ["new"]
+  assert (here.durable / "checkpoints" / "stage1" / "model.json").exists()
+
+
+def test_arrays_of_checkpoints_are_never_copied(scratch):
+  here = opened()
+  (here.durable / "checkpoints" / "stage1" / "steps" / "5" / "params").write_text("array")
+  here.pull("")
+  assert not (here.local / "checkpoints").exists()
+
+
+def test_a_database_is_copied_whole_while_it_is_written(scratch):
+  here = opened()
+  path = here.local / "synthesis" / "responses.sqlite"
+  path.parent.mkdir(parents=True)
+  with sqlite3.connect(path) as db:
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("CREATE TABLE t (x)")
+    db.execute("INSERT INTO t VALUES (1)")
+    db.commit()
+    here.push("synthesis")
+    db.execute("INSERT INTO t VALUES (2)")
+    db.commit()
+    here.push("synthesis")
+  assert [p.name for p in (here.durable / "synthesis").iterdir()] == ["responses.sqlite"]
+  shutil.rmtree(here.local)
+  again = opened()
+  with sqlite3.connect(again.local / "synthesis" / "responses.sqlite") as db:
+    assert db.execute("SELECT x FROM t").fetchall() == [(1,), (2,)]
+
+
+def test_a_copy_that_another_machine_has_overtaken_is_thrown_away(scratch):
+  old = opened()
+  files.write_text(old.local / "a", "old")
+  old.push("")
+  other = Mirror(URL, process=7)  # another machine: another local copy
+  other.open(writer=True)
+  files.write_text(other.local / "a", "newer")
+  other.push("")
+  files.write_text(old.local / "stray", "of a run that went on elsewhere")
+  back = opened()
+  assert (back.local / "a").read_text() == "newer" and not (back.local / "stray").exists()
+
+
+def test_the_stage_at_work_is_copied_now_and_then(scratch, monkeypatch):
+  monkeypatch.setattr(mirror, "PUSH_SECONDS", 0.01)
+  here = opened()
+  with here.kept_up("evaluation"):
+    files.write_text(here.local / "evaluation" / "predictions.jsonl", "{}\n")
+    for _ in range(500):
+      if (here.durable / "evaluation" / "predictions.jsonl").exists():
+        break
+      mirror.threading.Event().wait(0.01)
+  assert (here.durable / "evaluation" / "predictions.jsonl").read_text() == "{}\n"
+
+
+def test_metrics_reach_the_bucket_before_the_checkpoint(scratch):
+  folder = f"{URL}/checkpoints/stage1"
+  here = opened()
+  with Writer(folder, step=0) as writer:
+    writer.write({"step": 1, "loss": 2.0})
+    writer.flush()
+    assert '"loss": 2.0' in (epath.Path(folder) / "metrics.jsonl").read_text()
+  assert (here.local / "checkpoints" / "stage1" / "metrics.jsonl").exists()
+
+
+def test_a_verb_on_a_bucket_goes_on_on_another_machine(scratch, capfd):
+  arguments = ["seeds", QUICKSTART, f"--workdir={URL}", "--config.seeds.limit=3"]
+  assert cli.call(arguments) == 0
+  names = {p.name for p in (epath.Path(URL) / "seeds").iterdir()}
+  assert names == {"problems.jsonl", "summary.json", "COMPLETE.json"}
+  shutil.rmtree(scratch / "process0")
+  assert cli.call(arguments) == 0
+  assert "seeds: complete, skipped" in capfd.readouterr().err
+  assert cli.call([*arguments, "--config.seeds.limit=4"]) == 1
+  assert "was made with config.seeds.limit = 3, now it is 4" in capfd.readouterr().err
