@@ -83,17 +83,14 @@ def call(argv: list[str]) -> int:
       traceback.print_exc()
     print(f"skymath {argv[0]}: {error}", file=sys.stderr)
     return _end_of_job(LOST if isinstance(error, LostProcessError) else 1)
-  except OSError as error:
-    if debug or error.errno not in DISK_TROUBLE:
-      raise
-    print(
-      f"skymath {argv[0]}: {error.filename or 'disk'}: {error.strerror}. {DISK_TROUBLE[error.errno]}", file=sys.stderr
-    )
-    return 1
   except KeyboardInterrupt:
     print(f"skymath {argv[0]}: stopped; the same command goes on from here.", file=sys.stderr)
     return 130
-  except Exception:
+  except Exception as error:
+    if isinstance(error, OSError) and error.errno in DISK_TROUBLE and not debug:
+      where, remedy = error.filename or "disk", DISK_TROUBLE[error.errno]
+      print(f"skymath {argv[0]}: {where}: {error.strerror}. {remedy}", file=sys.stderr)
+      return _end_of_job(1)
     if not _of_several():
       raise
     traceback.print_exc()  # most likely another process's end, as the collective operations see it

@@ -64,9 +64,13 @@ class Mirror:
     """Copies what the bucket has and the local copy has not, or has in another size; COMPLETE.json always."""
     if not self.remote:
       return
+    # another mark, another making of the folder, whatever the sizes are
+    anew = bool(folder) and files.completion(self.durable / folder) != files.completion(self.local / folder)
     for name in _names(self.durable, folder):
       source, target = self.durable / name, self.local / name
-      same = target.exists() and target.name != files.COMPLETE and target.stat().length == source.stat().length
+      same = (
+        not anew and target.exists() and target.name != files.COMPLETE and target.stat().length == source.stat().length
+      )
       if not same and target.name != TOKEN:
         files.copy(source, target)
       self._pushed[name] = _state(target) if target.exists() else (0, 0)
@@ -85,6 +89,11 @@ class Mirror:
       for name in sorted(names, key=lambda n: n.endswith(files.COMPLETE)):
         if name.endswith(".sqlite") or self._pushed.setdefault(name, (-1, -1)) != _state(self.local / name):
           self._upload(name)
+
+  def push_files(self, *names: str) -> None:
+    """Copies these files, whether they have changed or not."""
+    for name in names if self.remote else ():
+      self._upload(name)
 
   def _upload(self, name: str) -> None:
     state, source, target = _state(self.local / name), self.local / name, self.durable / name

@@ -12,7 +12,7 @@
 : "${TRAIN_TYPE:=v5p-16}"
 : "${TRAIN_SLICES:=1}"               # more than one needs QUEUED=yes
 : "${TEACHER_TYPE:=v6e-8}"
-: "${TEACHER_SLICES:=1}"             # one JetStream replica a host: more slices, more replicas
+: "${TEACHER_SLICES:=1}"             # more slices, more JetStream replicas
 : "${TEACHER_ZONE:=$ZONE}"
 : "${CAPACITY:=on-demand}"           # on-demand | spot | reserved
 : "${QUEUED:=no}"                    # yes: ask through a queued resource, which waits until there is capacity
@@ -28,7 +28,9 @@
 : "${TEACHER_MODEL:=}"               # the same for the teacher that JetStream serves
 : "${COMMIT:=HEAD}"                  # what all workers run; must be committed
 : "${PYTHON_VERSION:=3.11}"          # fetched by uv where the machine lacks it
-: "${SERVE_PORT:=9000}"              # gRPC port of each replica
+: "${SERVE_PORT:=9000}"              # gRPC port of the first replica of a host; the others take the next ones
+: "${SERVE_REPLICAS:=}"              # JetStream replicas a host, one chip each; empty = one for every chip
+: "${SERVE_FLAGS:=--dtype=bfloat16}" # more flags of `skymath serve`, such as --weights=int8 for a teacher that is too large
 : "${SERVE_SLOTS:=128}"
 : "${SERVE_MAX_LENGTH:=4096}"
 

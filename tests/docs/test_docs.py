@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -183,3 +184,16 @@ def test_the_estimates_in_the_recipe_are_those_that_the_script_prints():
     assert row in page
   for name, _, _, _, usd in module.SLICES:
     assert usd is None or f"USD_{name.split('-')[0]}:={usd:.2f}" in settings
+
+
+def test_the_picture_is_drawn_from_a_summary_alone():
+  spec = importlib.util.spec_from_file_location("picture", ROOT / "docs" / "picture.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  levels = {"1": 0.5, "2": 0.25}
+  found = {"all": 0.4, "n": 8, "by_level": levels, "n_by_level": {"1": 4, "2": 4}}
+  summary = {"accuracy": dict.fromkeys(("base", "stage1", "stage2"), found), "instances": {"kept": 1234}}
+  text = module.picture(summary)
+  drawn = ElementTree.fromstring(text)
+  assert drawn.tag.endswith("svg") and "1,234 synthesized instances" in text
+  assert text.count('class="whisker') == 6 and "level 2" in text

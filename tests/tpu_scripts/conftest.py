@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SECRET = "sk-this-must-not-be-seen"
 QUICK = {
   "PROJECT": "p", "BUCKET": "gs://b", "NAME": "t", "ZONE": "us-x1-a", "FIRST_PAUSE": "0", "LONGEST_PAUSE": "0",
-  "POLL": "0.1", "STOP_SECONDS": "5", "TRIES": "3", "SSH_TRIES": "3", "TRAIN_TYPE": "v5p-16", "TEACHER_TYPE": "v5e-8",
+  "POLL": "0.1", "STOP_SECONDS": "5", "TRIES": "3", "SSH_TRIES": "3", "TRAIN_TYPE": "v5p-16", "TEACHER_TYPE": "v5e-1",
   "TEACHER_MODEL": "gs://b/models/teacher", "CONFIG": "configs/quickstart.py",
 }  # fmt: skip
 

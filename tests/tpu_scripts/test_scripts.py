@@ -37,9 +37,9 @@ def test_help_says_how_to_call_it(cloud, script):
   "arguments, words",
   [
     (("create",), ("tpu-vm create t-train", "--accelerator-type=v5p-16", "--version=v2-alpha-tpuv5")),
-    (("create", "teacher"), ("tpu-vm create t-teacher", "v5litepod-8")),
+    (("create", "teacher"), ("tpu-vm create t-teacher", "v5litepod-1")),
     (("setup",), ("storage cp", "tpu-vm ssh t-train", "--worker=all", "on_worker install")),
-    (("serve",), ("on_worker start serve", "networkEndpoints", "gs://b/runs/t/replicas")),
+    (("serve",), ("on_worker start serve$i", "networkEndpoints", "gs://b/runs/t/replicas")),
     (("run",), ("skymath run --config=current/configs/quickstart.py --workdir=gs://b/runs/t",)),
     (("logs", "--worker=1", "--follow"), ("--worker=1", "tail run 100 -F")),
     (("status",), ("describe t-train", "describe t-teacher")),
@@ -332,14 +332,14 @@ def test_replicas_on_every_host_and_one_that_dies(cloud):
   settings = {"TEACHER_TYPE": "v5e-16"}
   cloud.run("create", "teacher", **settings)
   cloud.run("setup", "teacher", **settings)
-  assert "4 of 4 replicas are ready" in cloud.run("serve", **settings)
+  assert "16 of 16 replicas are ready" in cloud.run("serve", **settings)
   addresses = cloud.get("runs/t/replicas").split()
-  assert len(set(addresses)) == 4 and all(a.startswith("10.0.") and a.endswith(":9000") for a in addresses)
-  assert "TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1" in cloud.calls("start serve")[0]
-  pid = int((cloud.folder / "hosts/t-teacher-w2/skymath/jobs/serve/pid").read_text())
+  assert len(set(addresses)) == 16 and {a.rpartition(":")[2] for a in addresses} == {"9000", "9001", "9002", "9003"}
+  assert "TPU_CHIPS_PER_PROCESS_BOUNDS=1,1,1" in cloud.calls("start serve")[0]
+  pid = int((cloud.folder / "hosts/t-teacher-w2/skymath/jobs/serve2/pid").read_text())
   os.killpg(pid, signal.SIGKILL)
-  assert "4 of 4 replicas are ready" in cloud.run("serve", **settings)
-  assert int((cloud.folder / "hosts/t-teacher-w2/skymath/jobs/serve/pid").read_text()) != pid
+  assert "16 of 16 replicas are ready" in cloud.run("serve", **settings)
+  assert int((cloud.folder / "hosts/t-teacher-w2/skymath/jobs/serve2/pid").read_text()) != pid
 
 
 def test_a_replica_that_cannot_start_is_told(cloud):
