@@ -9,6 +9,7 @@ hosts are process groups on loopback addresses. Run it with this repository's Py
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -160,6 +161,7 @@ def synthesize(folder: Path) -> dict:
 
 
 if __name__ == "__main__":
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hosts and their network go
   where = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="skymath-rehearsal-")).resolve()
   where.mkdir(parents=True, exist_ok=True)
   print(json.dumps({"train": train, "synthesize": synthesize}[sys.argv[1]](where)))
