@@ -58,6 +58,7 @@ def base() -> ConfigDict:
   c.synthesis.samples = 1  # responses to each query
   c.synthesis.judge = ()  # labels that the teacher gives each instance, of verdict, difficulty
   c.synthesis.coreset_size = 7500  # problems selected by k-center between pass 1 and pass 2
+  c.synthesis.embedding = "hashed"  # of the selection: hashed | model (the base model) | sentence-transformers:NAME
   c.synthesis.hard_levels = (4, 5)  # levels of the stage-2 seed problems (Skywork section 3.2)
   c.synthesis.pass1 = ConfigDict()
   c.synthesis.pass1.answer_augmentation = 9.0  # runs per seed problem in stage 1, pass 1

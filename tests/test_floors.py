@@ -13,7 +13,7 @@ FLOORS = {
   "errors": 0, "files": 0, "records": 0, "config": 0, "console": 0, "mirror": 0,
   "grading": 1, "generation": 1, "tokenizer": 1, "sharding": 1, "prompts": 1, "distributed": 1,
   "curation": 2, "models": 2, "datasets": 2,
-  "synthesis": 3, "training": 3, "serving": 3,
+  "synthesis": 3, "diversity": 3, "training": 3, "serving": 3,
   "evaluation": 4, "preflight": 4,
   "pipeline": 5, "stages": 5, "report": 5,
   "cli": 6, "verbs": 6,

@@ -9,7 +9,7 @@ the whole matrix in one product. The picks are those of the plain rule.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,10 +18,17 @@ from skymath_jax.curation import hashing
 DIMENSIONS = 384
 _TEXTS_AT_ONCE = 4096
 _ROWS_AT_ONCE = 65536  # rows of the point matrix multiplied in one go, which bounds the memory
-_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)  # Asymptote code says little about the problem
+_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 
 
-def select(texts: Sequence[str], k: int, *, centres: Sequence[str] = (), block: int = 512) -> list[int]:
+def select(
+  texts: Sequence[str],
+  k: int,
+  *,
+  centres: Sequence[str] = (),
+  vectors_of: Callable[[Sequence[str]], np.ndarray] | None = None,
+  choose: Callable[[np.ndarray, int, np.ndarray], list[int]] | None = None,
+) -> list[int]:
   """Indices of up to `k` texts that cover the set best, in the order in which they were picked.
 
   Args:
@@ -29,13 +36,20 @@ def select(texts: Sequence[str], k: int, *, centres: Sequence[str] = (), block: 
       come back where there are fewer distinct ones.
     k: how many.
     centres: texts that count as chosen already (the seeds); without any, the first text is the first pick.
-    block: points looked at together; changes the speed only.
+    vectors_of: texts → vectors `[texts, d]`; `embed` by default.
+    choose: (points, k, centres) → picks; `k_center` by default.
   """
+  vectors_of, choose = vectors_of or embed, choose or k_center
   first = dict.fromkeys(centres, -1)
   candidates = [i for i, text in enumerate(texts) if first.setdefault(text, i) == i]
-  points = embed([texts[i] for i in candidates])
-  given = embed(list(dict.fromkeys(centres)))
-  return [candidates[i] for i in k_center(points, k, given, block=block)]
+  points = vectors_of([texts[i] for i in candidates])
+  given = vectors_of(list(dict.fromkeys(centres)))
+  return [candidates[i] for i in choose(points, k, given)]
+
+
+def plain(text: str) -> str:
+  """The text without drawings: Asymptote code says little about the problem."""
+  return _DRAWING.sub(" ", text)
 
 
 def embed(texts: Sequence[str], dimensions: int = DIMENSIONS) -> np.ndarray:
@@ -43,7 +57,7 @@ def embed(texts: Sequence[str], dimensions: int = DIMENSIONS) -> np.ndarray:
   vocabulary = hashing.Vocabulary()
   points = np.zeros((len(texts), dimensions), np.float32)
   for start in range(0, len(texts), _TEXTS_AT_ONCE):
-    chunk = [_DRAWING.sub(" ", text).lower().split() for text in texts[start : start + _TEXTS_AT_ONCE]]
+    chunk = [plain(text).lower().split() for text in texts[start : start + _TEXTS_AT_ONCE]]
     words, starts = hashing.flatten([[*words, "\x03"] for words in chunk])
     hashes, _ = vocabulary.look_up(words, len(words))
     rows = np.repeat(np.arange(len(chunk)), np.diff(starts))

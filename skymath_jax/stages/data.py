@@ -10,7 +10,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
-from skymath_jax import curation, datasets, files, records, synthesis
+from skymath_jax import curation, datasets, diversity, files, records, synthesis
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Sampling
@@ -126,10 +126,12 @@ def synthesize_normal(run: Run) -> Facts:
   with synthesis.ResponseStore(folder / "responses.sqlite") as store:
     first = _pass(run, store, problems, "pass1", stage=1, number=1)
     synthetic = synthesis.as_problems(first.instances, leave_out=NOT_FOR_PASS_2)
-    chosen = curation.select(
+    chosen = diversity.select(
       [p.question for p in synthetic],
       run.config.synthesis.coreset_size,
       centres=[p.question for p in problems],
+      embedding=run.config.synthesis.embedding,
+      model=run.config.model.path,
     )
     selected = [synthetic[i] for i in chosen]
     records.write_lines(folder / "coreset.jsonl", selected)
