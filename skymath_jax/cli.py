@@ -28,6 +28,7 @@ VERBS = {
   "serve": ("verbs.tools", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
   "grade": ("verbs.tools", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
   "preflight": ("verbs.preflight", "preflight", "whether the train step fits a slice or GPU that is not here"),
+  "study": ("verbs.recipe", "study", "accuracy against amount of data: a grid of cells, fits, plots, ablations"),
   "bench": ("verbs.bench", "bench", "named benchmarks, one JSON line each"),
   "config": ("verbs.tools", "config", "lists every config key with its default and meaning"),
 }

@@ -150,11 +150,19 @@ def base() -> ConfigDict:
   c.evaluation.models = ("base", "stage1", "stage2")  # which models of the run are evaluated
   c.evaluation.limit = 0  # at most so many problems a benchmark; 0 = all
   c.evaluation.mode = "strict"  # strict (the paper's string grader) | symbolic
+  c.evaluation.samples = 1  # responses to each problem; several need a temperature and give pass@k and maj@k
   c.evaluation.temperature = 0.0  # 0 = greedy, as the paper's grader script
   c.evaluation.max_tokens = 2048  # of one response
   c.evaluation.slots = 128  # sequences decoded at once
   c.evaluation.max_length = 4096  # prompt + response tokens a slot can hold
   c.evaluation.steps_per_call = 16  # decode steps per host call
+
+  c.study = ConfigDict()
+  c.study.sizes = (7_500, 60_000, 360_000, 1_000_000, 2_100_000)  # stage-1 instances; the fit does not see the largest
+  c.study.rng_seeds = 3  # how many times each cell is made, with RNG seeds 0, 1, ...
+  c.study.ablations = ("methods", "verifier", "coreset", "hard", "order")  # names in skymath_jax/study/ablations.py
+  c.study.ablation_size = 360_000  # instances of each set that an ablation compares
+  c.study.keep_checkpoints = False  # keep the weights of every cell, not only what it answered
 
   c.export = ConfigDict()
   c.export.dtype = "bfloat16"  # of the exported weights
@@ -271,7 +279,7 @@ def _check_value(key: str, value: Any, default: Any) -> None:
     if value == 0 and ZERO_REFUSED.search(key):
       raise UserError("zero makes no sense here", where=where, remedy=f"give one or more; the default is {default!r}")
   if isinstance(value, tuple):
-    element = int if key == "synthesis.hard_levels" else str
+    element = type(default[0]) if default else str
     if not all(isinstance(v, element) and not isinstance(v, bool) for v in value):
       raise UserError(f"{value!r} holds something that is not {element.__name__}", where=where, remedy="mend the tuple")
 

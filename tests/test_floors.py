@@ -15,11 +15,11 @@ FLOORS = {
   "curation": 2, "models": 2, "datasets": 2,
   "synthesis": 3, "diversity": 3, "training": 3, "serving": 3,
   "evaluation": 4, "preflight": 4,
-  "pipeline": 5, "stages": 5, "report": 5,
+  "pipeline": 5, "stages": 5, "report": 5, "study": 5,
   "cli": 6, "verbs": 6,
 }  # fmt: skip
-# the list and its functions; what a run leaves and the report on it
-SAME_FLOOR_ALLOWED = {("pipeline", "stages"), ("stages", "report")}
+# the list and its functions; what a run leaves and the report on it; the study runs stages and shows what a report does
+SAME_FLOOR_ALLOWED = {("pipeline", "stages"), ("stages", "report"), ("study", "stages"), ("study", "report")}
 BASEMENT = {"errors", "files", "records", "config", "console", "mirror"}  # single files that build on each other
 JAX_FREE = BASEMENT | {"cli", "prompts", "grading", "generation", "curation", "datasets", "synthesis", "report"}
 MAY_IMPORT_LATE = {"cli", "verbs", "models"}  # the last: Orbax costs a second that a Hugging Face folder does not need

@@ -3,6 +3,7 @@
   load("gsm8k")                     GSM8K's default split, train
   load("math:test")                 one split
   load("agieval:sat_math+aqua_rat") several
+  load("micro_gsm:test*2000")       so many problems of the micro world, which can draw any number
   load("mine.jsonl")                a file of the user's
 
 A new source = one class in `sources.py` and one line here.
@@ -69,7 +70,7 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
   name, _, after_colon = text.partition(":")
   wanted = split or after_colon or None
   if name == MICRO_GSM:
-    return micro_gsm.problems(wanted or "train")
+    return _micro_gsm(text, wanted or "train")
   if name not in SOURCES:
     near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
     remedy = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a .jsonl file"
@@ -81,6 +82,13 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
       raise UserError(f"{name} has no split {part!r}", where=text, remedy=f"use one of {', '.join(source.FILES)}")
     found += _prepared(source, part, epath.Path(data_dir).expanduser())
   return found
+
+
+def _micro_gsm(text: str, wanted: str) -> list[Problem]:
+  part, star, count = wanted.partition("*")
+  if star and not (count.isdecimal() and int(count)):
+    raise UserError(f"{count!r} is no number of problems", where=text, remedy=f"write {MICRO_GSM}:{part}*2000")
+  return micro_gsm.problems(part, int(count) if star else None)
 
 
 def _prepared(source: type[Source], split: str, data_dir: epath.Path) -> list[Problem]:

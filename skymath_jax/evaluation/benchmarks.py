@@ -1,54 +1,68 @@
-"""A benchmark: problems with golds, the prompt they are asked with, and how their answers are graded."""
+"""A benchmark by name: problems with answers from the catalog or a file, perhaps with distractors woven in.
 
-import dataclasses
+  load("gsm8k:test", datasets.load)                 a catalog name
+  load("math500", datasets.load)                    the 500 problems of MATH's test split that PRM800K held out
+  load("translated_gsm8k.jsonl", datasets.load)     any file of the user's, in any language
+  load("gsm8k:test@distractors3", datasets.load)    three irrelevant sentences in each problem (Skywork section 4.3.5)
+
+With the ids of the original in a translated file, `compare` pairs the two evaluations problem by problem.
+"""
+
+import functools
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from etils import epath
-
-from skymath_jax import records
 from skymath_jax.errors import UserError
-from skymath_jax.grading import gold_answer
+from skymath_jax.evaluation import distractors
 from skymath_jax.records import Problem
 
-Loader = Callable[[str], Sequence[Problem]]  # catalog name → problems; the caller brings it
+Loader = Callable[[str], Sequence[Problem]]  # catalog name or path → problems; the caller brings it
+MATH500, MATH_TEST = "math500", "math:test"
+_OPTION = re.compile(r"distractors([1-5])")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-  """How a benchmark is asked and graded unless the caller says otherwise."""
+def load(name: str, load_problems: Loader, *, rng_seed: int = 0) -> list[Problem]:
+  """The problems of the benchmark `name`, each with an answer.
 
-  template: str = "sft/alpaca"
-  mode: str = "strict"
-  max_tokens: int = 2048
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Benchmark:
-  """Problems, every one with an answer, and the settings they are asked with."""
-
-  name: str
-  problems: tuple[Problem, ...]
-  settings: Settings
-
-
-DEFAULTS = Settings()
-TABLE = {  # the part of the name before any colon
-  "micro_gsm": Settings(max_tokens=160),
-  "gsm8k": Settings(),
-  "math": Settings(),
-  "math500": Settings(),
-}
-
-
-def load(name: str, load_problems: Loader) -> Benchmark:
-  """The benchmark `name`: a JSONL file (ends in `.jsonl`), else what `load_problems` finds under that name.
+  Args:
+    name: a catalog name, `math500` or a path that ends in `.jsonl`; then, if wanted, `@distractors1` to `5`.
+    load_problems: finds the problems of a catalog name or a path.
+    rng_seed: of the distractors.
 
   Raises:
-    UserError: no problems, or one of them has no answer (it is named).
+    UserError: no problems, one without an answer, two with one id, or an option that does not exist.
   """
-  problems = read(name) if name.endswith(".jsonl") else list(load_problems(name))
-  settings = TABLE[family] if (family := name.partition(":")[0]) in TABLE else DEFAULTS
-  return Benchmark(name=name, problems=tuple(checked(problems, name)), settings=settings)
+  plain, at, option = name.partition("@")
+  found = math500(load_problems(MATH_TEST)) if plain == MATH500 else list(load_problems(plain))
+  if at:
+    matched = _OPTION.fullmatch(option)
+    if matched is None:
+      raise UserError(f"no option {option!r}", where=name, remedy="write @distractors1 to @distractors5")
+    found = [distractors.weave(problem, int(matched[1]), rng_seed) for problem in found]
+  return list(checked(found, name))
+
+
+def folder_name(name: str) -> str:
+  """The benchmark's name as that of a folder."""
+  return re.sub(r"[^\w.+-]", "_", name.removesuffix(".jsonl").rpartition("/")[2])
+
+
+def math500(problems: Sequence[Problem]) -> list[Problem]:
+  """Those of MATH's 5,000 test problems whose ids `math500.txt` lists, by the first eight digits."""
+  wanted = math500_ids()
+  found = [problem for problem in problems if problem.id[:8] in wanted]
+  if len(found) != len(wanted):
+    raise UserError(
+      f"{len(found)} of the {len(wanted)} problems were found", where=MATH_TEST, remedy="give the whole MATH test split"
+    )
+  return found
+
+
+@functools.cache
+def math500_ids() -> frozenset[str]:
+  """Computed from `prm800k/math_splits/test.jsonl` of openai/prm800k (SHA-256 35dc4108…6132), by equal question."""
+  return frozenset((Path(__file__).parent / "math500.txt").read_text().split())
 
 
 def checked(problems: Sequence[Problem], name: object) -> Sequence[Problem]:
@@ -67,31 +81,3 @@ def checked(problems: Sequence[Problem], name: object) -> Sequence[Problem]:
       raise UserError(f"two problems share the id {problem.id}", where=name, remedy="remove the copy")
     seen.add(problem.id)
   return problems
-
-
-def read(path: epath.PathLike) -> list[Problem]:
-  """Problems of a JSONL file: Problem records, or {`question`|`problem`, `answer`|`solution`} rows; copies go."""
-  fields = {field.name for field in dataclasses.fields(Problem)}
-  problems: dict[str, Problem] = {}
-  for number, row in records.read_lines(path):
-    where = f"{path}:{number}"
-    question = row["question"] if "question" in row else row["problem"] if "problem" in row else None
-    if not isinstance(question, str) or not question.strip():
-      raise UserError("no question in this row", where=where, remedy='give it under "question" or "problem"')
-    reference = row["answer"] if "answer" in row else row["solution"] if "solution" in row else None
-    if not isinstance(reference, str | int | float):
-      raise UserError("no answer in this row", where=where, remedy='give it under "answer" or "solution"')
-    extra = {key: row[key] for key in fields & row.keys() - {"id", "question", "answer", "source", "level"}}
-    source = str(row["source"]) if "source" in row else epath.Path(path).stem
-    answer = gold_answer(str(reference))
-    problem = Problem.create(source, question, answer=answer, level=_level(row), **extra)
-    if "id" in row:
-      problem = dataclasses.replace(problem, id=str(row["id"]))
-    problems.setdefault(problem.id, problem)
-  return list(problems.values())
-
-
-def _level(row: dict) -> int | None:
-  """`3` or `"Level 3"` as 3; anything else as None."""
-  text = str(row["level"]).removeprefix("Level ") if "level" in row else ""
-  return int(text) if text.isdecimal() else None

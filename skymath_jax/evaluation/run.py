@@ -1,4 +1,4 @@
-"""One evaluation: every problem asked once, every response graded, all of it on disk as it comes.
+"""One evaluation: every problem asked once or several times, every response graded, all of it on disk as it comes.
 
 `predictions.jsonl` grows by one line a response, so a killed run loses at most the line it was writing; the next run
 asks only for what is missing. A stored response counts only while model, prompt and sampling are the ones it was made
@@ -7,9 +7,9 @@ whatever order the responses came in.
 """
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,8 @@ from etils import epath
 from skymath_jax import files, prompts, records
 from skymath_jax.console import bar, log
 from skymath_jax.errors import UserError
-from skymath_jax.evaluation import statistics
 from skymath_jax.evaluation.benchmarks import checked
+from skymath_jax.evaluation.summary import summarize
 from skymath_jax.generation.types import Generator, Request, Response, Sampling
 from skymath_jax.grading import answer_of, equivalent
 from skymath_jax.records import Problem, stable_id
@@ -43,6 +43,7 @@ async def evaluate_async(
   template: str = "sft/alpaca",
   mode: str = "strict",
   sampling: Sampling | None = None,
+  samples: int = 1,
   name: str = "benchmark",
   provenance: Mapping[str, Any] | None = None,
 ) -> Row:
@@ -55,38 +56,39 @@ async def evaluate_async(
     template: name of the prompt frame; must be the one of training.
     mode: `strict` or `symbolic`; strict reads the answer after the paper's marker only.
     sampling: greedy with at most 2,048 tokens unless given.
+    samples: responses to each problem; more than one needs a temperature.
     name: of the benchmark, for people.
     provenance: stored in the summary; its `template_hash`, where present, is the training prompt's and is compared.
 
   Returns:
-    The summary: `accuracy` {`all`, `n`, `ci95`, `by_level`, `by_subject`, …}, counts, speed, prompt hash, model id.
+    The summary: `accuracy` {`all`, `n`, `ci95`, `by_level`, …}, counts, speed, prompt; `pass_at_k`, `maj_at_k`.
+
+  Raises:
+    UserError: several samples without a temperature, bad problems, or a folder that is in use or damaged.
   """
-  sampling = sampling if sampling is not None else Sampling(max_tokens=2048)
-  folder, frame = epath.Path(folder), prompts.load(template)
+  sampling, folder, frame = _checked(sampling, samples), epath.Path(folder), prompts.load(template)
   folder.mkdir(parents=True, exist_ok=True)
-  requests = {p.id: _request(p, frame, sampling) for p in checked(problems, name)}
+  asked = {_label(p, i): (p, i) for p in checked(problems, name) for i in range(samples)}
+  requests = {label: _request(label, p, i, frame, sampling) for label, (p, i) in asked.items()}
   keys = {id: _key(generator.model_id, request) for id, request in requests.items()}
   lock = contextlib.nullcontext() if "://" in str(folder) else files.lock(folder / ".lock", "this evaluation folder")
   with lock:
     stored = _resume(folder / PREDICTIONS, keys)
     previous = _previous(folder / "summary.json", keys) if len(stored) == len(requests) else None
     start = time.perf_counter()
-    missing = [request for id, request in requests.items() if id not in stored]
-    fresh = await _ask(generator, missing, {p.id: p for p in problems}, keys, folder / PREDICTIONS, name)
+    missing = [request for label, request in requests.items() if label not in stored]
+    fresh = await _ask(generator, missing, asked, keys, folder / PREDICTIONS, name)
     seconds = time.perf_counter() - start
-    rows = [_graded(problem, {**stored, **fresh}[problem.id], mode) for problem in problems]
+    rows = [_graded(problem, {**stored, **fresh}[label], mode) for label, (problem, _) in asked.items()]
     records.write_lines(folder / PREDICTIONS, rows)
     summary = {
       "name": name,
       "model": generator.model_id,
-      **summarize(rows),
+      **summarize(rows, functools.partial(equivalent, mode=mode)),
       "mode": mode,
-      "prompt": {"name": frame.name, "hash": frame.hash},
-      "sampling": {**dataclasses.asdict(sampling), "stop": list(sampling.stop)},
+      **_settings(frame, sampling, provenance or {}),
       **_speed(fresh.values(), seconds, previous),
       "responses": {"asked": len(fresh), "kept": len(stored)},
-      "provenance": dict(provenance or {}),
-      "warnings": _warnings(frame, provenance or {}),
       "requests_hash": _requests_hash(keys),
     }
     files.write_json(folder / "summary.json", summary)
@@ -95,41 +97,39 @@ async def evaluate_async(
   return summary
 
 
-def summarize(rows: Sequence[Row]) -> Row:
-  """Accuracy with its 95 % Wilson interval, by level and by subject, and the counts of what went wrong."""
-  right, n = sum(row["correct"] for row in rows), len(rows)
-  groups = {key: _grouped(rows, key) for key in ("level", "subject")}
+def _checked(sampling: Sampling | None, samples: int) -> Sampling:
+  """The sampling, greedy with the paper's length unless given; `UserError` for several greedy samples."""
+  sampling = sampling if sampling is not None else Sampling(max_tokens=2048)
+  if samples > 1 and sampling.temperature == 0:
+    raise UserError(
+      f"{samples} greedy samples of a problem are all the same",
+      where="config.evaluation.temperature",
+      remedy="give a temperature, such as 0.7, or one sample",
+    )
+  return sampling
+
+
+def _settings(frame: prompts.Prompt, sampling: Sampling, provenance: Mapping[str, Any]) -> Row:
+  """How the problems were asked, where that comes from, and what does not fit together."""
   return {
-    "accuracy": {
-      "all": right / n if n else 0.0,
-      "n": n,
-      "ci95": list(statistics.wilson(right, n)),
-      **{f"by_{key}": {name: sum(g) / len(g) for name, g in found.items()} for key, found in groups.items()},
-      **{f"n_by_{key}": {name: len(g) for name, g in found.items()} for key, found in groups.items()},
-    },
-    "correct": right,
-    "no_answer": sum(row["extracted"] is None for row in rows),
-    "truncated": sum(row["finish_reason"] == "length" for row in rows),
-    "tokens": {
-      "prompt": sum(row["prompt_tokens"] for row in rows),
-      "completion": sum(row["tokens"] for row in rows),
-    },
+    "prompt": {"name": frame.name, "hash": frame.hash},
+    "sampling": {**dataclasses.asdict(sampling), "stop": list(sampling.stop)},
+    "provenance": dict(provenance),
+    "warnings": _warnings(frame, provenance),
   }
 
 
-def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[bool]]:
-  groups: dict[str, list[bool]] = collections.defaultdict(list)
-  for row in rows:
-    if row[key] is not None:
-      groups[str(row[key])].append(row["correct"])
-  return dict(sorted(groups.items()))
+def _label(problem: Problem, sample: int) -> str:
+  """The id of one request; that of the first sample is the problem's own."""
+  return f"{problem.id}#{sample}" if sample else problem.id
 
 
-def _request(problem: Problem, frame: prompts.Prompt, sampling: Sampling) -> Request:
+def _request(label: str, problem: Problem, sample: int, frame: prompts.Prompt, sampling: Sampling) -> Request:
   """Sampled (not greedy) requests get a seed each, from the run's seed and the problem, so order does not matter."""
   if sampling.temperature > 0:
-    sampling = dataclasses.replace(sampling, seed=int(stable_id(sampling.seed, problem.id)[:7], 16))
-  return Request(id=problem.id, prompt=frame.render(query=problem.question), sampling=sampling)
+    parts = (sampling.seed, problem.id, *([sample] if sample else []))
+    sampling = dataclasses.replace(sampling, seed=int(stable_id(*parts)[:7], 16))
+  return Request(id=label, prompt=frame.render(query=problem.question), sampling=sampling)
 
 
 def _key(model_id: str, request: Request) -> str:
@@ -144,7 +144,8 @@ def _requests_hash(keys: Mapping[str, str]) -> str:
 def _resume(path: epath.Path, keys: Mapping[str, str]) -> dict[str, Row]:
   """Stored rows that answer one of the requests; the file is rewritten when it held anything else."""
   lines = list(_whole_lines(path))
-  kept = {row["id"]: row for row in lines if row is not None and keys.get(row["id"]) == row["request"]}
+  rows = {_label_of(row): row for row in lines if row is not None}
+  kept = {label: row for label, row in rows.items() if keys.get(label) == row["request"]}
   stale = sum(row is not None for row in lines) - len(kept)
   if stale:
     log(f"{path}: {stale:,} stored responses belong to another model, prompt or setting; those problems are asked anew")
@@ -153,6 +154,12 @@ def _resume(path: epath.Path, keys: Mapping[str, str]) -> dict[str, Row]:
   if kept:
     log(f"{path}: {len(kept):,} of {len(keys):,} responses are here already")
   return kept
+
+
+def _label_of(row: Row) -> str:
+  """The id of the request that a stored row answers; rows of one sample a problem may lack its number."""
+  sample = row.get("sample", 0)
+  return f"{row['id']}#{sample}" if sample else row["id"]
 
 
 def _whole_lines(path: epath.Path) -> Iterator[Row | None]:
@@ -182,22 +189,22 @@ def _whole_lines(path: epath.Path) -> Iterator[Row | None]:
 async def _ask(
   generator: Generator,
   requests: Sequence[Request],
-  problems: Mapping[str, Problem],
+  asked: Mapping[str, tuple[Problem, int]],
   keys: Mapping[str, str],
   path: epath.Path,
   name: str,
 ) -> dict[str, Row]:
-  """Responses to `requests` by problem id, each appended to the file as it arrives."""
+  """Responses to `requests` by request id, each appended to the file as it arrives."""
   rows: dict[str, Row] = {}
   if not requests:
     return rows
   start, tokens = time.perf_counter(), 0
   with (
     _appender(path) as append,
-    bar(f"evaluate {name}", len(problems), done=len(problems) - len(requests)) as progress,
+    bar(f"evaluate {name}", len(asked), done=len(asked) - len(requests)) as progress,
   ):
     async for response in generator.generate(requests):
-      row = _row(problems[response.id], response, keys[response.id])
+      row = _row(*asked[response.id], response, keys[response.id])
       rows[response.id] = row
       append(row)
       tokens += response.completion_tokens
@@ -230,10 +237,11 @@ def _appender(path: epath.Path) -> Iterator[Any]:
     yield append
 
 
-def _row(problem: Problem, response: Response, key: str) -> Row:
+def _row(problem: Problem, sample: int, response: Response, key: str) -> Row:
   """What is stored of a response before it is graded."""
   return {
     "id": problem.id,
+    "sample": sample,
     "query": problem.question,
     "gold": problem.answer,
     "response": response.text,
@@ -248,6 +256,7 @@ def _graded(problem: Problem, row: Row, mode: str) -> Row:
   extracted = answer_of(row["response"], mode)
   correct = extracted is not None and equivalent(problem.answer, extracted, mode)
   facts = {"gold": problem.answer, "level": problem.level, "subject": problem.subject}
+  facts["characters"] = len(problem.question)
   return {**row, **facts, "extracted": extracted, "correct": correct}
 
 

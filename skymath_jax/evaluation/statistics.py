@@ -1,4 +1,4 @@
-"""The statistics of an accuracy: intervals, paired comparison, pass@k and maj@k. Plain Python and numpy."""
+"""The statistics of an accuracy: intervals, paired comparison, pass@k and majority votes. Plain Python and numpy."""
 
 import collections
 import math
@@ -85,11 +85,3 @@ def majority(answers: Sequence[T | None], same: Callable[[T, T], bool] | None = 
     else:
       group.append(answer)
   return max(groups, key=len)[0] if groups else None
-
-
-def maj_at_k(answers: Sequence[Sequence[T | None]], golds: Sequence[T], k: int, same: Callable[[T, T], bool]) -> float:
-  """Share of problems whose majority among the first `k` answers equals the gold."""
-  if len(answers) != len(golds) or not golds:
-    raise ValueError(f"need one list of answers a problem, got {len(answers)} for {len(golds)}")
-  votes = [majority(row[:k], same) for row in answers]
-  return sum(vote is not None and same(gold, vote) for vote, gold in zip(votes, golds, strict=True)) / len(golds)

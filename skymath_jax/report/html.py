@@ -5,6 +5,7 @@ and the page's content security policy forbids scripts and requests. The page is
 equal runs give equal reports.
 """
 
+import functools
 import importlib.metadata
 import itertools
 import platform
@@ -23,7 +24,7 @@ from skymath_jax.report import plots, read, samples
 from skymath_jax.report.plots import Mark
 from skymath_jax.report.read import MODELS, STAGES, Estimate, Material, Row
 
-TEMPLATE = Path(__file__).parent / "template.html"
+FOLDER = Path(__file__).parent
 LONGEST = 4000  # characters of one shown text; a model that never stops must not drown the page
 SHOWN_ORIGINS = 24  # teachers, prompts and sampling settings; a run has fewer
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "google-jetstream", "tensorflow-datasets")
@@ -39,10 +40,6 @@ def write(workdir: epath.PathLike) -> epath.Path:
 
 def render(material: Material) -> str:
   """The page as text."""
-  environment = jinja2.Environment(
-    autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-  )
-  environment.filters.update(percent=plots.percent, interval=plots.interval, clean=clean, share=_share)
   found = samples.census(material.workdir)
   context = {
     "models": MODELS,
@@ -52,7 +49,7 @@ def render(material: Material) -> str:
     "levels": _levels(material),
     "subjects": _subjects(material),
     "benchmarks": _benchmarks(material),
-    "funnel": _funnel(material),
+    "funnel": funnel(material),
     "instances": _instances(found),
     "quality": _quality(material, found),
     "training": _training(material),
@@ -62,7 +59,21 @@ def render(material: Material) -> str:
     "provenance": _provenance(material, found),
     "notes": material.notes,
   }
-  return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(context)
+  return environment(FOLDER).get_template("template.html").render(context)
+
+
+@functools.cache
+def environment(*folders: Path) -> jinja2.Environment:
+  """Jinja with the filters of the pages; templates come from `folders`, then from this room (style, macros)."""
+  made = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    loader=jinja2.FileSystemLoader([*folders, FOLDER]),
+  )
+  made.filters.update(percent=plots.percent, interval=plots.interval, clean=clean, share=_share)
+  return made
 
 
 def clean(value: Any, longest: int = LONGEST) -> str:
@@ -154,7 +165,8 @@ def _benchmarks(material: Material) -> dict[str, dict[str, Estimate]]:
   return table if len(table) > 1 else {}
 
 
-def _funnel(material: Material) -> Row:
+def funnel(material: Material) -> Row:
+  """From seed problems to what was kept: a drawing a stage, one of the reasons for dropping, and the totals."""
   stages, reasons = {}, {}
   for stage in STAGES:
     steps = _funnel_steps(material, stage)

@@ -16,8 +16,9 @@ from skymath_jax import config as config_lib
 from skymath_jax import datasets, distributed, evaluation, files, models, prompts, records, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.datasets import texts
+from skymath_jax.evaluation import lm_eval
 from skymath_jax.generation import Sampling
-from skymath_jax.models import shapes
+from skymath_jax.models import checkpoint, shapes
 from skymath_jax.records import Problem
 from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.stages import tools
@@ -26,7 +27,8 @@ from skymath_jax.stages.context import Facts, Run
 ANSWER_SECONDS = 7 * 86400.0  # how long the fastest process of an evaluation waits for the slowest
 
 
-def _training_settings(config: ConfigDict, number: int) -> training.Settings:
+def training_settings(config: ConfigDict, number: int) -> training.Settings:
+  """What SFT stage `number` of the recipe does."""
   t, stage = config.training, config.training[f"stage{number}"]
   same = {field.name for field in dataclasses.fields(training.Settings)} & set(t.keys())
   return training.Settings(
@@ -39,7 +41,7 @@ def step_of(config: ConfigDict, number: int) -> tuple[models.DecoderConfig, trai
   m = config.model
   shape = shapes.describe(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
   changes = {"dtype": m.dtype, "param_dtype": m.param_dtype, "remat": m.remat, "scan_layers": m.scan_layers}
-  return dataclasses.replace(shape, **changes), _training_settings(config, number)
+  return dataclasses.replace(shape, **changes), training_settings(config, number)
 
 
 def train(number: int) -> Callable[[Run], Facts]:
@@ -55,7 +57,7 @@ def train(number: int) -> Callable[[Run], Facts]:
       tokenizer,
       source,
       folder,
-      _training_settings(config, number),
+      training_settings(config, number),
       mesh=mesh,
       rng_seed=config.rng_seed + number,
       provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
@@ -80,8 +82,13 @@ def _start_model(run: Run, number: int, source: Any, mesh: Any) -> tuple[models.
     decoder, tokenizer = models.load_any(config.path, mesh=mesh, dtype=config.param_dtype)
   else:
     decoder, tokenizer = _from_scratch(run, source)
+  return as_trained(decoder, config), tokenizer
+
+
+def as_trained(decoder: models.Decoder, config: ConfigDict) -> models.Decoder:
+  """The decoder with the compute dtype, rematerialisation and layer layout of the group `config.model`."""
   decoder = decoder.replace(dtype=config.dtype, remat=config.remat)
-  return decoder if config.scan_layers else decoder.unstacked(), tokenizer
+  return decoder if config.scan_layers else decoder.unstacked()
 
 
 def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Any]:
@@ -165,7 +172,9 @@ def _ask_shares(
   if distributed.is_writer():
     run.mirror.pull(os.path.relpath(target, run.workdir))
     found = [records.read_lines(path) for path in sorted(target.glob(f"processes/*/{evaluation.PREDICTIONS}"))]
-    records.write_lines(target / evaluation.PREDICTIONS, {row["id"]: row for rows in found for _, row in rows}.values())
+    records.write_lines(
+      target / evaluation.PREDICTIONS, {(row["id"], row["sample"]): row for rows in found for _, row in rows}.values()
+    )
 
 
 def evaluate_model(config: Any, folder: Any, path: Any, benchmarks: tuple[str, ...]) -> dict[str, Facts]:
@@ -179,8 +188,8 @@ def _benchmarks(
 ) -> Iterator[tuple[str, Sequence[Problem], epath.Path]]:
   """(name, problems, folder) of each benchmark."""
   for index, name in enumerate(names):
-    problems, limit = datasets.load(name, data_dir=config.seeds.data_dir), config.evaluation.limit
-    target = epath.Path(folder) if index == 0 else epath.Path(folder) / name.replace(":", "_").replace("/", "_")
+    problems, limit = problems_of(config, name), config.evaluation.limit
+    target = epath.Path(folder) if index == 0 else epath.Path(folder) / evaluation.folder_name(name)
     yield name, problems[:limit] if limit else problems, target
 
 
@@ -201,9 +210,27 @@ def _evaluator(config: Any, path: Any) -> Callable[..., Facts]:
     generator,
     template=config.training.template,
     mode=settings.mode,
-    sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens),
-    provenance={"config_hash": config_lib.config_hash(config)},
+    sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens, seed=config.rng_seed),
+    samples=settings.samples,
+    provenance={"config_hash": config_lib.config_hash(config), **trained_with(path)},
   )
+
+
+def problems_of(config: ConfigDict, name: str) -> list[Problem]:
+  """The problems of one benchmark (see `evaluation.benchmarks`)."""
+  load = functools.partial(datasets.load, data_dir=config.seeds.data_dir)
+  return evaluation.load_benchmark(name, load, rng_seed=config.rng_seed)
+
+
+def trained_with(path: Any) -> Facts:
+  """`template_hash` of the prompt that the model at `path` was trained with, where that is known."""
+  folder = models.resolve(path)
+  exported = folder / lm_eval.FOLDER / lm_eval.PROMPT
+  if exported.exists():
+    return {"template_hash": files.read_json(exported)["hash"]}
+  for step in checkpoint.committed(folder):
+    return {"template_hash": checkpoint.read_meta(folder, step)["run"]["template"]}
+  return {}
 
 
 def export(name: str) -> Callable[[Run], Facts]:
@@ -221,6 +248,8 @@ def export(name: str) -> Callable[[Run], Facts]:
       new_tokens=32,
       tolerance=config.tolerance,
     )
+    tasks = {task: problems_of(run.config, task) for task in run.config.evaluation.benchmarks}
+    lm_eval.write(folder, tasks, frame, max_tokens=run.config.evaluation.max_tokens)
     return {"output": models.weights_hash(folder), **facts}
 
   return stage

@@ -1,5 +1,6 @@
 """The verbs that do a part of the recipe, or all of it: flags, and the call into the pipeline."""
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax.console import console, log
-from skymath_jax.errors import UsageError
+from skymath_jax.errors import UsageError, UserError
 from skymath_jax.mirror import Mirror
 from skymath_jax.verbs.flags import WORKDIR, Flag, parse
 
@@ -86,20 +87,51 @@ def train(argv: Sequence[str]) -> int:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-  """`skymath evaluate`: the models of a run, or `--model` on `--benchmark`."""
+  """`skymath evaluate`: the models of a run, or `--model` on `--benchmark`; `--compare` two evaluations."""
   model = Flag("model", None, "HF folder, checkpoint folder or asset:NAME to evaluate on its own")
-  benchmark = Flag("benchmark", None, "catalog name (such as micro_gsm:test) or JSONL file")
-  values = parse(argv, WORKDIR, model, benchmark, config="optional")
+  benchmark = Flag("benchmark", None, "catalog name, math500 or JSONL file; @distractors1 to 5 after it weaves them in")
+  pair = Flag("compare", None, "FOLDER,FOLDER of two evaluations of the same problems, to compare one by one")
+  if any(argument.startswith("--compare") for argument in argv):
+    return _compare(parse(argv, pair).compare)
+  values = parse(argv, WORKDIR, model, benchmark, pair, config="optional")
   if values.model is None:
     if values.config is None:
       raise UsageError("give --config (the models of a run) or --model and --benchmark. See skymath evaluate --help.")
     return _stages(argv, tuple(f"evaluation/{name}" for name in values.config.evaluation.models))
   if values.benchmark is None:
     raise UsageError("--benchmark is missing: a catalog name such as micro_gsm:test, or a JSONL file.")
+  from skymath_jax import evaluation
   from skymath_jax.stages import model as model_stages
 
   config = values.config if values.config is not None else config_lib.base()
-  folder = epath.Path(values.workdir) / "evaluation" / Path(values.benchmark).stem.replace(":", "_")
+  folder = epath.Path(values.workdir) / "evaluation" / evaluation.folder_name(values.benchmark)
   summary = model_stages.evaluate_model(config, folder, values.model, (values.benchmark,))
   print(json.dumps(summary, indent=2))
+  return 0
+
+
+def _compare(folders: str) -> int:
+  if folders.count(",") != 1:
+    raise UsageError("--compare wants two folders with a comma between them. See skymath evaluate --help.")
+  from skymath_jax import evaluation
+
+  print(json.dumps(evaluation.compare(*folders.split(",")), indent=2))
+  return 0
+
+
+def study(argv: Sequence[str]) -> int:
+  """`skymath study`: the data once, then every cell of the grid, then fits, plots and the report."""
+  values = parse(argv, WORKDIR, config="required")
+  if importlib.util.find_spec("matplotlib") is None:  # before hours of work, not after them
+    raise UserError("the figures need matplotlib", where="study", remedy='install it with: pip install -e ".[study]"')
+  if "://" in values.workdir:
+    raise UserError(
+      "a study wants a local folder", where=values.workdir, remedy="copy its study/ to a bucket afterwards"
+    )
+  from skymath_jax import pipeline, study
+
+  data = [stage for stage in pipeline.recipe(values.config) if stage.folder.startswith(("seeds", "synthesis", "sft"))]
+  pipeline.perform(data, values.config, values.workdir)
+  print(json.dumps(study.run(values.config, values.workdir)["headline"], indent=2))
+  log(f"report: {Path(values.workdir) / 'study' / 'report.html'}")
   return 0

@@ -1,6 +1,7 @@
 """Evaluation with a scripted model: grading, order, kills, resumption, stale responses, warnings."""
 
 import asyncio
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -9,13 +10,13 @@ import signal
 import time
 
 import pytest
+import scipy.stats
 
 from skymath_jax import prompts
 from skymath_jax.errors import UserError
-from skymath_jax.evaluation import evaluate, statistics
-from skymath_jax.evaluation.benchmarks import load, read
+from skymath_jax.evaluation import compare, evaluate, statistics
 from skymath_jax.generation.types import Request, Response, Sampling
-from skymath_jax.records import Problem
+from skymath_jax.records import Problem, stable_id
 
 
 def problem(index: int) -> Problem:
@@ -253,32 +254,84 @@ def test_problems_are_checked_before_anything_is_asked(tmp_path):
   assert model.asked == []
 
 
-def test_benchmark_from_a_file(tmp_path):
-  path = tmp_path / "mine.jsonl"
-  lines = [
-    {"question": "1+1?", "answer": "#### 2"},
-    {"problem": "half?", "solution": r"so $\boxed{\frac12}$", "level": "Level 4", "subject": "Algebra"},
-    {"question": "1+1?", "answer": "2"},
-    {"id": "own", "question": "3?", "answer": 3, "level": 2},
-  ]
-  path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-  benchmark = load(str(path), lambda name: pytest.fail("a file is not looked up"))
-  assert [p.answer for p in benchmark.problems] == ["2", r"\frac12", "3"]
-  assert [p.level for p in benchmark.problems] == [None, 4, 2]
-  assert benchmark.problems[1].subject == "Algebra" and benchmark.problems[2].id == "own"
-  path.write_text('{"question": "x"}\n')
-  with pytest.raises(UserError, match=r"mine\.jsonl:1"):
-    read(path)
+class Sampled(Scripted):
+  """Sample j of problem i is right when (i + j) is odd; wrong ones all say -1, or nothing at all for problem 0."""
+
+  def text(self, prompt: str) -> tuple[str, str]:
+    index = int(prompt.split("What is ")[1].split(" ")[0])
+    seed = self.asked[-1].sampling.seed
+    sample = next(j for j in range(4) if seed == _seed(PROBLEMS[index], j))
+    if (index + sample) % 2:
+      return f"The answer is {2 * index}", "stop"
+    return ("I do not know", "length") if index == 0 else ("The answer is -1", "stop")
 
 
-def test_benchmark_from_the_catalog():
-  benchmark = load("micro_gsm:test", lambda name: PROBLEMS if name == "micro_gsm:test" else [])
-  assert benchmark.problems == tuple(PROBLEMS)
-  assert (benchmark.settings.max_tokens, benchmark.settings.mode, benchmark.settings.template) == (
-    160,
-    "strict",
-    "sft/alpaca",
+def _seed(asked: Problem, sample: int) -> int:
+  return int(stable_id(0, asked.id, *([sample] if sample else []))[:7], 16)
+
+
+def test_several_samples_average_vote_and_give_pass_at_k(tmp_path):
+  hot = Sampling(temperature=0.7, max_tokens=50)
+  summary = evaluate(Sampled(), PROBLEMS, tmp_path, sampling=hot, samples=4)
+  assert summary["samples"] == 4 and len(rows(tmp_path)) == 48
+  assert [(row["id"], row["sample"]) for row in rows(tmp_path)] == [(p.id, j) for p in PROBLEMS for j in range(4)]
+  assert summary["accuracy"]["all"] == 0.5 and summary["accuracy"]["n"] == 12
+  assert summary["accuracy"]["ci95"] == [0.5, 0.5]  # every problem has two right of four
+  assert {k: found["value"] for k, found in summary["pass_at_k"].items()} == pytest.approx(
+    {"1": 0.5, "2": 1 - 1 / 6, "4": 1.0}
   )
-  assert load("math:test", lambda name: PROBLEMS).settings.max_tokens == 2048
-  with pytest.raises(UserError, match="no problems"):
-    load("math:none", lambda name: [])
+  # of one sample the vote is that sample: odd problems; of four, two right and two wrong: the one given first wins,
+  # but for problem 0, whose wrong ones do not vote
+  assert summary["maj_at_k"]["1"]["value"] == 6 / 12
+  assert summary["maj_at_k"]["4"]["value"] == 7 / 12
+  assert summary["truncated"] == summary["no_answer"] == 2
+
+
+def test_more_samples_keep_those_that_are_there(tmp_path):
+  hot = Sampling(temperature=0.7, max_tokens=50)
+  evaluate(Sampled(), PROBLEMS, tmp_path, sampling=hot)
+  model = Sampled()
+  evaluate(model, PROBLEMS, tmp_path, sampling=hot, samples=4)
+  assert len(model.asked) == 36
+  whole = Sampled()
+  evaluate(whole, PROBLEMS, tmp_path / "whole", sampling=hot, samples=4)
+  assert rows(tmp_path) == rows(tmp_path / "whole")
+
+
+def test_greedy_samples_are_refused(tmp_path):
+  with pytest.raises(UserError, match="all the same"):
+    evaluate(Scripted(), PROBLEMS, tmp_path, samples=2)
+
+
+def test_groups_have_sizes_and_intervals(tmp_path):
+  long = Problem.create("test", "What is 1 + 1?" + " Think of it." * 10, answer="2", subject="odd")
+  accuracy = evaluate(Scripted(), [*PROBLEMS, long], tmp_path)["accuracy"]
+  assert accuracy["n_by_length"] == {"under 100": 12, "100-199": 1}
+  assert accuracy["by_length"]["100-199"] == 1.0
+  assert accuracy["ci95_by_level"]["1"] == list(statistics.wilson(2, 4))
+  assert accuracy["n_by_level"] == {"1": 4, "2": 4, "3": 4}  # the long one has no level
+
+
+def test_comparison_of_two_evaluations(tmp_path):
+  first, second = tmp_path / "first", tmp_path / "second"
+  evaluate(Scripted(), PROBLEMS, first)
+  right = [dataclasses.replace(p, answer=p.answer if i != 2 else "5") for i, p in enumerate(PROBLEMS[:10])]
+
+  class Better(Scripted):
+    def text(self, prompt):
+      index = int(prompt.split("What is ")[1].split(" ")[0])
+      return f"The answer is {2 * index}", "stop"
+
+  evaluate(Better("better@1"), right, second)
+  found = compare(first, second)
+  assert (found["n"], found["only_in_first"], found["only_in_second"]) == (10, 2, 0)
+  assert (found["gained"], found["lost"]) == (3, 1)  # 4, 6 and 9 come right, 2 is graded against another gold
+  assert found["p"] == pytest.approx(scipy.stats.binomtest(1, 4, 0.5).pvalue)
+  assert found["gained_ids"] == [PROBLEMS[i].id for i in (4, 6, 9)] and found["lost_ids"] == [PROBLEMS[2].id]
+  assert found["difference"] == pytest.approx(0.2) and found["ci95"][0] < 0.2 < found["ci95"][1]
+  assert (found["first"], found["second"]) == ("scripted@1", "better@1")
+  evaluate(Scripted(), [Problem.create("other", "What is 1 + 1?", answer="2")], tmp_path / "other")
+  with pytest.raises(UserError, match="share no problem"):
+    compare(first, tmp_path / "other")
+  with pytest.raises(UserError, match="no such file"):
+    compare(first, tmp_path / "nothing")

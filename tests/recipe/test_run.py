@@ -9,8 +9,9 @@ import pytest
 import torch
 import transformers
 
-from skymath_jax import records
+from skymath_jax import prompts, records
 from skymath_jax.records import Instance, Problem
+from skymath_jax.stages import model as model_stages
 
 from .conftest import command, environment
 
@@ -71,13 +72,26 @@ def test_the_export_is_the_model_for_transformers(small_run):
   tokenizer = transformers.AutoTokenizer.from_pretrained(workdir / "export" / "stage2")
   model = transformers.AutoModelForCausalLM.from_pretrained(workdir / "export" / "stage2", dtype=torch.float32)
   row = rows(workdir / "evaluation" / "stage2" / "predictions.jsonl")[0]
-  from skymath_jax import prompts
-
   prompt = prompts.load("sft/alpaca").render(query=row["query"])
   ids = [tokenizer.bos_token_id, *tokenizer.encode(prompt, add_special_tokens=False)]
   out = model.generate(torch.tensor([ids]), max_new_tokens=160, do_sample=False, eos_token_id=tokenizer.eos_token_id)
   text = tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True)
   assert text.strip() == row["response"].strip()
+
+
+def test_the_prompt_of_training_is_known_wherever_the_model_goes(small_run):
+  """A checkpoint and its export name the prompt that an evaluation is compared with; a foreign model names none."""
+  workdir, _, _ = small_run
+  wanted = {"template_hash": prompts.load("sft/alpaca").hash}
+  assert model_stages.trained_with(workdir / "checkpoints" / "stage1") == wanted
+  assert model_stages.trained_with(workdir / "export" / "stage2") == wanted
+  assert model_stages.trained_with("asset:micro_teacher") == {}
+  for name in ("base", "stage2"):
+    summary = json.loads((workdir / "evaluation" / name / "summary.json").read_text())
+    assert ("template_hash" in summary["provenance"]) == (name != "base") and summary["warnings"] == []
+  tasks = rows(workdir / "export" / "stage2" / "lm_eval" / "skymath_micro_gsm_test.jsonl")
+  predictions = rows(workdir / "evaluation" / "stage2" / "predictions.jsonl")
+  assert [row["id"] for row in predictions] == [row["id"] for row in tasks][: len(predictions)]
 
 
 def test_a_second_run_does_nothing_and_says_so(small_run):

@@ -1,0 +1,76 @@
+"""An exported model scored by EleutherAI's lm-evaluation-harness and by `skymath evaluate`: the same number right?
+
+  python -m venv /tmp/harness && /tmp/harness/bin/pip install torch==2.13.0 lm-eval accelerate
+  python benchmarks/lm_eval_agreement.py runs/quickstart/export/stage2 --lm_eval=/tmp/harness/bin/lm_eval
+
+Both run on the CPU in float32 on the problems of EXPORT/lm_eval (made by the export). Prints one JSON line: how many
+each counts right, how many responses are the same text, and every problem on which the verdicts differ.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from skymath_jax import files, records
+
+
+def harness(lm_eval: str, export: Path, task: str, limit: int, out: Path) -> dict[str, dict]:
+  """Problem id → the harness's logged sample."""
+  command = [
+    lm_eval, "run", "--model", "hf", "--model_args", "pretrained=.,dtype=float32", "--include_path", "lm_eval",
+    "--tasks", task, "--device", "cpu", "--batch_size", "32", "--log_samples", "--output_path", os.fspath(out),
+    *(["--limit", str(limit)] if limit else []),
+  ]  # fmt: skip
+  environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+  environment.pop("PYTHONPATH", None)
+  subprocess.run(command, cwd=export, env=environment, check=True)
+  [path] = out.rglob(f"samples_{task}_*.jsonl")
+  return {row["doc"]["id"]: row for _, row in records.read_lines(path)}
+
+
+def ours(export: Path, benchmark: Path, limit: int, out: Path) -> dict[str, dict]:
+  """Problem id → our prediction, by the command line that a user would type."""
+  command = [
+    sys.executable, "-m", "skymath_jax.cli", "evaluate", "--config=configs/quickstart.py", f"--model={export}",
+    f"--benchmark={benchmark}", f"--workdir={out}", f"--config.evaluation.limit={limit}",
+  ]  # fmt: skip
+  subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+  [path] = out.rglob("predictions.jsonl")
+  return {row["id"]: row for _, row in records.read_lines(path)}
+
+
+def main() -> int:
+  """Prints the comparison; 0 if both count the same number right."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("export", type=Path)
+  parser.add_argument("--lm_eval", default="lm_eval", help="the harness's command")
+  parser.add_argument("--limit", type=int, default=0, help="at most so many problems; 0 = all")
+  chosen = parser.parse_args()
+  export = chosen.export.resolve()
+  [task] = [path.stem for path in (export / "lm_eval").glob("*.yaml")][:1]
+  with tempfile.TemporaryDirectory() as scratch:
+    theirs = harness(chosen.lm_eval, export, task, chosen.limit, Path(scratch) / "harness")
+    mine = ours(export, export / "lm_eval" / f"{task}.jsonl", chosen.limit, Path(scratch) / "ours")
+  assert theirs.keys() == mine.keys(), "the two programs did not score the same problems"
+  right = {id: bool(row["exact_match"]) for id, row in theirs.items()}
+  texts = {id: row["resps"][0][0] for id, row in theirs.items()}
+  differ = [id for id in mine if right[id] != mine[id]["correct"]]
+  line = {
+    "name": "lm_eval_agreement",
+    "problems": len(mine),
+    "correct_lm_eval": sum(right.values()),
+    "correct_skymath": sum(row["correct"] for row in mine.values()),
+    "same_text": sum(texts[id] == row["response"] for id, row in mine.items()),
+    "verdicts_differ": [{"id": id, "lm_eval": texts[id], "skymath": mine[id]["response"]} for id in differ],
+    "prompt": files.read_json(export / "lm_eval" / "prompt.json"),
+  }
+  print(json.dumps(line, ensure_ascii=False))
+  return 0 if line["correct_lm_eval"] == line["correct_skymath"] else 1
+
+
+if __name__ == "__main__":
+  sys.exit(main())
