@@ -26,6 +26,10 @@ def same(a: Tree, b: Tree) -> bool:
   if "text" in (a[0], b[0]):
     return bool(left := _words(a)) and left == _words(b)
   a, b = rewrite.plain(a), rewrite.plain(b)
+  a, b = (rewrite.as_list(tree) if other[0] in _COLLECTIONS else tree for tree, other in ((a, b), (b, a)))
+  if _labelled(a) != _labelled(b):
+    a, b = (tree[1][1] if _labelled(tree) else tree for tree in (a, b))
+    return same(a, b)
   if {a[0], b[0]} & {"ratio", "clock"} and "rel" not in (a[0], b[0]):
     return _same_ratio(a, b)
   if (reals.is_range(a) or reals.is_range(b)) and (verdict := reals.same_set(a, b)) is not None:
@@ -117,6 +121,11 @@ def _same_ratio(a: Tree, b: Tree) -> bool:
   return numbers.equal(("prod", (("*", terms[0]), ("/", terms[1]))), other)
 
 
+def _labelled(tree: Tree) -> bool:
+  """Whether `tree` is a value with a word before it, as in `Area: 12`."""
+  return tree[0] == "ratio" and len(tree[1]) == 2 and tree[1][0][0] == "text"
+
+
 def _terms(tree: Tree) -> tuple[Tree, ...]:
   if tree[0] == "clock":
     return tuple(literal(part) for part in tree[1:])
@@ -172,6 +181,8 @@ def _same_members(a: Tree, b: Tree) -> bool:
     return _same_values(ordered, b, a)
   if (pair := _list_and_tuple(a, b)) is not None and not (rewrite.signs(a) or rewrite.signs(b)):
     return _pairwise(*pair)
+  if ("empty",) in (a, b):
+    return a == b
   if (mine := _bases(a)) and (theirs := _bases(b)) and mine != theirs:
     return False
   first, second = _members(a), _members(b)
@@ -182,7 +193,8 @@ def _same_members(a: Tree, b: Tree) -> bool:
   if "set" in (a[0], b[0]):
     first, second = _distinct(first), _distinct(second)
   points = all(item[0] == "tuple" for item in (*first, *second))
-  first, second = (_distinct(items) if points or t[1] == "or" else items for t, items in ((a, first), (b, second)))
+  if points or any(tree[0] == "list" and tree[1] == "or" for tree in (a, b)):
+    first, second = _distinct(first), _distinct(second)
   if len(first) != len(second):
     return False
   rest = list(second)
@@ -202,7 +214,7 @@ def _list_and_tuple(a: Tree, b: Tree) -> tuple[Sequence[Tree], Sequence[Tree]] |
     value = found[1] if found is not None and found[0][0] == "tuple" else tree
     if value[0] == "tuple" and value[1:3] == ("(", ")"):
       items["tuple"] = value[3]
-    elif value[0] == "list" and value[1] == ",":
+    elif value[0] == "list" and value[1] in {",", ";"}:
       items["list"] = value[2]
   return (items["list"], items["tuple"]) if len(items) == 2 else None
 

@@ -15,6 +15,7 @@ import mpmath
 MAX_BITS = 40_000  # of an exact numerator or denominator
 BUDGET = 30_000  # steps that one comparison may take in all; about a second
 MAX_FACTORIAL = 1_500
+MAX_SIDE = 5  # of a determinant
 MAX_TERMS = 1_000  # of a sum that is carried out
 MAX_EXPONENT = 10**7  # of powers that are not exact
 DIGITS = (50, 110)  # working precisions: a candidate equality at the first must hold at the second
@@ -197,6 +198,20 @@ class Evaluator:
     ]
     weights = (self.mp.sqrt(len(name)), self.mp.pi, self.mp.e)
     return self.mp.fsum(weight * part for weight, part in zip(weights, parts, strict=True))
+
+  def _det(self, tree: Tree) -> Value:
+    """A determinant by expansion along the first row."""
+    rows = tree[1]
+    if len(rows) != len(rows[0]) or len(rows) > MAX_SIDE:
+      raise UnevaluableError("determinant")
+    if len(rows) == 1:
+      return self.value(rows[0][0])
+    minors = (tuple(row[:j] + row[j + 1 :] for row in rows[1:]) for j in range(len(rows)))
+    terms = (
+      ("+-"[j % 2], ("prod", (("*", cell), ("*", ("det", minor)))))
+      for j, (cell, minor) in enumerate(zip(rows[0], minors, strict=True))
+    )
+    return self.value(("sum", tuple(terms)))
 
   def _at(self, tree: Tree) -> Value:
     """A term of a sum: the body with the bound variable at a value."""

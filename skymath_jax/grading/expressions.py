@@ -213,7 +213,10 @@ class Expressions(Cursor):
     r"""`1011_2`, `2F_{16}`-like digits with a base after them, by value."""
     self.next()
     braced = self.take("{") is not None
+    bracketed = self.take("(") is not None
     token = self.next()
+    if bracketed:
+      self.expect(")")
     name = token.value.lower().removeprefix("base").strip()
     base = int(name) if name.isdigit() and len(name) < 3 else _BASES[name] if name in _BASES else 0
     if braced:

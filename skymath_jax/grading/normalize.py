@@ -47,8 +47,9 @@ _SPACING = re.compile(
 )
 _BREAK = re.compile(r"(?<=[\w}])\s*(?:\\q?quad|\n)\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*(?:=(?!=)|\\equiv))")
 _DEGREE = re.compile(
-  r"\^\s*\{?\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}?|\\(?:text)?degrees?(?![a-zA-Z])|\s*\bdegrees?\b"
+  r"\^\s*\{?\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}?|\\(?:text)?degrees?(?![a-zA-Z])|\s*\bdeg(?:rees?)?\b"
 )
+_POSITIVE = re.compile(r"\\(?:mathbb|Bbb|mathbf)\s*\{?\s*R\s*\}?\s*(?:[\^_]\s*\{?\s*\+\s*\}?|_\s*\{\s*>\s*0\s*\})")
 _REALS = re.compile(r"\\(?:mathbb|Bbb|mathbf)\s*\{?\s*R\s*\}?|\\R(?![a-zA-Z])|\\Reals(?![a-zA-Z])")
 _CONNECTIVE = re.compile(r"\\text\{\s*,?\s*(and|or)\s*\}|\\(?:land|wedge)(?![a-zA-Z])|\\(?:lor|vee)(?![a-zA-Z])")
 _SPEED = re.compile(r"(?<=[\d}])\s+((?:km|cm|mm|m|ft|mi)/(?:sec|s|min|hr|h)(?:\^\{?2\}?)?)$")
@@ -82,6 +83,7 @@ def clean(text: str) -> str:
   text = _BREAK.sub(", ", text)
   text = _DROPPED.sub("", _SPACING.sub(" ", _LETTER_STYLE.sub(r" \1\2 ", text)))
   text = _STYLE.sub(_styled, re.sub(r"^\s*\{\s*\}(?=\s*\S)", "", text))
+  text = _POSITIVE.sub(r"(0,\\infty)", text)
   text = _SETS.sub(r" \1_{set} ", _REALS.sub(r"\\reals ", text))
   text = re.sub(r"(?:\bm\s*)?\\(?:measured)?(?:angle|triangle|odot)(?![a-zA-Z])", " ", text)
   text = re.sub(r"\\(?:overline|bar|overleftrightarrow)\s*\{\s*([A-Z]{2,})\s*\}", r" \1 ", text)
@@ -98,6 +100,7 @@ def clean(text: str) -> str:
   text = re.sub(r"\{\s*([\w+-]+)\s*\\choose\s*([\w+-]+)\s*\}", r"\\binom{\1}{\2}", text)
   text = _REPEATING.sub(r".\1\\overline{\2}", text)
   text = re.sub(r"\\text\{([^{}]*\S)\s+(and|or)\s*\}", r"\\text{\1} \2 ", text)
+  text = re.sub(r"\\text\{([^{}:]+):\s*\}", r"\\text{\1}:", text)
   text = _CONNECTIVE.sub(_connective, text)
   text = _DEGREE.sub("°", text)
   text = re.sub(r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|((?:\\prime\s*)+))", lambda m: "'" * m[0].count("\\prime"), text)
@@ -184,6 +187,8 @@ def _styled(match: re.Match) -> str:
     return f" {inner} "
   if not inner:
     return " "
+  if measured := re.fullmatch(r"(-?\d[\d.,]*) ([a-z][a-z ]+)", inner):
+    return f" {measured[1]}\\text{{{measured[2]}}} "
   if (
     _TIME.fullmatch(inner)
     or re.fullmatch(r"[-+]?[\d.,/ ]*\d|[-+]|\(?[A-Z]\)?(?:(?: ?, ?| and )\(?[A-Z]\)?)+", inner)

@@ -7,7 +7,7 @@ Trees are nested tuples; the first entry is the kind:
   ("tuple", open, close, items)   ("set", items)   ("list", joiner, items)   ("matrix", rows)   ("ratio", items)
   ("rel", parts, operators)   ("head", name)   ("cup" | "cap" | "setminus", a, b)   ("in", a, b)
   ("builder", item, condition)   ("reals",)   ("empty",)   ("big", "sum" | "prod" | "int", lower, upper, body)
-  ("clock", hours, minutes)
+  ("clock", hours, minutes)   ("det", rows)
 """
 
 from skymath_jax.grading.expressions import CLOSERS, Expressions, Tree
@@ -197,8 +197,7 @@ class Parser(Expressions):
     token = self.next()
     if "matrix" not in token.value and "array" not in token.value:
       raise UnreadableError("environment")
-    if "vmatrix" in token.value.lower():
-      raise UnreadableError("determinant")
+    determinant = "vmatrix" in token.value
     rows: list[list[Tree]] = [[]]
     while self.kind() != "end":
       rows[-1].append(self.sum())
@@ -210,4 +209,4 @@ class Parser(Expressions):
     rows = [row for row in rows if row]
     if not rows or len({len(row) for row in rows}) != 1:
       raise UnreadableError("ragged matrix")
-    return ("matrix", tuple(tuple(row) for row in rows))
+    return ("det" if determinant else "matrix", tuple(tuple(row) for row in rows))

@@ -24,6 +24,11 @@ def plain(tree: Tree) -> Tree:
   return tree
 
 
+def as_list(tree: Tree) -> Tree:
+  """`[1, 2, 3]`, as programs print a list, which with three items or more cannot be an interval."""
+  return ("list", ",", tree[3]) if tree[0] == "tuple" and tree[1:3] == ("[", "]") and len(tree[3]) > 2 else tree
+
+
 def signs(tree: Tree) -> int:
   """How many plus-or-minus signs `tree` has."""
   return sum(sign in {"pm", "mp"} for node in numbers.walk(tree) if node[0] == "sum" for sign, _ in node[1])
