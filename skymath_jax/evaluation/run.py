@@ -23,7 +23,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.evaluation.benchmarks import checked
 from skymath_jax.evaluation.summary import summarize
 from skymath_jax.generation.types import Generator, Request, Response, Sampling
-from skymath_jax.grading import answer_of, equivalent
+from skymath_jax.grading import equivalent, grade_response
 from skymath_jax.records import Problem, stable_id
 
 Row = dict[str, Any]
@@ -253,8 +253,7 @@ def _row(problem: Problem, sample: int, response: Response, key: str) -> Row:
 
 
 def _graded(problem: Problem, row: Row, mode: str) -> Row:
-  extracted = answer_of(row["response"], mode)
-  correct = extracted is not None and equivalent(problem.answer, extracted, mode)
+  extracted, correct = grade_response(problem.answer, row["response"], mode)
   facts = {"gold": problem.answer, "level": problem.level, "subject": problem.subject}
   facts["characters"] = len(problem.question)
   return {**row, **facts, "extracted": extracted, "correct": correct}

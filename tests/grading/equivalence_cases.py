@@ -11,7 +11,7 @@ for line in Path(__file__).with_name("equivalence_cases.tsv").read_text(encoding
 REFUSED = [("three", "3"), (r"\frac{84}{13}", "6.46"), ("15", "15th day"), ("413_5", "413"), ("x^2=4", r"x=\pm 2")]
 
 HOSTILE = [
-  "__import__('os').system('touch /tmp/skymath_owned')",
+  "__import__('os').system('touch owned')",
   "exec('x=1')",
   "().__class__.__bases__",
   "lambda: 0",
