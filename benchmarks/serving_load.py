@@ -177,6 +177,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     facts = asyncio.run(drive(server, chosen.clients, 60 * chosen.minutes))
     counters = idle_after(server)
     server.check()
+    server.stop(120)
   names = ("requests_accepted", "requests_completed", "requests_cancelled", "requests_failed", "requests_rejected")
   facts["server"] = {name: int(counters[name]) for name in (*names, "slots_busy", "requests_waiting")}
   facts["exit_code"] = server.process.returncode

@@ -41,13 +41,14 @@ def engine_of(kind: str) -> tuple[Any, Any]:
   if kind == "7b":
     return NullEngine(slots=SLOTS[kind], steps_per_call=8, step_seconds=STEP_SECONDS), NoTokenizer()
   decoder, tokenizer = models.load_any(MODEL)
+  tokenizer.eos_id = None  # lengths are forced
   engine = DecoderEngine(decoder, tokenizer, slots=SLOTS[kind], max_length=256, steps_per_call=16)
   engine.warm_up()
   return engine, tokenizer
 
 
 def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
-  """(prompt, new tokens, seed); lengths are forced on the null engine and are upper bounds for the model."""
+  """(prompt, new tokens, seed); lengths are forced."""
   rng = random.Random(0)
   if kind == "7b":
     return [
@@ -59,16 +60,20 @@ def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
     f"{rng.choice(names)} has {rng.randint(2, 60)} pens and buys {rng.randint(2, 60)} more. How many pens now?\n"
     for _ in range(count)
   ]
-  return [(text, rng.randint(48, 128), number) for number, text in enumerate(texts)]
+  return [(text, rng.randint(64, 192), number) for number, text in enumerate(texts)]
 
 
-def bare(engine: Any, tokenizer: Any, work: Sequence[tuple[str, int, int]]) -> float:
-  """Tokens/s of the engine alone."""
-  temperature = 0.0 if isinstance(engine, NullEngine) else 1.0
-  waiting = [
+def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float) -> list[Prompt]:
+  """The workload as the engine takes it."""
+  return [
     Prompt(tokens=tuple(tokenizer.encode(text, bos=True)), max_tokens=new, temperature=temperature, seed=seed)
     for text, new, seed in work
   ]
+
+
+def bare(engine: Any, prompts: Sequence[Prompt]) -> float:
+  """Tokens/s of the engine alone."""
+  waiting = list(prompts)
   slots, left, made = EngineSlots(engine, engine.core.params), {}, 0
   free, start = list(range(engine.max_concurrent_decodes)), time.perf_counter()
   while waiting or left:
@@ -90,16 +95,17 @@ def bare(engine: Any, tokenizer: Any, work: Sequence[tuple[str, int, int]]) -> f
   return made / (time.perf_counter() - start)
 
 
-def served(address: str, tokenizer: Any, kind: str, work: Sequence[tuple[str, int, int]]) -> float:
-  """Tokens/s through gRPC, all requests under way at once as far as the client allows."""
-  temperature = 0.0 if kind == "7b" else 1.0
+def served(
+  address: str, tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float, concurrency: int
+) -> float:
+  """Tokens/s through gRPC, `concurrency` requests under way at once."""
   requests = [
     Request(id=str(i), prompt=text, sampling=Sampling(temperature=temperature, max_tokens=new, seed=seed))
     for i, (text, new, seed) in enumerate(work)
   ]
 
   async def ask() -> float:
-    client = JetStreamGenerator([address], tokenizer, "m", concurrency=4 * SLOTS[kind])
+    client = JetStreamGenerator([address], tokenizer, "m", concurrency=concurrency)
     await client.check()
     start = time.perf_counter()
     async for _ in client.generate(requests):
@@ -139,9 +145,11 @@ def measure(kind: str, count: int, repeats: int) -> dict[str, Any]:
   """One row: served tokens/s, with the bare loop's as peer."""
   work, rates = workload(kind, count), {"bare": [], "served": []}
   engine, tokenizer = engine_of(kind)
+  temperature = 0.0 if kind == "7b" else 1.0
+  prompts = prompts_of(tokenizer, work, temperature)
   with server_process(kind) as address:
     for number in range(repeats + 1):
-      alone, through = bare(engine, tokenizer, work), served(address, tokenizer, kind, work)
+      alone, through = bare(engine, prompts), served(address, tokenizer, work, temperature, 4 * SLOTS[kind])
       if number:  # the first round warms up
         rates["bare"].append(alone)
         rates["served"].append(through)

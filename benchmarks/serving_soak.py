@@ -2,10 +2,10 @@
 
     skymath bench serving_soak [--drains=200000] [--cycles=100]
 
-`drains`: on an engine that computes nothing and at a thread switch interval of 1 µs, the last busy slot is drained over
-and over (stock: an assertion in the generate thread, SIGKILL after about a hundred). `cycles`: a server with gRPC and
-HTTP fronts is started, loaded with streams and stopped in the middle of them (stock: SIGKILL when a thread posts to the
-closed event loop). Both run in a child process, whose death is seen; each wait is bounded, so that a hang is, too.
+`drains`: on an engine that computes nothing and at a switch interval of 10 µs, the last busy slot is drained over and
+over (stock: an assertion in the generate thread, SIGKILL after about a hundred). `cycles`: a server is started,
+loaded with streams and stopped in their midst (stock: SIGKILL when a thread posts to the closed event loop). Both run
+in a child process, whose death is seen; each wait is bounded, so that a hang is, too.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Waited(Job):
     self.over.set()
 
 
-def drains(count: int, *, switch_interval: float = 1e-6) -> dict[str, Any]:
+def drains(count: int, *, switch_interval: float = 1e-5) -> dict[str, Any]:
   """Drains `count` times: one or two jobs on two slots, waited for, so that all slots are idle in between."""
   sys.setswitchinterval(switch_interval)
   counters, start = Counters(), time.monotonic()

@@ -127,15 +127,22 @@ async def as_they_come(
   complete: Callable[[Request], Awaitable[Response]], requests: Iterable[Request], *, window: int
 ) -> AsyncIterator[Response]:
   """Runs `complete` on up to `window` requests at once; the first error ends it and cancels the rest."""
-  waiting, running = iter(requests), set()
+  waiting, running, done = iter(requests), set(), asyncio.Queue()  # asyncio.wait would touch every task each time
+
+  def start_more() -> None:
+    for request in itertools.islice(waiting, window - len(running)):
+      task = asyncio.ensure_future(complete(request))
+      running.add(task)
+      task.add_done_callback(done.put_nowait)
+
   try:
-    while True:
-      running |= {asyncio.ensure_future(complete(r)) for r in itertools.islice(waiting, window - len(running))}
-      if not running:
-        return
-      done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-      for task in done:
-        yield task.result()
+    start_more()
+    while running:
+      task = await done.get()
+      running.discard(task)
+      response = task.result()
+      start_more()
+      yield response
   finally:
     for task in running:
       task.cancel()

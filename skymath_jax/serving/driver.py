@@ -21,6 +21,7 @@ from skymath_jax.serving.loop import CancelledJobError, Counters, Job, Loop, Una
 
 orchestrator = compat.load("core.orchestrator")
 LEAST_PATIENCE = 0.02  # seconds
+LEAST_AHEAD = 4096  # prompt tokens
 
 
 @dataclasses.dataclass
@@ -61,13 +62,32 @@ class EngineSlots:
 
 
 class _GuardedPrefill:
-  """The engine as the stock prefill thread sees it: a failure is a result, for an exception would kill the process."""
+  """The engine as the stock prefill thread sees it: a failure is a result, for an exception would kill the process.
 
-  def __init__(self, engine: DecoderEngine, counters: Counters):
-    self._engine, self._counters = engine, counters
+  It runs ahead of the slots while the engine decodes, until `budget` prompt tokens wait for a slot.
+  """
+
+  def __init__(self, engine: DecoderEngine, counters: Counters, budget: int):
+    self._engine, self._counters, self._budget = engine, counters, budget
+    self._ahead, self._changed, self._open = 0, threading.Condition(), True
+
+  def taken(self, job: Job) -> None:
+    """The job's prefix has a slot, or needs none any more."""
+    with self._changed:
+      self._ahead -= len(job.prompt.tokens)
+      self._changed.notify_all()
+
+  def close(self) -> None:
+    """Waits no longer."""
+    with self._changed:
+      self._open = False
+      self._changed.notify_all()
 
   def prefill(self, *, params: Params, padded_tokens: Job, true_length: int) -> Prefix | Exception:
     """The prefix of a job, or what went wrong."""
+    with self._changed:
+      self._changed.wait_for(lambda: self._ahead < self._budget or not self._open)
+      self._ahead += len(padded_tokens.prompt.tokens)
     if padded_tokens.cancelled:
       return CancelledJobError()
     start = time.monotonic()
@@ -97,14 +117,17 @@ class Driver(orchestrator.Driver):
     self._jobs_lock, self._waiting = threading.Lock(), {}  # id → job, between submit and slot
     self._draining = False
     self._loop = Loop(EngineSlots(engine, engine.core.params), counters)
+    self._prefill = _GuardedPrefill(engine, counters, budget=max(LEAST_AHEAD, 2 * engine.core.max_length))
     super().__init__(
-      prefill_engines=[_GuardedPrefill(engine, counters)],
+      prefill_engines=[self._prefill],
       generate_engines=[engine],
       prefill_params=[engine.core.params],
       generate_params=[engine.core.params],
       interleaved_mode=True,
       jax_padding=False,
     )
+    for backlog in (*self._transfer_backlogs, *self._generate_backlogs.values()):
+      backlog.maxsize = 0  # the stock size of 1 makes every prefill wait for a slot; `_prefill` sets the bound instead
 
   @property
   def accepting(self) -> bool:
@@ -175,6 +198,7 @@ class Driver(orchestrator.Driver):
     """Ends all threads; what waits or runs fails with `UnavailableError`."""
     with self._jobs_lock:
       self.live = False
+    self._prefill.close()
     super().stop()
     error = UnavailableError("the server is stopping")
     self._loop.fail_all(error)
@@ -202,13 +226,12 @@ class Driver(orchestrator.Driver):
   def _fill(self, backlog: queue.Queue) -> bool:
     """Gives free slots to what waits; False when the driver stops.
 
-    While sequences are running it waits for prefills no longer than the last call of the engine took, and gives away no
-    more than a quarter of the slots at once, so that their streams go on.
+    While sequences are running it waits for prefills no longer than the last call of the engine took, so that their
+    streams go on.
     """
-    loop, taken, running = self._loop, 0, bool(self._loop.live)
-    most = max(1, loop.slot_count // 4) if running else len(loop.free)
+    loop, running = self._loop, bool(self._loop.live)
     end = time.monotonic() + max(loop.last_call, LEAST_PATIENCE)
-    while loop.free and taken < most and (self._waiting or not loop.live):
+    while loop.free and (self._waiting or not loop.live):
       try:
         request = backlog.get(timeout=max(0.0, end - time.monotonic()) if running else 1.0)
       except queue.Empty:
@@ -219,6 +242,6 @@ class Driver(orchestrator.Driver):
         wanted = self._waiting.pop(id(request.job), None) is not None
       if wanted:  # else it was cancelled, and told so
         loop.start(request.job, request.prefill_result)
-        taken += 1
       request.prefill_result = None
+      self._prefill.taken(request.job)
     return True

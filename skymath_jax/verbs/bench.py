@@ -18,6 +18,10 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 # name → (file:function in benchmarks/, whether it ends in minutes on any machine, what it measures)
 BENCHMARKS = {
   "input": ("input.py:run", True, "packing fill, examples/s, and tokens/s of the input pipeline alone"),
+  "serving_overhead": ("serving_overhead.py:run", True, "tokens/s through JetStream and gRPC against the bare engine"),
+  "serving_quality": ("serving_quality.py:run", True, "what 8-bit weights and caches cost in accuracy"),
+  "jetstream_client": ("jetstream_client.py:run", True, "JetStream's own benchmark client against our server"),
+  "h200_decode": ("h200_decode.py:run", False, "7B generation on one GPU, engine and gRPC"),
   "serving_soak": ("serving_soak.py:run", True, "last-slot drains and start–stop cycles that the server survives"),
   "serving_fuzz": ("serving_fuzz.py:run", True, "malformed gRPC and HTTP requests that the server survives"),
   "serving_load": ("serving_load.py:run", False, "2,000 clients for ten minutes, some vanishing, some malformed"),
@@ -63,5 +67,5 @@ def line(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table() -> str:
-  rows = [f"  {name:<12}{text}{'' if anywhere else ' *'}" for name, (_, anywhere, text) in BENCHMARKS.items()]
+  rows = [f"  {name:<18}{text}{'' if anywhere else ' *'}" for name, (_, anywhere, text) in BENCHMARKS.items()]
   return "\n".join([*rows, "\n  * only when named: needs an accelerator, much time or a peer"])

@@ -81,40 +81,29 @@ print("served")
 def test_the_last_slot_can_drain_again_and_again():
   """Upstream's generate and detokenize threads race here, and an assertion then kills the process with SIGKILL."""
   out = run("""
-import sys, threading, types
+import sys, threading
 sys.setswitchinterval(1e-5)
-import numpy as np
 from skymath_jax.serving import driver as driver_lib
 from skymath_jax.serving.core import Prompt
 from skymath_jax.serving.loop import Counters, Job
-
-class NullEngine:
-  core = types.SimpleNamespace(params=None)
-  max_concurrent_decodes, max_prefill_length, samples_per_slot = 2, 16, 1
-  def prefill(self, **_): return object()
-  def insert(self, prefix, state, slot): return state
-  def generate(self, params, state):
-    rows = np.concatenate([np.full((2, 4), 7), np.ones((2, 4)), np.full((2, 1), 4)], axis=1).astype(int)
-    result = types.SimpleNamespace(data=rows)
-    result.convert_to_numpy = lambda: result
-    return state, result
-  def init_decode_state(self): return types.SimpleNamespace(release=lambda slot: None, lost=False)
-  def get_tokenizer(self): return None
-  def build_tokenizer(self, metadata): return None
+from skymath_jax.serving.null import NullEngine, answer
 
 class Waited(Job):
-  def on_finish(self): self.event.set()
+  def on_finish(self):
+    self.event.set()
+    if self.prompt.tokens[0] < 9:
+      raise RuntimeError("a listener's failure must not end the thread that serves all")
 
 counters = Counters()
-driver = driver_lib.Driver(NullEngine(), queue_size=8, counters=counters)
+driver = driver_lib.Driver(NullEngine(slots=2, steps_per_call=4), queue_size=8, counters=counters)
 for drain in range(1500):
-  jobs = [Waited(prompt=Prompt(tokens=(1,), max_tokens=4)) for _ in range(1 + drain % 3)]
+  jobs = [Waited(prompt=Prompt(tokens=(drain,), max_tokens=1 + (drain + i) % 9)) for i in range(1 + drain % 3)]
   for job in jobs:
     job.event = threading.Event()
     driver.submit(job)
   for job in jobs:
     assert job.event.wait(30), (drain, counters.read())
-    assert job.tokens == [7] * 4
+    assert job.tokens == answer(job.prompt.tokens, job.prompt.max_tokens)
 driver.stop()
 print(counters.read()["completed"])
 """)

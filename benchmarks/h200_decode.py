@@ -1,0 +1,124 @@
+"""Generation of a 7B model on one GPU: 512 prompts of 100–300 tokens, 256–512 new tokens each, bfloat16, greedy.
+
+    skymath bench h200_decode [--model=llama2-7b|mistral-7b] [--slots=256] [--kv=int8]
+    beside it, the peer: python decode_hf_torch.py cb llama2-7b fa2 512   (transformers' continuous batching)
+
+Random weights, lengths forced: the workload of the measurements that the targets come from (Llama-2-7B 12,000 and
+Mistral-7B 20,000 new tokens/s end to end, JetStream's path at least 95 % of the engine's). Rows: the bare engine loop
+and the same through gRPC, whose client is a process of its own. `--model=tiny` is a dry run for a CPU.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
+
+import jax
+from flax import nnx
+
+from skymath_jax.models import Decoder, DecoderConfig
+from skymath_jax.serving import driver as driver_lib
+from skymath_jax.serving import server as server_lib
+from skymath_jax.serving.engine import DecoderEngine
+from skymath_jax.serving.listening import Listening
+from skymath_jax.serving.loop import Counters
+from skymath_jax.serving.null import NoTokenizer
+from skymath_jax.serving.service import Frontend
+
+sys.path.insert(0, str(Path(__file__).parent))
+import serving_overhead
+
+LLAMA2 = DecoderConfig(
+  vocab_size=32_000, embed=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11_008,
+  dtype="bfloat16", param_dtype="bfloat16", scan_layers=False,
+)  # fmt: skip
+MODELS = {
+  "llama2-7b": LLAMA2,
+  "mistral-7b": dataclasses.replace(LLAMA2, kv_heads=8, mlp=14_336),  # its window is longer than these sequences
+  "tiny": dataclasses.replace(LLAMA2, embed=64, layers=2, heads=4, kv_heads=2, head_dim=16, mlp=128, vocab_size=512),
+}
+SLOTS = {"llama2-7b": 256, "mistral-7b": 512, "tiny": 8}
+MAX_LENGTH = 832  # 300 + 512, in whole blocks of the decode kernel
+
+
+def workload(vocab: int, count: int, *, rng_seed: int = 0) -> list[tuple[str, int, int]]:
+  """(prompt, new tokens, sampling seed); a prompt is a text whose code points are its tokens."""
+  rng = random.Random(rng_seed)
+  lengths = [(rng.randint(100, 300), rng.randint(256, 512)) for _ in range(count)]
+  return [("".join(chr(rng.randrange(3, vocab)) for _ in range(n)), new, 0) for n, new in lengths]
+
+
+def engine_of(name: str, slots: int, **settings: Any) -> DecoderEngine:
+  """The engine over random weights, everything compiled."""
+  decoder = nnx.jit(lambda: Decoder(MODELS[name], rngs=nnx.Rngs(0)))()
+  shapes = {"max_length": MAX_LENGTH, "prefill_chunk": 1024, "prefix_tokens": 0, "steps_per_call": 32}
+  engine = DecoderEngine(decoder, NoTokenizer(), slots=slots, **shapes | settings)
+  if name != "tiny":
+    engine.warm_up()
+  return engine
+
+
+def through_grpc(engine: DecoderEngine, name: str, count: int, concurrency: int) -> float:
+  """New tokens/s of the same workload through JetStream; the client warms up with a few requests first."""
+  driver = driver_lib.Driver(engine, queue_size=4096, counters=Counters())
+  frontend = Frontend(driver, NoTokenizer(), engine.core, model_id=name, chat_frame="raw")
+  server = server_lib.Server(driver, frontend, Listening(port=0))
+  server.start()
+  try:
+    ask = {"address": f"127.0.0.1:{server.port}", "model": name, "count": count, "concurrency": concurrency}
+    done = subprocess.run([sys.executable, __file__, json.dumps(ask)], stdout=subprocess.PIPE, text=True, check=True)
+  finally:
+    server.stop()
+  return float(done.stdout.splitlines()[-1])
+
+
+def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
+  """Rows: engine, then gRPC with the engine as peer."""
+  parser = argparse.ArgumentParser("skymath bench h200_decode")
+  parser.add_argument("--model", choices=MODELS, default="llama2-7b")
+  parser.add_argument("--slots", type=int, default=0)
+  parser.add_argument("--requests", type=int, default=512)
+  parser.add_argument("--kv", choices=("as computed", "int8"), default="as computed")
+  parser.add_argument("--weights", choices=("as stored", "int8"), default="as stored")
+  chosen = parser.parse_args(arguments)
+  slots, start = chosen.slots or SLOTS[chosen.model], time.perf_counter()
+  engine = engine_of(chosen.model, slots, kv=chosen.kv, weights=chosen.weights)
+  compiled = time.perf_counter() - start
+  work = workload(MODELS[chosen.model].vocab_size, chosen.requests)
+  prompts = serving_overhead.prompts_of(NoTokenizer(), work, 0.0)
+  serving_overhead.bare(engine, [dataclasses.replace(p, max_tokens=40) for p in prompts[: slots + 8]])
+  alone = serving_overhead.bare(engine, prompts)
+  settings = {
+    "device": jax.devices()[0].device_kind,
+    "slots": slots,
+    "requests": chosen.requests,
+    "new_tokens": sum(new for _, new, _ in work),
+    "kv": chosen.kv,
+    "weights": chosen.weights,
+    "start_seconds": round(compiled, 1),
+  }
+  name = f"h200_decode.{chosen.model}"
+  yield {"name": f"{name}.engine", "value": round(alone, 1), "unit": "new tokens/s", "settings": settings}
+  served = through_grpc(engine, chosen.model, chosen.requests, 2 * slots)
+  yield {"name": f"{name}.grpc", "value": round(served, 1), "unit": "new tokens/s", "peer": round(alone, 1)}
+
+
+def client(ask: dict[str, Any]) -> None:
+  """The client's process: prints tokens/s."""
+  work = workload(MODELS[ask["model"]].vocab_size, ask["count"])
+  few = [(text, 8, 0) for text, _, _ in work[:8]]
+  serving_overhead.served(ask["address"], NoTokenizer(), few, 0.0, 8)
+  print(serving_overhead.served(ask["address"], NoTokenizer(), work, 0.0, ask["concurrency"]))
+
+
+if __name__ == "__main__":
+  client(json.loads(sys.argv[1]))
