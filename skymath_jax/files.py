@@ -97,22 +97,31 @@ def copy(source: epath.PathLike, target: epath.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(target: epath.PathLike) -> Iterator[epath.Path]:
-  """Yields an empty sibling folder that replaces `target` when the block ends well; a killed block leaves no target."""
+def new_folder(target: epath.PathLike, *, token: str | None = None) -> Iterator[epath.Path]:
+  """Yields an empty sibling folder that replaces `target` when the block ends well; a killed block leaves no target.
+
+  `token` makes the sibling's name the one that `temporary` tells other processes.
+  """
   target = epath.Path(target)
   target.parent.mkdir(parents=True, exist_ok=True)
   for stale in target.parent.glob(f".{target.name}.*.tmp"):
     stale.rmtree()
-  temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-  temporary.mkdir()
+  new = temporary(target, token or secrets.token_hex(4))
+  new.mkdir()
   try:
-    yield temporary
+    yield new
   except BaseException:
-    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(new, ignore_errors=True)
     raise
   if target.exists():
     target.rmtree()
-  temporary.rename(target)
+  new.rename(target)
+
+
+def temporary(target: epath.PathLike, token: str) -> epath.Path:
+  """Where `new_folder` with this token builds `target`."""
+  target = epath.Path(target)
+  return target.parent / f".{target.name}.{token}.tmp"
 
 
 def mark_complete(folder: epath.PathLike, /, **facts: Any) -> None:

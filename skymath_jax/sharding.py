@@ -38,7 +38,10 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
   "head_dim": None,
   "mlp": "tensor",
 }
-MAY_REPLICATE = {"kv_heads"}  # few and small: copied where the mesh axis is wider than their number
+# Who cuts a weight instead where an axis does not divide: fewer key-value heads than the mesh axis is wide, and
+# vocabularies that someone made longer by a token or two
+YIELDS = {"kv_heads": "embed", "vocab": "embed"}
+MAY_REPLICATE = {"kv_heads"}  # a bias has no other axis to give it to; it is small
 
 
 def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
@@ -108,17 +111,42 @@ def parts(mesh: Any, *axes: str) -> int:
 def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any, *, name: str | None = None) -> PartitionSpec:
   """The partition of an array with these logical axes; `name` (of a weight) makes an indivisible dimension an error.
 
+  A weight's axis of `YIELDS` that does not divide hands its mesh axes to the axis named there instead.
+
   Raises:
     UserError: an axis without a row, two axes on one mesh axis, or a weight's dimension that does not divide.
   """
-  entries, used = [], {}
-  for axis, size in zip(axes, shape, strict=True):
+  cuts = _cuts(axes, mesh, name)
+  for place, (axis, size) in enumerate(zip(axes, shape, strict=True)):
+    if size % _ways(cuts[place], mesh) == 0:
+      continue
+    heir = list(axes).index(YIELDS[axis]) if name is not None and axis in YIELDS and YIELDS[axis] in axes else None
+    if heir is not None and shape[heir] % _ways(cuts[heir] + cuts[place], mesh) == 0:
+      cuts[heir] += cuts[place]
+    elif name is not None and axis not in MAY_REPLICATE:
+      raise UserError(
+        f"{axis} = {size} of weight {name} does not divide by mesh axis {' × '.join(cuts[place])} of size "
+        f"{_ways(cuts[place], mesh)}",
+        where="mesh",
+        remedy="choose a smaller mesh axis that divides it",
+      )
+    cuts[place] = ()
+  entries = [cut[0] if len(cut) == 1 else cut or None for cut in cuts]
+  while entries and entries[-1] is None:  # JAX takes specs with and without trailing None for different
+    entries.pop()
+  return PartitionSpec(*entries)
+
+
+def _cuts(axes: Sequence[str | None], mesh: Any, name: str | None) -> list[tuple[str, ...]]:
+  """The mesh axes (wider than 1) that `RULES` gives each logical axis."""
+  cuts, used = [], {}
+  for axis in axes:
     if axis is not None and axis not in RULES:
       raise UserError(f"axis {axis!r} of {name} has no row", where="sharding.RULES", remedy="add one; None replicates")
     target = None if axis is None else RULES[axis]
     targets = () if target is None else (target,) if isinstance(target, str) else target
-    targets = tuple(t for t in targets if mesh.shape[t] > 1)
-    for t in targets:
+    cuts.append(tuple(t for t in targets if mesh.shape[t] > 1))
+    for t in cuts[-1]:
       if t in used:
         raise UserError(
           f"axes {used[t]!r} and {axis!r} of {name} both lie on mesh axis {t!r}",
@@ -126,19 +154,12 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any, *, name: s
           remedy="give one of them another row",
         )
       used[t] = axis
-    if size % math.prod(mesh.shape[t] for t in targets):
-      if name is not None and axis not in MAY_REPLICATE:
-        raise UserError(
-          f"{axis} = {size} of weight {name} does not divide by mesh axis {' × '.join(targets)} of size "
-          f"{math.prod(mesh.shape[t] for t in targets)}",
-          where="mesh",
-          remedy="choose a smaller mesh axis that divides it",
-        )
-      targets = ()
-    entries.append(targets[0] if len(targets) == 1 else targets or None)
-  while entries and entries[-1] is None:  # JAX takes specs with and without trailing None for different
-    entries.pop()
-  return PartitionSpec(*entries)
+  return cuts
+
+
+def _ways(cut: Sequence[str], mesh: Any) -> int:
+  """Into how many parts these mesh axes cut."""
+  return math.prod(mesh.shape[axis] for axis in cut)
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

@@ -1,7 +1,9 @@
 """Text to token ids and back: one face over SentencePiece (`tokenizer.model`) and Hugging Face's `tokenizer.json`.
 
-Where a folder holds both, `tokenizer.json` is taken, as transformers does. A prompt and its response are always encoded
-apart and then joined, in training and in serving alike, so that the border between them is the same token border.
+Where a folder holds both, `tokenizer.json` is taken, as transformers does; and as there, its class `LlamaTokenizer`
+brings rules of its own about blanks, which overrule the file's (`_blank_rule`), and text that spells a special token
+is that token. A prompt and its response are always encoded apart and then joined, in training and in serving alike,
+so that the border between them is the same token border.
 """
 
 import hashlib
@@ -16,15 +18,20 @@ from etils import epath
 from skymath_jax import files
 from skymath_jax.errors import UserError
 
+# What travels with a model, unread and byte for byte: from the imported folder through checkpoints to the exported one
 SIDE_FILES = (
-  "tokenizer.model",
-  "tokenizer.json",
-  "tokenizer_config.json",
+  "tokenizer*.json",
+  "tokenizer.model*",
+  "tekken.json",
   "special_tokens_map.json",
   "added_tokens.json",
   "vocab.json",
   "merges.txt",
-  "chat_template.jinja",
+  "chat_template*",
+  "generation_config.json",
+  "LICENSE*",
+  "USE_POLICY*",
+  "NOTICE*",
 )
 
 
@@ -32,6 +39,7 @@ class Tokenizer:
   """Immutable; made by `load`.
 
   Attributes:
+    model_type: that of the config.json beside, None without one; transformers reads some files by it.
     vocab_size: number of ids.
     bos_id, eos_id, pad_id: ids of the special tokens, None where the model has none.
     hash: hex digest of the vocabulary's file, equal for equal tokenizers.
@@ -45,8 +53,10 @@ class Tokenizer:
     decode: Callable[[list[int]], str],
     vocab_size: int,
     special: dict[str, int | None],
+    model_type: str | None = None,
   ):
     self._files, self._encode, self._decode = side_files, encode, decode
+    self.model_type = model_type
     self.vocab_size = vocab_size
     self.bos_id, self.eos_id, self.pad_id = special["bos"], special["eos"], special["pad"]
     main = "tokenizer.json" if "tokenizer.json" in side_files else "tokenizer.model"
@@ -74,9 +84,12 @@ class Tokenizer:
     return found
 
   def save(self, folder: epath.PathLike) -> None:
-    """Writes the tokenizer's files, byte for byte as they were loaded."""
+    """Writes the tokenizer's files, byte for byte as they were loaded; a `config.json` only where none is."""
+    folder = epath.Path(folder)
     for name, data in self._files.items():
-      files.write_bytes(epath.Path(folder) / name, data)
+      files.write_bytes(folder / name, data)
+    if self.model_type is not None and not (folder / "config.json").exists():
+      files.write_json(folder / "config.json", {"model_type": self.model_type})
 
 
 def load(folder: epath.PathLike) -> Tokenizer:
@@ -86,11 +99,14 @@ def load(folder: epath.PathLike) -> Tokenizer:
     UserError: no tokenizer there, or its file is damaged.
   """
   folder = epath.Path(folder)
-  side_files = {name: (folder / name).read_bytes() for name in SIDE_FILES if (folder / name).exists()}
+  names = sorted({path.name for pattern in SIDE_FILES for path in folder.glob(pattern) if not path.is_dir()})
+  side_files = {name: (folder / name).read_bytes() for name in names}
+  config = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+  model_type = config["model_type"] if "model_type" in config else None
   for name, build in BUILDERS.items():
     if name in side_files:
       try:
-        return build(side_files)
+        return build(side_files, model_type)
       except UserError:
         raise
       except Exception as error:  # both libraries raise bare Exceptions and RuntimeErrors
@@ -100,22 +116,18 @@ def load(folder: epath.PathLike) -> Tokenizer:
   raise UserError("no tokenizer here", where=folder, remedy=f"put {' or '.join(BUILDERS)} into the folder")
 
 
-def _from_json(side_files: dict[str, bytes]) -> Tokenizer:
-  import tokenizers  # only for folders that need it
-
-  inner = tokenizers.Tokenizer.from_buffer(side_files["tokenizer.json"])
-  names = _special_tokens(side_files)
-  return Tokenizer(
-    side_files,
-    encode=lambda text: inner.encode(text, add_special_tokens=False).ids,
-    decode=lambda ids: inner.decode(ids, skip_special_tokens=True),
-    vocab_size=inner.get_vocab_size(),
-    special={kind: None if name is None else inner.token_to_id(name) for kind, name in names.items()},
-  )
+def _from_json(side_files: dict[str, bytes], model_type: str | None) -> Tokenizer:
+  content = json.loads(side_files["tokenizer.json"])
+  rule = _blank_rule(_settings(side_files), model_type)
+  if rule and "ByteLevel" not in json.dumps(content["pre_tokenizer"]):
+    content |= rule
+  return _over_json(content, side_files, model_type)
 
 
-def _from_sentencepiece(side_files: dict[str, bytes]) -> Tokenizer:
+def _from_sentencepiece(side_files: dict[str, bytes], model_type: str | None) -> Tokenizer:
   inner = sentencepiece.SentencePieceProcessor(model_proto=side_files["tokenizer.model"])
+  if rule := _blank_rule(_settings(side_files), model_type):
+    return _over_json(_json_of(inner) | rule, side_files, model_type)
   ids = {"bos": inner.bos_id(), "eos": inner.eos_id(), "pad": inner.pad_id()}
   return Tokenizer(
     side_files,
@@ -123,10 +135,55 @@ def _from_sentencepiece(side_files: dict[str, bytes]) -> Tokenizer:
     decode=inner.decode,
     vocab_size=inner.get_piece_size(),
     special={kind: None if i < 0 else i for kind, i in ids.items()},
+    model_type=model_type,
   )
 
 
 BUILDERS = {"tokenizer.json": _from_json, "tokenizer.model": _from_sentencepiece}  # in order of preference
+
+
+def _over_json(content: dict[str, Any], side_files: dict[str, bytes], model_type: str | None) -> Tokenizer:
+  """A tokenizer that works as `content`, in the format of tokenizer.json, says."""
+  import tokenizers  # only for folders that need it
+
+  inner = tokenizers.Tokenizer.from_str(json.dumps(content))
+  inner.no_truncation()
+  inner.no_padding()
+  names = _special_tokens(side_files)
+  return Tokenizer(
+    side_files,
+    encode=lambda text: inner.encode(text, add_special_tokens=False).ids,
+    decode=lambda ids: inner.decode(ids, skip_special_tokens=True),
+    vocab_size=inner.get_vocab_size(),
+    special={kind: None if name is None else inner.token_to_id(name) for kind, name in names.items()},
+    model_type=model_type,
+  )
+
+
+def _settings(side_files: dict[str, bytes]) -> dict[str, Any]:
+  """What transformers wrote about the tokenizer's class and switches."""
+  return json.loads(side_files["tokenizer_config.json"]) if "tokenizer_config.json" in side_files else {}
+
+
+def _blank_rule(settings: dict[str, Any], model_type: str | None) -> dict[str, Any]:
+  """The parts of tokenizer.json that transformers' Llama classes put in place of the file's; {} for other classes.
+
+  A blank is put before the text unless it begins with one (`legacy`: also after each special token), and taken away
+  again in decoding. For `mistral` transformers leaves the file as it is. A file of bytes has no such rule: DeepSeek's
+  names the Llama class too, and means it not.
+  """
+  name = (settings["tokenizer_class"] if "tokenizer_class" in settings else None) or ""
+  if name.removesuffix("Fast") not in ("LlamaTokenizer", "CodeLlamaTokenizer") or model_type == "mistral":
+    return {}
+  prefix = settings["add_prefix_space"] if "add_prefix_space" in settings else None
+  legacy = name.startswith("Llama") and "legacy" in settings and settings["legacy"]
+  scheme = "never" if prefix is False else "always" if legacy else "first"
+  strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+  return {
+    "normalizer": None,
+    "pre_tokenizer": {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False},
+    "decoder": {"type": "Sequence", "decoders": [*DECODERS, *([] if prefix is False else [strip])]},
+  }
 
 
 def _special_tokens(side_files: dict[str, bytes]) -> dict[str, str | None]:
@@ -188,6 +245,11 @@ TRAINER = {
   "num_threads": 1,  # the same vocabulary on every machine
   "minloglevel": 2,
 }
+DECODERS = (
+  {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+  {"type": "ByteFallback"},
+  {"type": "Fuse"},
+)
 TOKENIZER_CONFIG = {
   "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is, in transformers 4 and 5
   "bos_token": "<s>",
@@ -231,14 +293,7 @@ def _json_of(model: sentencepiece.SentencePieceProcessor) -> dict[str, Any]:
       "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
       "special_tokens": {bos: {"id": bos, "ids": [model.bos_id()], "tokens": [bos]}},
     },
-    "decoder": {
-      "type": "Sequence",
-      "decoders": [
-        {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-        {"type": "ByteFallback"},
-        {"type": "Fuse"},
-      ],
-    },
+    "decoder": {"type": "Sequence", "decoders": list(DECODERS)},
     "model": {
       "type": "BPE",
       "dropout": None,

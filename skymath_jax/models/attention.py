@@ -15,9 +15,10 @@ import numpy as np
 from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.models import cache as kv_cache
-from skymath_jax.models import ragged
+from skymath_jax.models import cudnn, ragged
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import per_device, same_place
 
@@ -110,22 +111,39 @@ def splash(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   return attention
 
 
-BACKENDS: dict[str, Callable[[DecoderConfig, jax.Array], Attention]] = {"xla": xla, "splash": splash}
-AUTO = {"tpu": "splash"}  # by platform; all others take the reference
+BACKENDS: dict[str, Callable[[DecoderConfig, jax.Array], Attention]] = {
+  "xla": xla,
+  "splash": splash,
+  "cudnn": cudnn.attention,
+}
+AUTO = {"tpu": "splash", "gpu": "cudnn"}  # by platform; all others take the reference
 
 
 def choose(config: DecoderConfig) -> str:
-  """The name of the back-end that `config.attention` stands for on this machine."""
-  if config.attention == "auto":
-    platform = jax.default_backend()
-    return AUTO[platform] if platform in AUTO else "xla"
-  if config.attention not in BACKENDS:
+  """The name of the back-end that `config.attention` stands for on this machine.
+
+  Raises:
+    UserError: an unknown name, or a kernel that was asked for and cannot serve this config here.
+  """
+  if config.attention not in ("auto", *BACKENDS):
     raise UserError(
       f"{config.attention!r} is not known",
       where="DecoderConfig.attention",
       remedy=f"use auto or one of {', '.join(BACKENDS)}",
     )
-  return config.attention
+  platform = jax.default_backend()
+  name = config.attention if config.attention != "auto" else AUTO[platform] if platform in AUTO else "xla"
+  if name == "cudnn" and (reason := cudnn.unfit(config)):
+    if config.attention == "cudnn":
+      raise UserError(f"cudnn does not fit: {reason}", where="DecoderConfig.attention", remedy="use auto or xla")
+    _say_once(f"attention holds its scores in memory here, since cuDNN's kernel does not fit: {reason}")
+    return "xla"
+  return name
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+  log(message)
 
 
 def packed(config: DecoderConfig, segment_ids: jax.Array, *, keep_kv: bool = False) -> Attend:

@@ -10,9 +10,11 @@ Arrays are stored under flat names ("layers.q"), so a checkpoint can be read on 
 the optimizer, or not at all by us. `meta` holds a checksum of the weights; what does not match is not used.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +33,7 @@ from skymath_jax.models.decoder import Decoder
 from skymath_jax.tokenizer import Tokenizer
 
 MODEL, TOKENIZER, STEPS = "model.json", "tokenizer", "steps"
+FOLDER_SECONDS, WRITE_SECONDS = 300, 3600  # how long one process waits for the others
 STEP_NAMES = ocp.path.step.standard_name_format()
 
 
@@ -147,12 +150,23 @@ def _newest(folder: epath.PathLike) -> int:
 
 
 def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
-  """Writes a model that was not trained here (an imported one) as step 0 of a new checkpoint folder."""
-  folder, params = epath.Path(folder).resolve(), nnx.state(decoder, nnx.Param)
-  describe(folder, decoder.config, tokenizer)
+  """Writes a model that was not trained here (an imported one) as step 0 of a new checkpoint folder.
+
+  The folder appears whole or not at all. With several processes all must call, and all must see the folder.
+  """
+  target, params = epath.Path(folder).resolve(), nnx.state(decoder, nnx.Param)
   meta = {"run": {}, "step": 0, "weights": checksum(params), "facts": {}}
-  with ocp.CheckpointManager(folder / STEPS, item_names=("params", "meta")) as manager:
-    manager.save(0, args=ocp.args.Composite(params=ocp.args.StandardSave(named(params)), meta=ocp.args.JsonSave(meta)))
+  token, first = distributed.gather("name of a new checkpoint", secrets.token_hex(4))[0], distributed.is_writer()
+  with files.new_folder(target, token=token) if first else contextlib.nullcontext():
+    new = files.temporary(target, token)
+    if first:
+      describe(new, decoder.config, tokenizer)
+    distributed.barrier("the new checkpoint's folder", seconds=FOLDER_SECONDS)
+    with ocp.CheckpointManager(new / STEPS, item_names=("params", "meta")) as manager:
+      args = ocp.args.Composite(params=ocp.args.StandardSave(named(params)), meta=ocp.args.JsonSave(meta))
+      manager.save(0, args=args)
+    distributed.barrier("the new checkpoint's arrays", seconds=WRITE_SECONDS)
+  distributed.barrier("the new checkpoint's name", seconds=FOLDER_SECONDS)
 
 
 def load(

@@ -107,6 +107,7 @@ class Family:
 
   model_type: str
   architecture: str
+  members: str  # who is of it, for people
   layer_type: str = "full_attention"  # what every entry of HF's layer_types must be
   fields: tuple[Field, ...]
   must_be: Mapping[str, tuple[Any, ...]]
@@ -149,9 +150,10 @@ QKV_BIAS = tuple(Row(f"layers.*.{x}_bias", f"{LAYER}self_attn.{x}_proj.bias", Fl
 QK_NORM = tuple(Row(f"layers.*.{x}_norm", f"{LAYER}self_attn.{x}_norm.weight", Same()) for x in "qk")
 
 FAMILIES: dict[str, Family] = {
-  "llama": Family(  # Llama 2 and 3, CodeLlama, DeepSeekMath
+  "llama": Family(
     model_type="llama",
     architecture="LlamaForCausalLM",
+    members="Llama 2, 3, 3.1, 3.2, CodeLlama, Llemma, DeepSeekMath",
     fields=(
       *SIZES,
       Field("num_key_value_heads", "kv_heads", "num_attention_heads"),
@@ -166,6 +168,7 @@ FAMILIES: dict[str, Family] = {
   "mistral": Family(
     model_type="mistral",
     architecture="MistralForCausalLM",
+    members="Mistral 7B v0.1 (sliding window), v0.2, v0.3",
     layer_type="sliding_attention",
     fields=(
       *SIZES,
@@ -181,6 +184,7 @@ FAMILIES: dict[str, Family] = {
   "qwen2": Family(
     model_type="qwen2",
     architecture="Qwen2ForCausalLM",
+    members="Qwen 2, 2.5, 2.5 Math (bias in q, k, v)",
     fields=(
       *SIZES,
       Field("num_key_value_heads", "kv_heads", 32, null="num_attention_heads"),
@@ -196,6 +200,7 @@ FAMILIES: dict[str, Family] = {
   "qwen3": Family(
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
+    members="Qwen 3, dense (norm of q and k)",
     fields=(
       *SIZES,
       Field("num_key_value_heads", "kv_heads", 32, null="num_attention_heads"),

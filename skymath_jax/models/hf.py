@@ -1,40 +1,35 @@
 """Hugging Face folders in and out: `load` and `save`, safetensors only, by the tables of `families`.
 
-Tensors are read lazily and straight to where they live, so the host never holds more than one weight of the model::
+Tensors go one by one from file to devices and back, so the host holds a few of them at most, however large the model::
 
   decoder, tokenizer = hf.load("Mistral-7B-v0.1", mesh=mesh, dtype="float32")
   hf.save(decoder, "export/stage2", tokenizer, dtype="bfloat16")
 """
 
-import contextlib
 import dataclasses
-import os
+import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import ml_dtypes
 import numpy as np
-import safetensors
-import safetensors.numpy
 from etils import epath
 from flax import nnx
 from jax import numpy as jnp
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from skymath_jax import files, sharding
+from skymath_jax import distributed, files, sharding
 from skymath_jax import tokenizer as tokenizers
 from skymath_jax.errors import UserError
-from skymath_jax.models import families
+from skymath_jax.models import families, weight_files
 from skymath_jax.models.decoder import Decoder
-from skymath_jax.models.families import Row
+from skymath_jax.models.families import Index, Row
+from skymath_jax.models.weight_files import DTYPES, Stored
 from skymath_jax.tokenizer import Tokenizer
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-DTYPES = {"F32": np.dtype("float32"), "F16": np.dtype("float16"), "BF16": np.dtype(ml_dtypes.bfloat16)}
-COPY_AGAIN = "copy the file again from its origin"
+STAGING = 128 * 2**20  # bytes of a stacked weight that the host reads before it hands them to the devices
+WRITE_SECONDS = 3600  # how long the other processes wait for the one that writes
 # Buffers that old transformers versions wrote beside the weights; they follow from the config
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
@@ -42,9 +37,11 @@ IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) -> tuple[Decoder, Tokenizer]:
   """A decoder and its tokenizer from a Hugging Face folder.
 
+  With several processes each reads only what its own devices hold.
+
   Args:
     folder: holds config.json, safetensors (one file, or several with an index) and the tokenizer's files.
-    mesh: where the weights go, as `sharding.RULES` say; None = the default device.
+    mesh: where the weights go, as `sharding.RULES` say; None = this process' first device.
     dtype: of weights and compute, default float32; `decoder.replace(dtype=…)` changes compute alone.
 
   Raises:
@@ -62,15 +59,19 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
   if mesh is not None:
     placed = nnx.to_flat_state(sharding.shardings_of(params, mesh))
     places = {path: leaf.get_value() for path, leaf in placed}
-  table = families.rows(config)
-  with contextlib.ExitStack() as stack:
-    tensors = _open(folder, stack)
-    _check(table, shapes, tensors, config.layers, folder)
-    for row in table:
-      path = _path(row)
-      reader = _Reader(row, shapes[path], tensors)
-      params_at(model, path).set_value(jax.make_array_from_callback(shapes[path].shape, places[path], reader))
+  table, tensors = families.rows(config), weight_files.scan(folder)
+  _check(table, shapes, tensors, config.layers, folder)
+  for row in table:
+    path = _path(row)
+    stored = [tensors[name] for name in _names(row, config.layers)]
+    params_at(model, path).set_value(_place(row, stored, shapes[path], places[path]))
   return model, tokenizer
+
+
+def stored_dtype(folder: epath.PathLike) -> str:
+  """The type that all tensors of a folder have, or the one that holds them all exactly: float32."""
+  kinds = {stored.code for stored in weight_files.scan(epath.Path(folder)).values()} & DTYPES.keys()
+  return DTYPES[kinds.pop()].name if len(kinds) == 1 else "float32"
 
 
 def params_at(model: Decoder, path: Sequence[str]) -> nnx.Param:
@@ -91,52 +92,58 @@ def _names(row: Row, layers: int) -> list[str]:
   return [row.theirs.replace("*", str(i)) for i in range(layers)] if "*" in row.theirs else [row.theirs]
 
 
-class _Reader:
-  """Reads the part of one of our (stacked) weights that a device holds, layer by layer."""
-
-  def __init__(self, row: Row, weight: jax.ShapeDtypeStruct, tensors: Mapping[str, Any]):
-    self.row, self.weight, self.tensors = row, weight, tensors
-
-  def __call__(self, index: tuple[slice, ...]) -> np.ndarray:
-    shape = self.weight.shape
-    if "*" not in self.row.theirs:
-      return self._one(self.row.theirs, index, shape)
-    layers = range(*index[0].indices(shape[0]))
-    return np.stack([self._one(self.row.theirs.replace("*", str(i)), index[1:], shape[1:]) for i in layers])
-
-  def _one(self, name: str, index: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
-    layout = self.row.layout
-    local = tuple(len(range(*s.indices(n))) for s, n in zip(index, shape, strict=True))
-    part = np.asarray(self.tensors[name][layout.index(index, shape)])
-    return np.ascontiguousarray(layout.to_ours(part, local), dtype=self.weight.dtype)
-
-
-def _open(folder: epath.Path, stack: contextlib.ExitStack) -> dict[str, Any]:
-  """Tensor name -> lazily read slice, over all files of the folder."""
-  if (folder / INDEX).exists():
-    index = files.read_json(folder / INDEX)["weight_map"]
-    names = sorted(set(index.values()))
-  elif (folder / SINGLE).exists():
-    names = [SINGLE]
-  elif any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
-    remedy = "convert it once: transformers' AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
-    raise UserError("only pickled weights here, which can run code", where=folder, remedy=remedy)
-  else:
-    raise UserError("no weights here", where=folder, remedy=f"it should hold {SINGLE} or {INDEX}")
-  tensors = {}
-  for name in names:
-    path = folder / name
-    if not path.exists():
-      raise UserError(f"named by {INDEX} but not there", where=path, remedy=COPY_AGAIN)
-    try:
-      file = stack.enter_context(safetensors.safe_open(path, "numpy"))
-      tensors |= {key: file.get_slice(key) for key in file.keys()}
-    except safetensors.SafetensorError as error:
-      raise UserError(f"damaged ({error})", where=path, remedy=COPY_AGAIN) from None
-  return tensors
+def _place(row: Row, stored: Sequence[Stored], weight: jax.ShapeDtypeStruct, place: Any) -> jax.Array:
+  """One of our weights, read from `stored` (one tensor, or one for each layer) straight into its device shards."""
+  where = place.addressable_devices_indices_map(weight.shape)
+  if "*" not in row.theirs:
+    held = _read(row, stored[0], weight.shape, weight.dtype, where)
+    pieces = [jax.device_put(part, device) for device, part in held.items()]
+    return jax.make_array_from_single_device_arrays(weight.shape, place, pieces)
+  size = int(np.prod(weight.shape[1:])) * weight.dtype.itemsize
+  at_once = min(len(stored), max(1, STAGING // size))
+  inner = {device: index[1:] for device, index in where.items()}  # no rule cuts the axis of layers
+  buffers: dict[Any, jax.Array] = {}
+  for first in range(0, len(stored), at_once):
+    parts = [_read(row, one, weight.shape[1:], weight.dtype, inner) for one in stored[first : first + at_once]]
+    for device in where:
+      part = jax.device_put(np.stack([layer[device] for layer in parts]), device)
+      if at_once == len(stored):
+        buffers[device] = part
+        continue
+      if device not in buffers:
+        shape = (len(stored), *part.shape[1:])
+        buffers[device] = jnp.zeros(shape, weight.dtype, device=device)
+      buffers[device] = _put_layers(buffers[device], part, jnp.int32(first))
+    jax.block_until_ready(buffers)  # else what is read waits for the transfers, in host memory
+  return jax.make_array_from_single_device_arrays(weight.shape, place, list(buffers.values()))
 
 
-def _check(table: list[Row], shapes: Mapping[Any, Any], tensors: Mapping[str, Any], layers: int, folder: Any) -> None:
+@functools.partial(jax.jit, donate_argnums=0)
+def _put_layers(held: jax.Array, new: jax.Array, first: jax.Array) -> jax.Array:
+  """`held` with the layers from `first` on replaced, in place."""
+  return jax.lax.dynamic_update_slice_in_dim(held, new, first, 0)
+
+
+def _read(
+  row: Row, stored: Stored, shape: Sequence[int], dtype: np.dtype, where: Mapping[Any, Index]
+) -> dict[Any, np.ndarray]:
+  """What each device holds of one tensor, in our layout; copies of one part are read once."""
+  parts: dict[tuple, np.ndarray] = {}
+  held = {}
+  with stored.open() as tensor:
+    for device, index in where.items():
+      local = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
+      if local not in parts:
+        theirs = np.asarray(tensor[row.layout.index(index, shape)])
+        ours = row.layout.to_ours(theirs, [stop - start for start, stop in local])
+        parts[local] = np.ascontiguousarray(ours, dtype=dtype)
+      held[device] = parts[local]
+  return held
+
+
+def _check(
+  table: list[Row], shapes: Mapping[Any, Any], tensors: Mapping[str, Stored], layers: int, folder: Any
+) -> None:
   """Every tensor is used, none is lacking, all have the shape and a dtype that the config asks for."""
   wanted = {}
   for row in table:
@@ -148,9 +155,9 @@ def _check(table: list[Row], shapes: Mapping[Any, Any], tensors: Mapping[str, An
   problems += [f"unexpected: {name}" for name in left]
   for name, shape in wanted.items():
     if name in tensors:
-      found, dtype = tuple(tensors[name].get_shape()), tensors[name].get_dtype()
+      found, code = tensors[name].shape, tensors[name].code
       problems += [f"{name} is {list(found)}, config.json asks for {list(shape)}"] * (found != shape)
-      problems += [f"{name} is of type {dtype}, not {'/'.join(DTYPES)}"] * (dtype not in DTYPES)
+      problems += [f"{name} is of type {code}, not {'/'.join(DTYPES)}"] * (code not in DTYPES)
   if problems:
     shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
     remedy = "weights and config.json must be of one model; take both from one place"
@@ -163,6 +170,8 @@ def save(
   tokenizer: Tokenizer | None = None,
   dtype: Any = None,
   max_shard_size: int = 5 * 10**9,
+  *,
+  card: str | None = None,
 ) -> None:
   """Writes a folder that transformers (4 and 5) and `load` read; it appears whole or not at all.
 
@@ -172,77 +181,78 @@ def save(
     tokenizer: its files and special ids go along.
     dtype: of the tensors, default that of the weights.
     max_shard_size: bytes of one file at most; a larger tensor gets a file of its own.
+    card: text of the model card, README.md.
   """
-  config = decoder.config
-  dtype = jnp.dtype(dtype or config.param_dtype)
-  plan = _plan(decoder, dtype, max_shard_size)
-  if jax.process_index() != 0:
-    for shard in plan:
-      for source in shard.values():
-        source.read(dtype)  # takes part in the gather
-    return
-  with files.new_folder(folder) as new:
-    weight_map = {}
-    for number, shard in enumerate(plan, start=1):
-      name = SINGLE if len(plan) == 1 else f"model-{number:05d}-of-{len(plan):05d}.safetensors"
-      data = {key: source.read(dtype) for key, source in shard.items()}
-      safetensors.numpy.save_file(data, new / name, metadata={"format": "pt"})
-      os.chmod(new / name, 0o644)  # the library leaves it readable by its writer only
-      weight_map |= dict.fromkeys(shard, name)
-    if len(plan) > 1:
-      size = sum(source.size for shard in plan for source in shard.values()) * dtype.itemsize
-      files.write_json(new / INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
-    _write_configs(decoder, new, tokenizer, dtype)
+  dtype = jnp.dtype(dtype or decoder.config.param_dtype)
+  sources = {name: weight_files.Source(shape, read) for name, shape, read in _sources(decoder, dtype)}
+  if distributed.is_writer():
+    with files.new_folder(folder) as new:
+      weight_files.write(new, weight_files.plan(sources, dtype, max_shard_size), dtype)
+      _write_configs(decoder, new, tokenizer, dtype)
+      if card is not None:
+        files.write_text(new / "README.md", card)
+  else:
+    for source in sources.values():
+      source.read()  # takes part in the gather
+  distributed.barrier("the exported folder", seconds=WRITE_SECONDS)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Source:
-  """One tensor to be written: a weight, or one layer of a stack, in their layout."""
+def verify(decoder: Decoder, folder: epath.PathLike, dtype: Any = None) -> int:
+  """Compares every tensor of a folder bit for bit with the decoder's weights in `dtype`; holds one of them at a time.
 
-  row: Row
-  array: jax.Array
-  layer: int | None
+  Returns:
+    The number of tensors, all equal.
 
-  @property
-  def shape(self) -> tuple[int, ...]:
-    return self.row.layout.shape(self.array.shape if self.layer is None else self.array.shape[1:])
+  Raises:
+    UserError: one that differs, by name. With several processes the first one compares.
+  """
+  dtype = jnp.dtype(dtype or decoder.config.param_dtype)
+  tensors = weight_files.scan(epath.Path(folder)) if distributed.is_writer() else {}
+  number = 0
+  for name, shape, read in _sources(decoder, dtype):
+    ours = read()
+    number += 1
+    if distributed.is_writer():
+      with tensors[name].open() as tensor:
+        theirs = np.asarray(tensor[tuple(slice(size) for size in shape)]).astype(dtype, copy=False)
+      if not np.array_equal(theirs.view(np.uint8), np.ascontiguousarray(ours).view(np.uint8)):
+        remedy = "do not use it; try again, and report it if it stays"
+        raise UserError(f"{name} is not the same on both sides", where=tensors[name].path, remedy=remedy)
+  return number
 
-  @property
-  def size(self) -> int:
-    return int(np.prod(self.shape))
 
-  def read(self, dtype: np.dtype) -> np.ndarray:
-    array = self.array if self.layer is None else self.array[self.layer]
-    if not array.is_fully_addressable:
-      array = multihost_utils.process_allgather(array, tiled=True)
-    return np.ascontiguousarray(self.row.layout.to_theirs(np.asarray(array))).astype(dtype, copy=False)
-
-
-def _sources(decoder: Decoder) -> Iterator[tuple[str, _Source]]:
+def _sources(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
+  """Name, shape and reader of each tensor of the folder, in their layout and `dtype`."""
   config = decoder.config
   for row in families.rows(config):
     path = _path(row)
     for layer, name in enumerate(_names(row, config.layers)):
-      if "*" not in row.theirs:
-        yield name, _Source(row, params_at(decoder, path)[...], None)
-      elif config.scan_layers:
-        yield name, _Source(row, params_at(decoder, path)[...], layer)
+      stacked = "*" in row.theirs and config.scan_layers
+      if "*" in row.theirs and not config.scan_layers:
+        array = params_at(decoder.layers[layer], path[1:])[...]
       else:
-        yield name, _Source(row, params_at(decoder.layers[layer], path[1:])[...], None)
+        array = params_at(decoder, path)[...]
+      shape = row.layout.shape(array.shape[1:] if stacked else array.shape)
+
+      def read(row: Row = row, array: jax.Array = array, layer: int | None = layer if stacked else None) -> np.ndarray:
+        return row.layout.to_theirs(_fetch(array, layer)).astype(dtype, copy=False)
+
+      yield name, shape, read
 
 
-def _plan(decoder: Decoder, dtype: np.dtype, max_shard_size: int) -> list[dict[str, _Source]]:
-  """Which tensor goes to which file, in order."""
-  plan: list[dict[str, _Source]] = [{}]
-  held = 0
-  for name, source in _sources(decoder):
-    size = source.size * dtype.itemsize
-    if plan[-1] and held + size > max_shard_size:
-      plan.append({})
-      held = 0
-    plan[-1][name] = source
-    held += size
-  return plan
+def _fetch(array: jax.Array, layer: int | None) -> np.ndarray:
+  """The whole array, or one layer of it, on every host; the devices hold one layer more meanwhile."""
+  if array.is_fully_addressable:
+    return np.asarray(array if layer is None else _layer(array, jnp.int32(layer)))
+  everywhere = jax.sharding.NamedSharding(array.sharding.mesh, jax.sharding.PartitionSpec())
+  one = array if layer is None else _layer(array, jnp.int32(layer))
+  return np.asarray(jax.device_put(one, everywhere).addressable_data(0))
+
+
+@jax.jit
+def _layer(stack: jax.Array, layer: jax.Array) -> jax.Array:
+  """One layer of a stack; the index is an argument, so that all layers share one compilation."""
+  return jax.lax.dynamic_index_in_dim(stack, layer, 0, keepdims=False)
 
 
 def _write_configs(decoder: Decoder, folder: epath.Path, tokenizer: Tokenizer | None, dtype: np.dtype) -> None:
@@ -251,4 +261,4 @@ def _write_configs(decoder: Decoder, folder: epath.Path, tokenizer: Tokenizer | 
   files.write_json(folder / "config.json", config | ids | {"torch_dtype": dtype.name, "dtype": dtype.name})
   files.write_json(folder / "generation_config.json", {"do_sample": False, **ids})
   if tokenizer is not None:
-    tokenizer.save(folder)
+    tokenizer.save(folder)  # with the generation_config.json of the folder it came from, if there was one

@@ -12,11 +12,33 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from skymath_jax.models import Decoder, hf
+from skymath_jax.models import Decoder, DecoderConfig, hf
 from skymath_jax.stages.context import Facts
+
+SHARE = 0.7  # of the free memory that both models in float32 may take
 
 Logits = Callable[[np.ndarray], np.ndarray]  # tokens [batch length] → float32 logits [batch length vocab]
 LENGTH_STEP = 32  # padded lengths are multiples of it, so that few shapes are compiled
+
+
+def hindrance(config: DecoderConfig) -> str | None:
+  """Why logits are not compared: several processes, or a model whose float32 copies would not fit; None if they are."""
+  if jax.process_count() > 1:
+    return "not compared: several processes"
+  copies = 2 if jax.default_backend() == "cpu" else 1  # ours lies in device memory otherwise
+  needed, free = 4 * copies * config.parameters, _free_memory()
+  if free is not None and needed > SHARE * free:
+    return f"not compared: {needed / 1e9:.1f} GB for both models in float32, {free / 1e9:.1f} GB are free"
+  return None
+
+
+def _free_memory() -> int | None:
+  """Bytes that programs can still take without swapping; None where the system does not say."""
+  try:
+    lines = epath.Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+  except (OSError, StopIteration):
+    return None
 
 
 def compare(

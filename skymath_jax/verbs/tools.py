@@ -15,12 +15,14 @@ def export(argv: Sequence[str]) -> int:
   """`skymath export`."""
   checkpoint = Flag("checkpoint", None, "checkpoint folder, such as WORKDIR/checkpoints/stage2", required=True)
   out = Flag("out", None, "Hugging Face folder to write", required=True)
-  dtype = Flag("dtype", "bfloat16", "float32 | bfloat16")
+  dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
   values = parse(argv, checkpoint, out, dtype)
-  if values.dtype not in config_lib.CHOICES["export.dtype"]:
-    raise UsageError(f"--dtype={values.dtype} is not known; use float32 or bfloat16.")
+  if values.dtype not in (known := ("auto", "float32", "bfloat16", "float16")):
+    raise UsageError(f"--dtype={values.dtype} is not known; use one of {', '.join(known)}.")
+  from skymath_jax import distributed
   from skymath_jax.stages import tools
 
+  distributed.initialize()
   print(json.dumps(tools.export_checkpoint(values.checkpoint, values.out, dtype=values.dtype), indent=2))
   return 0
 
@@ -31,6 +33,7 @@ def import_(argv: Sequence[str]) -> int:
   out = Flag("out", None, "checkpoint folder to write")
   families = Flag("list", False, "list the model families that can be imported and exported")
   values = parse(argv, hf, out, families)
+  from skymath_jax import distributed
   from skymath_jax.stages import tools
 
   if values.list:
@@ -38,6 +41,7 @@ def import_(argv: Sequence[str]) -> int:
     return 0
   if values.hf is None or values.out is None:
     raise UsageError("give --hf=FOLDER and --out=FOLDER. See skymath import --help.")
+  distributed.initialize()
   print(json.dumps(tools.import_folder(values.hf, values.out), indent=2))
   return 0
 

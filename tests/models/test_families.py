@@ -10,100 +10,26 @@ import safetensors.numpy
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax import tokenizer
 from skymath_jax.errors import UserError
 from skymath_jax.models import DecoderConfig, cache, families, hf
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-SIZES = {
-  "vocab_size": 320,
-  "hidden_size": 32,
-  "intermediate_size": 48,
-  "num_hidden_layers": 2,
-  "num_attention_heads": 4,
-  "num_key_value_heads": 2,
-  "max_position_embeddings": 256,
-  "rms_norm_eps": 1e-5,
-  "bos_token_id": 1,
-  "eos_token_id": 2,
-}
-LLAMA3 = {
-  "rope_type": "llama3",
-  "rope_theta": 500.0,
-  "factor": 8.0,
-  "low_freq_factor": 1.0,
-  "high_freq_factor": 4.0,
-  "original_max_position_embeddings": 16,
-}
-MODELS = {
-  "llama-multi-head": ("Llama", {"num_key_value_heads": 4}),
-  "llama-grouped": ("Llama", {}),
-  "llama-multi-query-tied": ("Llama", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
-  "llama3-scaling": ("Llama", {"rope_parameters": LLAMA3}),
-  "llama-linear-scaling": ("Llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}),
-  "llama-wide-heads": ("Llama", {"head_dim": 16}),
-  "mistral-window": ("Mistral", {"sliding_window": 7}),
-  "qwen2": ("Qwen2", {}),
-  "qwen3": ("Qwen3", {"head_dim": 16}),
-}
-TEXT = ["### Question:\nTom has 12 apples and 345 pears.\n\n### Response: 12 + 345 = 357.\nThe answer is 357"] * 9
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-  return tokenizer.train_sentencepiece(TEXT, tmp_path_factory.mktemp("words"), vocab_size=320, fixed=["### Response:"])
-
-
-@pytest.fixture(scope="module", params=MODELS)
-def pair(request, tmp_path_factory, words):
-  """(torch model, its folder, our decoder); all weights random, norms and biases too."""
-  name, changes = MODELS[request.param]
-  torch.manual_seed(0)
-  config = getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
-  theirs = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-  with torch.no_grad():
-    for key, parameter in theirs.named_parameters():
-      parameter.copy_(torch.randn_like(parameter) * 0.15 + ("norm" in key))
-  folder = tmp_path_factory.mktemp(request.param)
-  theirs.save_pretrained(folder)
-  words.save(folder)
-  return theirs, folder, hf.load(folder)[0]
-
-
-def their_logits(model, tokens):
-  with torch.no_grad():
-    return model(torch.tensor(np.asarray(tokens))).logits.numpy()
-
-
-run = nnx.jit(lambda model, *args: model(*args))
+from . import zoo  # noqa: E402, needs both
 
 
 def tokens(rows=3, length=24):
   return jnp.asarray(np.random.default_rng(3).integers(3, 320, (rows, length)))
 
 
-def test_logits_equal(pair):
-  theirs, _, ours = pair
-  x = tokens()
-  np.testing.assert_allclose(run(ours, x), their_logits(theirs, x), atol=1e-4, rtol=0)
-
-
-def test_the_window_is_felt(pair):
-  """Guards the parity test: with a window shorter than the row, ignoring it changes the logits."""
-  _, _, ours = pair
-  if ours.config.window is not None:
-    assert np.abs(run(ours.replace(window=None), tokens()) - run(ours, tokens())).max() > 1e-2
-
-
-SLOTS, LENGTH = 3, 24
+SLOTS, LENGTH, CACHE = 3, 24, 96
 
 
 @nnx.jit
 def fill(model, x):
   """A cache of SLOTS slots with prompt i in slot i; other text was in it before."""
-  held, kv = jax.tree.map(lambda a: a + 7.0, cache.init(model.config, SLOTS, 40)), model.prefill(x)
+  held, kv = jax.tree.map(lambda a: a + 7.0, cache.init(model.config, SLOTS, CACHE)), model.prefill(x)
   for slot in range(SLOTS):
     held = cache.insert(held, kv, slot, row=slot)
   return held
@@ -111,15 +37,15 @@ def fill(model, x):
 
 @nnx.jit
 def step(model, tokens, held, positions):
-  return model.decode(tokens, held, positions, length=36)
+  return model.decode(tokens, held, positions, length=92)
 
 
 def test_prefill_and_decode_equal_the_full_forward(pair):
   """Slots at different positions, over a bounded length; what lies at and past a slot's position is garbage."""
-  _, _, ours = pair
+  theirs, _, ours = pair
   x = tokens(SLOTS, LENGTH)
-  whole, starts, rows = np.asarray(run(ours, x)), np.array([5, 11, 16]), np.arange(SLOTS)
-  past = (np.arange(40) >= starts[:, None])[:, None, :, None]
+  whole, starts, rows = zoo.logits(theirs, x), np.array([5, 11, 16]), np.arange(SLOTS)
+  past = (np.arange(CACHE) >= starts[:, None])[:, None, :, None]
   held = jax.tree.map(lambda a: jnp.asarray(np.where(past, np.float32(-3), a)), fill(ours, x))
   model = ours.unstacked()
   for offset in range(8):
@@ -143,18 +69,18 @@ def test_transformers_reads_the_export(pair, tmp_path):
   hf.save(ours.unstacked(), tmp_path / "out")
   again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation="eager")
   assert type(again) is type(theirs)
-  np.testing.assert_array_equal(their_logits(again, tokens()), their_logits(theirs, tokens()))
+  np.testing.assert_array_equal(zoo.logits(again, tokens()), zoo.logits(theirs, tokens()))
 
 
 def test_greedy_text_equals_generate(pair, words):
   theirs, _, ours = pair
   prompt = words.encode("### Question:\nTom has 12", bos=True)
-  made = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
+  made = theirs.generate(torch.tensor([prompt]), max_new_tokens=64, do_sample=False, eos_token_id=None, pad_token_id=0)
   x = np.zeros((SLOTS, LENGTH), int)
   x[:, : len(prompt)] = prompt
   held, model = fill(ours, jnp.asarray(x)), ours.unstacked()
   token, text = jnp.full(SLOTS, prompt[-1]), []
-  for position in range(len(prompt) - 1, len(prompt) + 11):
+  for position in range(len(prompt) - 1, len(prompt) + 63):
     logits, held = step(model, token, held, jnp.full(SLOTS, position))
     token = logits.argmax(axis=-1)
     text.append(int(token[1]))
@@ -171,9 +97,9 @@ def test_config_round_trip(pair):
 
 
 def test_old_and_new_rope_layouts_are_one():
-  base = {"model_type": "llama", **SIZES}
-  old = {k: v for k, v in LLAMA3.items() if k not in ("rope_theta", "rope_type")} | {"type": "llama3"}
-  new = families.config_from_hf(base | {"rope_parameters": LLAMA3})
+  base = {"model_type": "llama", **zoo.SIZES}
+  old = {k: v for k, v in zoo.LLAMA3.items() if k not in ("rope_theta", "rope_type")} | {"type": "llama3"}
+  new = families.config_from_hf(base | {"rope_parameters": zoo.LLAMA3})
   assert new.rope_theta == 500.0
   assert new.rope_scaling.factor == 8.0
   assert families.config_from_hf(base | {"rope_theta": 500.0, "rope_scaling": old}) == new
@@ -214,7 +140,7 @@ def test_published_models_have_the_published_size():
 )
 def test_what_changes_the_forward_pass_is_refused(change, named):
   with pytest.raises(UserError, match=named):
-    families.config_from_hf({"model_type": "llama", **SIZES, **change}, where="config.json")
+    families.config_from_hf({"model_type": "llama", **zoo.SIZES, **change}, where="config.json")
 
 
 def test_a_switch_that_the_family_lacks_is_refused():

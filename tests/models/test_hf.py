@@ -12,7 +12,7 @@ from jax import numpy as jnp
 
 from skymath_jax import models, tokenizer
 from skymath_jax.errors import UserError
-from skymath_jax.models import Decoder, DecoderConfig, hf
+from skymath_jax.models import Decoder, DecoderConfig, hf, weight_files
 
 CONFIG = DecoderConfig(vocab_size=300, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48)
 
@@ -77,7 +77,7 @@ def test_save_replaces_whole_or_not_at_all(folder, monkeypatch):
   def full_disk(*args, **kwargs):
     raise OSError("no space left on device")
 
-  monkeypatch.setattr(safetensors.numpy, "save_file", full_disk)
+  monkeypatch.setattr(weight_files, "_write_one", full_disk)
   with pytest.raises(OSError, match="no space"):
     hf.save(Decoder(CONFIG, rngs=nnx.Rngs(5)), folder)
   assert (folder / "model.safetensors").read_bytes() == before

@@ -1,0 +1,161 @@
+"""The safetensors files of a Hugging Face folder, read tensor by tensor and written as a stream.
+
+The library's own writer wants all tensors of a file in memory at once; a file here is written one tensor after the
+other, so an export of any size holds one. Reading opens a file for each tensor, so that no more than its pages stay
+mapped. Format: 8 bytes length, a JSON header (name -> dtype, shape, byte range), the raw values.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+from etils import epath
+
+from skymath_jax import files
+from skymath_jax.errors import UserError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {"F32": np.dtype("float32"), "F16": np.dtype("float16"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+COPY_AGAIN = "copy the file again from its origin"
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """One tensor of a file, unread; `code` is safetensors' name of its type."""
+
+  name: str
+  path: epath.Path
+  shape: tuple[int, ...]
+  code: str
+
+  @contextlib.contextmanager
+  def open(self) -> Iterator[Any]:
+    """Yields what `[slices]` reads from; the file is closed, and its pages are let go, at the end.
+
+    Raises:
+      UserError: the file changed since it was listed, or is damaged.
+    """
+    try:
+      with safetensors.safe_open(self.path, "numpy") as file:
+        yield file.get_slice(self.name)
+    except (safetensors.SafetensorError, OSError) as error:
+      raise UserError(f"{self.name} cannot be read ({error})", where=self.path, remedy=COPY_AGAIN) from None
+
+
+def scan(folder: epath.Path) -> dict[str, Stored]:
+  """Every tensor of the folder's weight files by name; values stay on disk.
+
+  Raises:
+    UserError: no weights, pickled ones only, a file that is missing or damaged, or an index that does not fit them.
+  """
+  index: Mapping[str, str] = {}
+  if (folder / INDEX).exists():
+    index = _index(folder / INDEX)
+    names = sorted(set(index.values()))
+  elif (folder / SINGLE).exists():
+    names = [SINGLE]
+  elif any(path.suffix in PICKLED for path in folder.iterdir()):
+    remedy = "convert it once: transformers' AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
+    raise UserError("only pickled weights here, which can run code", where=folder, remedy=remedy)
+  else:
+    raise UserError("no weights here", where=folder, remedy=f"it should hold {SINGLE} or {INDEX}")
+  tensors: dict[str, Stored] = {}
+  for name in names:
+    path = folder / name
+    if not path.exists():
+      raise UserError(f"named by {INDEX} but not there", where=path, remedy=COPY_AGAIN)
+    for stored in _list(path):
+      if stored.name in tensors:
+        where = f"{tensors[stored.name].path.name} and {name}"
+        raise UserError(f"{stored.name} lies in two files, {where}", where=folder, remedy=COPY_AGAIN)
+      tensors[stored.name] = stored
+  if lost := sorted(name for name in index if name not in tensors or tensors[name].path.name != index[name]):
+    raise UserError(f"{lost[0]} is not in {index[lost[0]]}", where=folder / INDEX, remedy=COPY_AGAIN)
+  return tensors
+
+
+def _index(path: epath.Path) -> Mapping[str, str]:
+  """The index's tensor name -> file name; a file name is one in this folder, never a path out of it."""
+  found = files.read_json(path)
+  index = found["weight_map"] if isinstance(found, dict) and "weight_map" in found else None
+  if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
+    raise UserError("no weight_map of tensor and file names", where=path, remedy=COPY_AGAIN)
+  if outside := [name for name in index.values() if "/" in name or os.sep in name or not name.endswith(".safetensors")]:
+    raise UserError(f"{outside[0]!r} is no safetensors file of this folder", where=path, remedy=COPY_AGAIN)
+  return index
+
+
+def _list(path: epath.Path) -> list[Stored]:
+  try:
+    with safetensors.safe_open(path, "numpy") as file:
+      slices = ((name, file.get_slice(name)) for name in file.keys())
+      return [Stored(name, path, tuple(part.get_shape()), part.get_dtype()) for name, part in slices]
+  except (safetensors.SafetensorError, OSError) as error:
+    raise UserError(f"damaged ({error})", where=path, remedy=COPY_AGAIN) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """One tensor to be written: `read()` yields its values when it is their turn."""
+
+  shape: tuple[int, ...]
+  read: Callable[[], np.ndarray]
+
+  @property
+  def size(self) -> int:
+    """Number of values."""
+    return int(np.prod(self.shape, dtype=np.int64))
+
+
+def plan(sources: Mapping[str, Source], dtype: np.dtype, max_shard_size: int) -> list[dict[str, Source]]:
+  """Which tensor goes to which file, in order; one larger than `max_shard_size` bytes gets a file of its own."""
+  shards: list[dict[str, Source]] = [{}]
+  held = 0
+  for name, source in sources.items():
+    size = source.size * dtype.itemsize
+    if shards[-1] and held + size > max_shard_size:
+      shards.append({})
+      held = 0
+    shards[-1][name] = source
+    held += size
+  return shards
+
+
+def write(folder: epath.Path, shards: list[dict[str, Source]], dtype: np.dtype) -> None:
+  """Writes the files of a plan, and their index if there are several, as transformers names them."""
+  weight_map: dict[str, str] = {}
+  for number, shard in enumerate(shards, start=1):
+    name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    _write_one(folder / name, shard, dtype)
+    weight_map |= dict.fromkeys(shard, name)
+  if len(shards) > 1:
+    size = sum(source.size for shard in shards for source in shard.values()) * dtype.itemsize
+    files.write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
+
+
+def _write_one(path: epath.Path, tensors: Mapping[str, Source], dtype: np.dtype) -> None:
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  end = 0
+  for name, source in tensors.items():
+    start, end = end, end + source.size * dtype.itemsize
+    header[name] = {"dtype": CODES[dtype], "shape": list(source.shape), "data_offsets": [start, end]}
+  text = json.dumps(header, separators=(",", ":")).encode()
+  text += b" " * (-len(text) % 8)  # values start at a multiple of 8
+  with path.open("wb") as file:
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name, source in tensors.items():
+      values = source.read()
+      if values.shape != source.shape or values.dtype != dtype:
+        raise ValueError(f"{name} came as {values.dtype}{values.shape}, announced was {dtype}{source.shape}")
+      file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    file.flush()
+    with contextlib.suppress(AttributeError, OSError):  # remote file objects have no descriptor
+      os.fsync(file.fileno())

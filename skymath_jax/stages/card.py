@@ -1,0 +1,111 @@
+"""The model card of an export: what the model is, what it learned from, how well it does, and how to make it again.
+
+It is read off the files that a run left around the checkpoint; a checkpoint that was only imported gets a short one.
+"""
+
+from typing import Any
+
+from etils import epath
+
+import skymath_jax
+from skymath_jax import files
+from skymath_jax.models import DecoderConfig, checkpoint
+
+PAPER = "Skywork-Math (arXiv 2407.08348)"
+
+
+def was_trained(folder: epath.Path) -> bool:
+  """Whether the folder is a checkpoint of our trainer, not an imported or a Hugging Face folder."""
+  return checkpoint.is_checkpoint(folder) and bool(_meta(folder)["run"])
+
+
+def text(folder: epath.Path, config: DecoderConfig, dtype: str) -> str:
+  """The card in Markdown, with the header that model hubs read, of the checkpoint in `folder`."""
+  trained = was_trained(folder)
+  parts = [_header(trained), f"# {_name(folder)}\n", _what(folder, config, dtype, trained)]
+  if trained:
+    workdir = folder.parent.parent
+    parts += [_data(folder, workdir), _training(folder), _evaluation(workdir), _recipe(workdir)]
+  return "\n".join(part for part in parts if part)
+
+
+def _meta(folder: epath.Path) -> dict[str, Any]:
+  return checkpoint.read_meta(folder, checkpoint.committed(folder)[0])
+
+
+def _name(folder: epath.Path) -> str:
+  path = folder.parent.parent / "config.json"
+  config = files.read_json(path) if folder.parent.name == "checkpoints" and path.exists() else {}
+  return f"{config['name']} {folder.name}" if "name" in config else folder.name
+
+
+def _header(trained: bool) -> str:
+  tags = ["math", "skymath_jax", *(["skywork-math"] if trained else [])]
+  lines = ["library_name: transformers", "pipeline_tag: text-generation", "tags:", *(f"- {tag}" for tag in tags)]
+  return "\n".join(["---", *lines, "---", ""])
+
+
+def _what(folder: epath.Path, config: DecoderConfig, dtype: str, trained: bool) -> str:
+  origin = (
+    f"Fine-tuned on synthetic math problems by the recipe of {PAPER}"
+    if trained
+    else "Converted without training; the license and the card of the original model hold"
+  )
+  weights = checkpoint.weights_hash(folder) if checkpoint.is_checkpoint(folder) else None
+  held = f"`{config.family}` architecture, {config.parameters:,} parameters in {dtype}" + (
+    f", weights `{weights}`" if weights else ""
+  )
+  return f"{origin}, with skymath_jax {skymath_jax.__version__}.\n\n{held}.\n"
+
+
+def _data(folder: epath.Path, workdir: epath.Path) -> str:
+  path = workdir / "sft" / folder.name / "summary.json"
+  if not path.exists():
+    return ""
+  summary = files.read_json(path)
+  rows = [(method, f"{count:,}") for method, count in summary["by_method"].items()]
+  return (
+    f"## Data\n\n{summary['kept']:,} pairs of query and response, {summary['distinct_queries']:,} distinct queries, "
+    f"all made by a language model.\n\n{_table(('method', 'pairs'), rows)}"
+  )
+
+
+def _training(folder: epath.Path) -> str:
+  meta = _meta(folder)
+  run, facts = meta["run"], meta["facts"]
+  rows = [(key, _shown(facts[key])) for key in ("steps", "examples", "tokens", "loss_tokens", "loss") if key in facts]
+  rows += [(key, _shown(run["settings"][key])) for key in ("learning_rate", "epochs") if key in run["settings"]]
+  rows += [("data fingerprint", f"`{run['data'][:16]}`"), ("prompt template", f"`{run['template']}`")]
+  return f"## Training\n\n{_table(('', ''), rows)}"
+
+
+def _evaluation(workdir: epath.Path) -> str:
+  rows = []
+  for path in sorted((workdir / "evaluation").glob("*/summary.json")) if (workdir / "evaluation").exists() else []:
+    found = files.read_json(path)
+    accuracy = found["accuracy"]
+    low, high = accuracy["ci95"]
+    share = f"{accuracy['all']:.1%} [{low:.1%}–{high:.1%}]"
+    rows.append((path.parent.name, found["name"], share, str(accuracy["n"]), found["mode"]))
+  if not rows:
+    return ""
+  heads = ("model", "benchmark", "accuracy [95 %]", "problems", "grader")
+  return f"## Evaluation\n\nZero-shot, chain of thought.\n\n{_table(heads, rows)}"
+
+
+def _recipe(workdir: epath.Path) -> str:
+  path = workdir / "config_hash"
+  if not path.exists():
+    return ""
+  return (
+    f"## How it was made\n\nConfig hash `{path.read_text().strip()}`; the resolved config is the run's config.json.\n"
+  )
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+  lines = [heads, ("---",) * len(heads), *rows]
+  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _shown(value: Any) -> str:
+  return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
