@@ -95,8 +95,8 @@ def test_weights_lie_where_the_table_says(measured):
   assert "'fsdp'" in both["logits_spec"]
 
 
-def test_few_kv_heads_are_copied_over_a_wider_tensor_axis(measured):
-  assert measured[WIDE]["k"] == []
+def test_where_kv_heads_are_fewer_than_the_tensor_axis_is_wide_embed_is_cut(measured):
+  assert measured[WIDE]["k"] == [None, "tensor"]
   assert measured[WIDE]["gate"] == [None, None, "tensor"]
 
 

@@ -97,7 +97,7 @@ def _place(row: Row, stored: Sequence[Stored], weight: jax.ShapeDtypeStruct, pla
   where = place.addressable_devices_indices_map(weight.shape)
   if "*" not in row.theirs:
     held = _read(row, stored[0], weight.shape, weight.dtype, where)
-    pieces = [jax.device_put(part, device) for device, part in held.items()]
+    pieces = jax.block_until_ready([jax.device_put(part, device) for device, part in held.items()])
     return jax.make_array_from_single_device_arrays(weight.shape, place, pieces)
   size = int(np.prod(weight.shape[1:])) * weight.dtype.itemsize
   at_once = min(len(stored), max(1, STAGING // size))
@@ -114,7 +114,7 @@ def _place(row: Row, stored: Sequence[Stored], weight: jax.ShapeDtypeStruct, pla
         shape = (len(stored), *part.shape[1:])
         buffers[device] = jnp.zeros(shape, weight.dtype, device=device)
       buffers[device] = _put_layers(buffers[device], part, jnp.int32(first))
-    jax.block_until_ready(buffers)  # else what is read waits for the transfers, in host memory
+    jax.block_until_ready(list(buffers.values()))  # else what is read waits for the transfers, in host memory
   return jax.make_array_from_single_device_arrays(weight.shape, place, list(buffers.values()))
 
 

@@ -75,6 +75,7 @@ def export_checkpoint(
   prompts: Sequence[str] = PROMPTS,
   new_tokens: int = 0,
   tolerance: float = 1e-4,
+  max_shard_gb: float = 5.0,
 ) -> Facts:
   """Checkpoint → Hugging Face folder with its model card, read back and compared before it counts as done.
 
@@ -89,7 +90,8 @@ def export_checkpoint(
   if dtype == "auto":
     dtype = "bfloat16" if card.was_trained(path) else decoder.config.param_dtype
   facts: Facts = {"folder": str(folder), "dtype": dtype}
-  hf.save(decoder, folder, tokenizer=tokenizer, dtype=dtype, card=card.text(path, decoder.config, dtype))
+  about = card.text(path, decoder.config, dtype)
+  hf.save(decoder, folder, tokenizer, dtype=dtype, max_shard_size=round(max_shard_gb * 1e9), card=about)
   facts["equal_tensors"] = hf.verify(decoder, folder, dtype)
   facts |= _logits(decoder, folder, dtype, _encoded(tokenizer, prompts), new_tokens)
   if facts["max_abs_logit_diff"] is not None and facts["max_abs_logit_diff"] > tolerance:

@@ -16,14 +16,17 @@ def export(argv: Sequence[str]) -> int:
   checkpoint = Flag("checkpoint", None, "checkpoint folder, such as WORKDIR/checkpoints/stage2", required=True)
   out = Flag("out", None, "Hugging Face folder to write", required=True)
   dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
-  values = parse(argv, checkpoint, out, dtype)
+  size = Flag("max_shard_gb", 5.0, "largest file of weights, in 10^9 bytes")
+  values = parse(argv, checkpoint, out, dtype, size)
   if values.dtype not in (known := ("auto", "float32", "bfloat16", "float16")):
     raise UsageError(f"--dtype={values.dtype} is not known; use one of {', '.join(known)}.")
   from skymath_jax import distributed
   from skymath_jax.stages import tools
 
   distributed.initialize()
-  print(json.dumps(tools.export_checkpoint(values.checkpoint, values.out, dtype=values.dtype), indent=2))
+  facts = tools.export_checkpoint(values.checkpoint, values.out, dtype=values.dtype, max_shard_gb=values.max_shard_gb)
+  if distributed.is_writer():
+    print(json.dumps(facts, indent=2))
   return 0
 
 
@@ -42,7 +45,9 @@ def import_(argv: Sequence[str]) -> int:
   if values.hf is None or values.out is None:
     raise UsageError("give --hf=FOLDER and --out=FOLDER. See skymath import --help.")
   distributed.initialize()
-  print(json.dumps(tools.import_folder(values.hf, values.out), indent=2))
+  facts = tools.import_folder(values.hf, values.out)
+  if distributed.is_writer():
+    print(json.dumps(facts, indent=2))
   return 0
 
 
