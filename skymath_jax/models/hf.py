@@ -23,6 +23,7 @@ from skymath_jax import distributed, files, sharding
 from skymath_jax import tokenizer as tokenizers
 from skymath_jax.errors import UserError
 from skymath_jax.models import families, weight_files
+from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.decoder import Decoder
 from skymath_jax.models.families import Index, Row
 from skymath_jax.models.weight_files import DTYPES, Stored
@@ -63,7 +64,7 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
   _check(table, shapes, tensors, config.layers, folder)
   for row in table:
     path = _path(row)
-    stored = [tensors[name] for name in _names(row, config.layers)]
+    stored = [tensors[name] for name in names_of(row, config.layers)]
     params_at(model, path).set_value(_place(row, stored, shapes[path], places[path]))
   return model, tokenizer
 
@@ -82,13 +83,20 @@ def params_at(model: Decoder, path: Sequence[str]) -> nnx.Param:
   return node
 
 
+def shape_of(config: DecoderConfig, row: Row) -> tuple[int, ...]:
+  """Our shape of one tensor of a row, without the axis of layers."""
+  params = nnx.state(nnx.eval_shape(lambda: Decoder(config)), nnx.Param)
+  shape = dict(nnx.to_flat_state(params))[_path(row)].get_value().shape
+  return shape[1:] if "*" in row.theirs else shape
+
+
 def _path(row: Row) -> tuple[str, ...]:
   """Attribute path of a row in a decoder with stacked layers."""
   return tuple(part for part in row.ours.split(".") if part != "*")
 
 
-def _names(row: Row, layers: int) -> list[str]:
-  """Their tensor names of one row: one for each layer, or just one."""
+def names_of(row: Row, layers: int) -> list[str]:
+  """Hugging Face's names of one row: one for each layer, or just one."""
   return [row.theirs.replace("*", str(i)) for i in range(layers)] if "*" in row.theirs else [row.theirs]
 
 
@@ -148,7 +156,7 @@ def _check(
   wanted = {}
   for row in table:
     shape = shapes[_path(row)].shape
-    wanted |= dict.fromkeys(_names(row, layers), row.layout.shape(shape[1:] if "*" in row.theirs else shape))
+    wanted |= dict.fromkeys(names_of(row, layers), row.layout.shape(shape[1:] if "*" in row.theirs else shape))
   problems = [f"missing: {name}" for name in wanted if name not in tensors]
   tied = {row.theirs for family in families.FAMILIES.values() for row in family.weights if row.ours == "head"}
   left = [name for name in tensors if name not in wanted and name not in tied and not IGNORED.fullmatch(name)]
@@ -226,7 +234,7 @@ def _sources(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[int
   config = decoder.config
   for row in families.rows(config):
     path = _path(row)
-    for layer, name in enumerate(_names(row, config.layers)):
+    for layer, name in enumerate(names_of(row, config.layers)):
       stacked = "*" in row.theirs and config.scan_layers
       if "*" in row.theirs and not config.scan_layers:
         array = params_at(decoder.layers[layer], path[1:])[...]

@@ -47,10 +47,10 @@ def families() -> list[str]:
   return [f"{name:<10}{family.architecture:<20}{family.members}" for name, family in FAMILIES.items()]
 
 
-def import_folder(folder: str, out: str) -> Facts:
+def import_folder(folder: str, out: str, *, logits: bool = True) -> Facts:
   """Hugging Face folder → checkpoint folder in the folder's own dtype, read back and compared before it counts.
 
-  Every tensor is compared bit for bit; logits are compared with transformers where there is memory for both models.
+  Every tensor is compared bit for bit; `logits` with transformers' too, where there is memory for both models.
   All processes of a job call this; devices share the weights.
   """
   mesh = _mesh()
@@ -64,7 +64,7 @@ def import_folder(folder: str, out: str) -> Facts:
   again, _ = checkpoint.load(out, mesh=mesh)
   facts: Facts = {"folder": str(out), "parameters": parameters, "dtype": dtype}
   facts["equal_tensors"] = hf.verify(again, folder, dtype)
-  return facts | _logits(again, folder, dtype, _encoded(tokenizer, PROMPTS), 0)
+  return facts | _logits(again, folder, dtype, _encoded(tokenizer, PROMPTS), 0, wanted=logits)
 
 
 def export_checkpoint(
@@ -76,6 +76,7 @@ def export_checkpoint(
   new_tokens: int = 0,
   tolerance: float = 1e-4,
   max_shard_gb: float = 5.0,
+  logits: bool = True,
 ) -> Facts:
   """Checkpoint → Hugging Face folder with its model card, read back and compared before it counts as done.
 
@@ -93,7 +94,7 @@ def export_checkpoint(
   about = card.text(path, decoder.config, dtype)
   hf.save(decoder, folder, tokenizer, dtype=dtype, max_shard_size=round(max_shard_gb * 1e9), card=about)
   facts["equal_tensors"] = hf.verify(decoder, folder, dtype)
-  facts |= _logits(decoder, folder, dtype, _encoded(tokenizer, prompts), new_tokens)
+  facts |= _logits(decoder, folder, dtype, _encoded(tokenizer, prompts), new_tokens, wanted=logits)
   if facts["max_abs_logit_diff"] is not None and facts["max_abs_logit_diff"] > tolerance:
     raise UserError(
       f"the exported model's logits differ by {facts['max_abs_logit_diff']:.2e} from the checkpoint's",
@@ -111,9 +112,11 @@ def _encoded(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
   return [tokenizer.encode(text, bos=True) or [0] for text in prompts]
 
 
-def _logits(decoder: models.Decoder, folder: Any, dtype: str, prompts: list[list[int]], new_tokens: int) -> Facts:
+def _logits(
+  decoder: models.Decoder, folder: Any, dtype: str, prompts: list[list[int]], new_tokens: int, *, wanted: bool
+) -> Facts:
   """What `parity.compare` says of the decoder with weights as `dtype` holds them, or why it was not asked."""
-  if reason := parity.hindrance(decoder.config):
+  if reason := parity.hindrance(decoder.config) if wanted else "not compared: not wanted":
     return {"compared_with": reason, "prompts": 0, "max_abs_logit_diff": None, "same_greedy_text": None}
   graph, params = nnx.split(decoder.replace(dtype="float32"), nnx.Param)
   rounded = nnx.merge(graph, jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params))

@@ -10,6 +10,8 @@ from skymath_jax import config as config_lib
 from skymath_jax.errors import UsageError
 from skymath_jax.verbs.flags import Flag, parse
 
+LOGITS = Flag("logits", True, "beside every tensor, compare logits with transformers' where memory allows")
+
 
 def export(argv: Sequence[str]) -> int:
   """`skymath export`."""
@@ -17,7 +19,7 @@ def export(argv: Sequence[str]) -> int:
   out = Flag("out", None, "Hugging Face folder to write", required=True)
   dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
   size = Flag("max_shard_gb", 5.0, "largest file of weights, in 10^9 bytes")
-  values = parse(argv, checkpoint, out, dtype, size)
+  values = parse(argv, checkpoint, out, dtype, size, LOGITS)
   if values.dtype not in (known := ("auto", "float32", "bfloat16", "float16")):
     raise UsageError(f"--dtype={values.dtype} is not known; use one of {', '.join(known)}.")
   from skymath_jax import distributed
@@ -35,7 +37,7 @@ def import_(argv: Sequence[str]) -> int:
   hf = Flag("hf", None, "Hugging Face folder (safetensors)")
   out = Flag("out", None, "checkpoint folder to write")
   families = Flag("list", False, "list the model families that can be imported and exported")
-  values = parse(argv, hf, out, families)
+  values = parse(argv, hf, out, families, LOGITS)
   from skymath_jax import distributed
   from skymath_jax.stages import tools
 
@@ -45,7 +47,7 @@ def import_(argv: Sequence[str]) -> int:
   if values.hf is None or values.out is None:
     raise UsageError("give --hf=FOLDER and --out=FOLDER. See skymath import --help.")
   distributed.initialize()
-  facts = tools.import_folder(values.hf, values.out)
+  facts = tools.import_folder(values.hf, values.out, logits=values.logits)
   if distributed.is_writer():
     print(json.dumps(facts, indent=2))
   return 0

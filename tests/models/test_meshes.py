@@ -108,7 +108,8 @@ PROGRAM = """
       same = jax.tree.map(lambda a, b: bool((np.asarray(a) == np.asarray(b)).all()), nnx.state(alone), nnx.state(model))
       with jax.set_mesh(mesh):
         logits = np.asarray(run(model, jax.device_put(x, sharding.named(mesh, "batch", "length", shape=x.shape))))
-      spread = [len({str(s.index) for s in w.addressable_shards}) for w in jax.tree.leaves(nnx.state(model)) if w.size >= 256]
+      matrices = [w for w in jax.tree.leaves(nnx.state(model)) if w.size >= 256]
+      spread = [len({str(shard.index) for shard in w.addressable_shards}) for w in matrices]
       fact = {"folder": folder, "mesh": name, "apart": float(np.abs(logits - want).max()), "spread": min(spread)}
       print(json.dumps(fact | {"same": all(jax.tree.leaves(same))}))
 """

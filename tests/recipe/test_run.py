@@ -94,6 +94,19 @@ def test_the_prompt_of_training_is_known_wherever_the_model_goes(small_run):
   assert [row["id"] for row in predictions] == [row["id"] for row in tasks][: len(predictions)]
 
 
+def test_the_export_has_a_card_with_data_evaluation_and_config(small_run):
+  workdir, summary, _ = small_run
+  card = (workdir / "export" / "stage2" / "README.md").read_text()
+  assert card.startswith("---\nlibrary_name: transformers\n")
+  assert f"Config hash `{summary['config_hash']}`" in card
+  for name, accuracy in summary["accuracy"].items():
+    assert f"| {name} | micro_gsm:test | {accuracy['all']:.1%} [" in card
+  kept = json.loads((workdir / "sft" / "stage2" / "summary.json").read_text())["kept"]
+  assert f"{kept:,} pairs of query and response" in card
+  assert "| metamath.rephrase |" in card
+  assert "| learning_rate |" in card
+
+
 def test_a_second_run_does_nothing_and_says_so(small_run):
   workdir, summary, tmp = small_run
   before = (workdir / "sft" / "stage1" / "COMPLETE.json").stat().st_mtime_ns
