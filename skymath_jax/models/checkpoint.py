@@ -14,6 +14,8 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +35,7 @@ from skymath_jax.models.decoder import Decoder
 from skymath_jax.tokenizer import Tokenizer
 
 MODEL, TOKENIZER, STEPS = "model.json", "tokenizer", "steps"
+ORBAX_COPIES = 3  # of an array, by its own estimate of what reading and writing takes; one that exceeds it is an error
 FOLDER_SECONDS, WRITE_SECONDS = 300, 3600  # how long one process waits for the others
 STEP_NAMES = ocp.path.step.standard_name_format()
 
@@ -91,8 +94,10 @@ def restore(path: epath.Path, like: Any) -> Any:
     where = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
   try:
-    with ocp.StandardCheckpointer(**_company(wanted)) as checkpointer:
-      return unnamed(checkpointer.restore(path, wanted), like)
+    company = _company(wanted)
+    handler = ocp.StandardCheckpointHandler(restore_concurrent_gb=in_flight(wanted), **company)
+    with ocp.Checkpointer(handler, **company) as checkpointer:
+      return unnamed(checkpointer.restore(path, args=ocp.args.StandardRestore(wanted)), like)
   except Exception as error:  # whatever TensorStore makes of a damaged file
     raise DamagedError(f"{path}: {type(error).__name__}: {str(error)[:200]}") from error
 
@@ -108,26 +113,45 @@ def _company(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
   return {"multiprocessing_options": alone}
 
 
-@jax.jit
-def _checksums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Two position-dependent uint32 sums over the bits of each array; integers, so no sharding changes them."""
+def in_flight(arrays: Mapping[str, Any]) -> int:
+  """GB that Orbax may hold between disk and devices: enough for the largest array, not for all at once."""
+  shares = (math.prod(x.sharding.shard_shape(x.shape)) * len(x.sharding.addressable_devices) for x in arrays.values())
+  sizes = (share * x.dtype.itemsize for share, x in zip(shares, arrays.values(), strict=True))
+  return max(1, math.ceil(ORBAX_COPIES * max(sizes) / 1e9))
 
-  def one(x: jax.Array) -> jax.Array:
-    bits = jax.lax.bitcast_convert_type(x, {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]).astype(jnp.uint32)
+
+@functools.partial(jax.jit, static_argnames="stacked")
+def _sums(x: jax.Array, *, stacked: bool) -> jax.Array:
+  """Two position-dependent uint32 sums over the bits of an array; integers, so no sharding changes them.
+
+  A stack of layers is summed layer by layer: what is computed on the way is as large as what it is computed from.
+  """
+  kind = {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
+
+  def part(x: jax.Array, first: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(x, kind).astype(jnp.uint32)
     index = jnp.zeros(x.shape, jnp.uint32)
     for axis, size in enumerate(x.shape):
       index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+    index = index + first
     odd = index * jnp.uint32(2_654_435_761) | 1
     return jnp.stack([jnp.sum(bits * odd, dtype=jnp.uint32), jnp.sum((bits ^ odd) * (index | 1), dtype=jnp.uint32)])
 
-  return jax.tree.map(one, arrays)
+  if not stacked:
+    return part(x, jnp.uint32(0))
+  firsts = jnp.arange(x.shape[0], dtype=jnp.uint32) * jnp.uint32(x[0].size)
+  return jax.lax.map(lambda layer: part(*layer), (x, firsts)).sum(axis=0, dtype=jnp.uint32)
+
+
+STACKED = re.compile(r"(^|\.)layers\.(?!\d)")  # not layers.0.q, which is one layer's
 
 
 def checksum(tree: Any) -> str:
   """16 hex digits over names, shapes, dtypes and bits of all arrays; the same on every mesh."""
-  arrays, digest = named(tree), hashlib.sha256()
-  for name, sums in jax.device_get(_checksums(arrays)).items():
-    digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype} {np.asarray(sums).tolist()}\n".encode())
+  digest = hashlib.sha256()
+  for name, array in named(tree).items():
+    sums = np.asarray(_sums(array, stacked=bool(STACKED.search(name))))
+    digest.update(f"{name} {array.shape} {array.dtype} {sums.tolist()}\n".encode())
   return digest.hexdigest()[:16]
 
 
@@ -162,7 +186,11 @@ def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None
     if first:
       describe(new, decoder.config, tokenizer)
     distributed.barrier("the new checkpoint's folder", seconds=FOLDER_SECONDS)
-    with ocp.CheckpointManager(new / STEPS, item_names=("params", "meta")) as manager:
+    handlers = {
+      "params": ocp.StandardCheckpointHandler(save_concurrent_gb=in_flight(named(params))),
+      "meta": ocp.JsonCheckpointHandler(),
+    }
+    with ocp.CheckpointManager(new / STEPS, item_names=tuple(handlers), item_handlers=handlers) as manager:
       args = ocp.args.Composite(params=ocp.args.StandardSave(named(params)), meta=ocp.args.JsonSave(meta))
       manager.save(0, args=args)
     distributed.barrier("the new checkpoint's arrays", seconds=WRITE_SECONDS)

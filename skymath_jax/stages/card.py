@@ -59,15 +59,16 @@ def _what(folder: epath.Path, config: DecoderConfig, dtype: str, trained: bool) 
 
 
 def _data(folder: epath.Path, workdir: epath.Path) -> str:
-  path = workdir / "sft" / folder.name / "summary.json"
-  if not path.exists():
-    return ""
-  summary = files.read_json(path)
-  rows = [(method, f"{count:,}") for method, count in summary["by_method"].items()]
-  return (
-    f"## Data\n\n{summary['kept']:,} pairs of query and response, {summary['distinct_queries']:,} distinct queries, "
-    f"all made by a language model.\n\n{_table(('method', 'pairs'), rows)}"
-  )
+  """The training sets up to this stage, which goes on from the one before."""
+  parts = []
+  for path in sorted(workdir.glob("sft/*/summary.json")):
+    stage = path.parent.name
+    if stage <= folder.name:
+      summary = files.read_json(path)
+      rows = [(method, f"{count:,}") for method, count in summary["by_method"].items()]
+      about = f"{summary['kept']:,} pairs of query and response, {summary['distinct_queries']:,} distinct queries"
+      parts.append(f"{stage}: {about}, all made by a language model.\n\n{_table(('method', 'pairs'), rows)}")
+  return "\n".join(["## Data\n", *parts]) if parts else ""
 
 
 def _training(folder: epath.Path) -> str:
@@ -81,7 +82,7 @@ def _training(folder: epath.Path) -> str:
 
 def _evaluation(workdir: epath.Path) -> str:
   rows = []
-  for path in sorted((workdir / "evaluation").glob("*/summary.json")) if (workdir / "evaluation").exists() else []:
+  for path in sorted(workdir.glob("evaluation/*/summary.json")):
     found = files.read_json(path)
     accuracy = found["accuracy"]
     low, high = accuracy["ci95"]
@@ -97,9 +98,10 @@ def _recipe(workdir: epath.Path) -> str:
   path = workdir / "config_hash"
   if not path.exists():
     return ""
-  return (
-    f"## How it was made\n\nConfig hash `{path.read_text().strip()}`; the resolved config is the run's config.json.\n"
-  )
+  base = files.read_json(workdir / "config.json")["model"]["path"]
+  start = f"Training began with `{base}`." if base else "Training began with random weights."
+  made = f"{start} Config hash `{path.read_text().strip()}`; the resolved config is the run's config.json."
+  return f"## How it was made\n\n{made}\n"
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

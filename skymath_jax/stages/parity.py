@@ -53,7 +53,7 @@ def compare(
     new_tokens: how many greedy tokens to compare after each prompt; 0 = none.
 
   Returns:
-    `compared_with`, `prompts`, `max_abs_logit_diff` and, with `new_tokens`, `same_greedy_text`.
+    `compared_with`, `prompts`, `max_abs_logit_diff`, `max_abs_logit` and, with `new_tokens`, `same_greedy_text`.
   """
   name, other = _judge(folder)
   ours = _ours(decoder)
@@ -62,6 +62,7 @@ def compare(
   left, right = ours(tokens), other(tokens)
   live = np.arange(tokens.shape[1])[None, :] < lengths[:, None]
   facts["max_abs_logit_diff"] = float(np.abs(left - right)[live].max())
+  facts["max_abs_logit"] = float(np.abs(right)[live].max())
   if new_tokens:
     facts["same_greedy_text"] = greedy(ours, prompts, new_tokens) == greedy(other, prompts, new_tokens)
   return facts

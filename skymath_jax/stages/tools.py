@@ -84,7 +84,8 @@ def export_checkpoint(
   `auto` is the type of an imported model's own files, and bfloat16 for one that was trained here.
 
   Raises:
-    UserError: a tensor is not what it should be, or the logits differ by more than `tolerance`.
+    UserError: a tensor is not what it should be, or the logits differ by more than `tolerance` (times the largest of
+      them, where that is above 1: float32 has seven digits).
   """
   folder, path = epath.Path(folder), models.resolve(source)
   decoder, tokenizer = models.load_any(source, mesh=_mesh())
@@ -95,7 +96,9 @@ def export_checkpoint(
   hf.save(decoder, folder, tokenizer, dtype=dtype, max_shard_size=round(max_shard_gb * 1e9), card=about)
   facts["equal_tensors"] = hf.verify(decoder, folder, dtype)
   facts |= _logits(decoder, folder, dtype, _encoded(tokenizer, prompts), new_tokens, wanted=logits)
-  if facts["max_abs_logit_diff"] is not None and facts["max_abs_logit_diff"] > tolerance:
+  if facts["max_abs_logit_diff"] is not None and facts["max_abs_logit_diff"] > tolerance * max(
+    1, facts["max_abs_logit"]
+  ):
     raise UserError(
       f"the exported model's logits differ by {facts['max_abs_logit_diff']:.2e} from the checkpoint's",
       where=folder,

@@ -26,7 +26,9 @@ def export(argv: Sequence[str]) -> int:
   from skymath_jax.stages import tools
 
   distributed.initialize()
-  facts = tools.export_checkpoint(values.checkpoint, values.out, dtype=values.dtype, max_shard_gb=values.max_shard_gb)
+  facts = tools.export_checkpoint(
+    values.checkpoint, values.out, dtype=values.dtype, max_shard_gb=values.max_shard_gb, logits=values.logits
+  )
   if distributed.is_writer():
     print(json.dumps(facts, indent=2))
   return 0
