@@ -229,7 +229,8 @@ def trained_with(path: Any) -> Facts:
   if exported.exists():
     return {"template_hash": files.read_json(exported)["hash"]}
   for step in checkpoint.committed(folder):
-    return {"template_hash": checkpoint.read_meta(folder, step)["run"]["template"]}
+    run = checkpoint.read_meta(folder, step)["run"]  # empty where a model was imported, not trained
+    return {"template_hash": run["template"]} if run else {}
   return {}
 
 
