@@ -18,6 +18,7 @@ import grpc
 # these two modules import nothing but grpc and protobuf
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
+from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import (
   Request,
@@ -194,25 +195,32 @@ class JetStreamGenerator:
       await asyncio.gather(*(replica.probe(HEALTH_EVERY) for replica in self._replicas))
 
   async def check(self, seconds: float = 10.0) -> None:
-    """Returns once every server says that it is live.
+    """Returns once every server has said that it is live or has had `seconds` to do so; those that did not are named.
 
     Raises:
-      UserError: one did not within `seconds`; its address is named.
+      UserError: none did.
     """
     self._connect()
-    for replica in self._replicas:
-      try:
-        answer = await replica.stub.HealthCheck(
-          jetstream_pb2.HealthCheckRequest(), timeout=seconds, wait_for_ready=True
-        )
-      except grpc.aio.AioRpcError as error:
-        answer, why = None, error.code().name
-      if answer is None or not answer.is_live:
-        raise UserError(
-          f"no healthy JetStream server answers here ({why if answer is None else 'it says that it is not live'})",
-          where=replica.address,
-          remedy="start it with `skymath serve`, or correct teacher.addresses",
-        )
+    troubles = await asyncio.gather(*(self._trouble(replica, seconds) for replica in self._replicas))
+    silent = [(replica, why) for replica, why in zip(self._replicas, troubles, strict=True) if why]
+    if len(silent) == len(self._replicas):
+      raise UserError(
+        f"no healthy JetStream server answers here ({silent[0][1]})",
+        where=", ".join(replica.address for replica, _ in silent),
+        remedy="start it with `skymath serve`, or correct teacher.addresses",
+      )
+    for replica, why in silent:
+      replica.failed()
+      log(f"warning: {replica.address}: no healthy JetStream server answers here ({why}); the others do its work")
+
+  async def _trouble(self, replica: _Replica, seconds: float) -> str:
+    """Why the server cannot be asked, or nothing."""
+    request = jetstream_pb2.HealthCheckRequest()
+    try:
+      answer = await replica.stub.HealthCheck(request, timeout=seconds, wait_for_ready=True)
+    except grpc.aio.AioRpcError as error:
+      return error.code().name
+    return "" if answer.is_live else "it says that it is not live"
 
   def completed_by(self) -> dict[str, int]:
     """Address → responses that came from there since the connections were opened."""

@@ -215,3 +215,28 @@ async def main():
   await asyncio.sleep(60)
 asyncio.run(main())
 """
+
+
+def test_a_run_begins_with_the_replicas_that_are_there(capfd):
+  async def run():
+    server = grpc.aio.server()
+    jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Fake(), server)
+    alive = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    client = JetStreamGenerator(["127.0.0.1:9", alive], Letters(), "m@0")
+    await client.check(seconds=0.5)
+    answers = [
+      await client.complete(Request(id=str(i), prompt="ab", sampling=Sampling(max_tokens=4))) for i in range(4)
+    ]
+    retried = client.stats.retried
+    await client.close()
+    nobody = JetStreamGenerator(["127.0.0.1:9", "127.0.0.1:10"], Letters(), "m@0")
+    with pytest.raises(UserError, match=r"127.0.0.1:9, 127.0.0.1:10: no healthy JetStream server answers here"):
+      await nobody.check(seconds=0.5)
+    await nobody.close()
+    await server.stop(None)
+    return answers, retried
+
+  answers, retried = asyncio.run(run())
+  assert [answer.text for answer in answers] == ["ba"] * 4 and retried == 0
+  assert "127.0.0.1:9: no healthy JetStream server answers here" in capfd.readouterr().err
