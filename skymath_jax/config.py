@@ -33,7 +33,7 @@ def base() -> ConfigDict:
   c.teacher = ConfigDict()
   c.teacher.backend = "jetstream"  # jetstream | openai | local
   c.teacher.model = ""  # HF folder, checkpoint folder, asset:NAME, or the endpoint's model name
-  c.teacher.addresses = ()  # host:port of running JetStream servers, or @FILE of such lines; empty = one is started here
+  c.teacher.addresses = ()  # host:port of running JetStream servers, or @FILE of them; empty = one is started
   c.teacher.base_url = ""  # OpenAI-compatible endpoint, up to and including /v1
   c.teacher.api_key_variable = "OPENAI_API_KEY"  # environment variable that holds the key
   c.teacher.certificate = ""  # PEM file that signs the JetStream servers' TLS certificates; empty = no TLS
