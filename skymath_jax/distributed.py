@@ -35,6 +35,7 @@ COORDINATOR, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES"
 ASK_JAX = "SKYMATH_DISTRIBUTED"
 JOIN_SECONDS = 900  # a cold slice: images are pulled and packages installed at different speeds
 AGREE_SECONDS = 300
+LEAVE_SECONDS = 60  # how long one that has failed waits for the others at the exit, before JAX ends them too
 _calls: collections.Counter[str] = (
   collections.Counter()
 )  # how often each name was used: every wait needs a key of its own
@@ -53,7 +54,9 @@ def initialize() -> None:
     log(f"waiting for {described['num_processes']} processes at {described['coordinator_address']}")
     if described["process_id"] > 0:
       _wait_for_coordinator(described["coordinator_address"], seconds)
-  jax.distributed.initialize(**described, initialization_timeout=math.ceil(seconds))
+  times = {"initialization_timeout": math.ceil(seconds), "shutdown_timeout_seconds": LEAVE_SECONDS}
+  jax.distributed.initialize(**described, **times)
+  jax.devices()  # every process must start its devices within two minutes of the others, also one that only waits
   log(f"process {process_index()} of {process_count()}")
 
 

@@ -181,8 +181,10 @@ def run(config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
   """
   facts = perform(recipe(config), config, workdir)
   if not distributed.is_writer():
+    distributed.barrier("the summary is written", seconds=LONG)
     return {}
   mirror = Mirror(workdir)
   found = summary.summarize(config, mirror.local, facts)
   mirror.push_files("summary.json", "report.html")
+  distributed.barrier("the summary is written", seconds=LONG)
   return found

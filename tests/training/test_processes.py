@@ -30,7 +30,7 @@ def start(verb, workdir, *flags, second=()):
 def end(started, *codes):
   """Waits for all; returns their errors."""
   errors = [process.communicate(timeout=1200)[1] for process in started]
-  assert [process.returncode for process in started] == list(codes), "\n".join(text[-2500:] for text in errors)
+  assert [process.returncode for process in started] == list(codes), "\n".join(text[:2500] for text in errors)
   return errors
 
 
