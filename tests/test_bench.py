@@ -31,3 +31,14 @@ def test_input_prints_one_json_line_a_measurement(capsys):
   rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
   assert rows["input.fill"]["value"] >= 0.98
   assert rows["input.batches"]["ratio"] > 0
+
+
+def test_train_measures_the_trainers_own_step(capsys):
+  """On a CPU at a size that means nothing: the command that is ready for an H200 runs, and counts right."""
+  words = ["--model=tiny", "--rows=2", "--length=128", "--steps=2", "--examples=3", "--scan"]
+  assert cli.call(["bench", "train", *words]) == 0
+  alone, packed = map(json.loads, capsys.readouterr().out.splitlines())
+  assert (alone["name"], packed["name"]) == ("train.tiny", "train.tiny.packed")
+  assert alone["value"] > 0 and alone["settings"]["mfu"] is None
+  share = packed["settings"]["loss_tokens_per_second"] / packed["value"]
+  assert share == pytest.approx((2 * 29 + 28) / 128, rel=0.01)  # segments of 43, 43 and 42 tokens, 14 of them prompt

@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 # name → (file:function in benchmarks/, whether it ends in minutes on any machine, what it measures)
 BENCHMARKS = {
+  "train": ("train.py:run", False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
   "input": ("input.py:run", True, "packing fill, examples/s, and tokens/s of the input pipeline alone"),
   "serving_overhead": ("serving_overhead.py:run", True, "tokens/s through JetStream and gRPC against the bare engine"),
   "serving_quality": ("serving_quality.py:run", True, "what 8-bit weights and caches cost in accuracy"),
