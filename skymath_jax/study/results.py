@@ -180,12 +180,14 @@ def _sentence(ablation: Ablation, subject: str, comparisons: Mapping[str, Facts]
   }
   parts = []
   for other, found in comparisons.items():
-    low, high = found["ci95"]
-    parts.append(
-      f"{subject} against {other} {100 * found['difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]:"
-      f" {words[found['verdict']]}"
-    )
+    hard = f"; on hard levels {_points(found['hard_levels'])}" if "hard_levels" in found else ""
+    parts.append(f"{subject} against {other} {_points(found)} points{hard} ({words[found['verdict']]})")
   return f"Paper: {ablation.claim}. Here: {'; '.join(parts)}. Mind that {ablation.caveat}."
+
+
+def _points(found: Facts) -> str:
+  low, high = found["ci95"]
+  return f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]".replace("-", "−")
 
 
 def _row(cell: Cell, facts: Facts) -> Facts:

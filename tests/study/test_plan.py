@@ -81,6 +81,7 @@ def test_choices():
 
 def test_every_ablation_compares_equal_amounts_of_data():
   for name, ablation in ABLATIONS.items():
-    totals = {Cell(phases=phases).instances for phases in ablation.arms(50).values()}
-    assert totals == ({100} if name in ("hard", "order") else {50}), name
+    totals = {arm: Cell(phases=phases).instances for arm, phases in ablation.arms(50).items()}
+    totals.pop("the first stage alone", None)  # what the paper compares the hard stage with
+    assert set(totals.values()) == ({100} if name in ("hard", "order") else {50}), name
     assert ablation.expected in (-1, 1) and ablation.claim and ablation.caveat

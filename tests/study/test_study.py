@@ -115,7 +115,7 @@ def test_verdicts_follow_from_the_intervals(fake, workdir):
       assert compared["verdict"] == wanted
       arms = found["arms"]
       assert compared["difference"] == pytest.approx(arms[found["subject"]]["accuracy"] - arms[other]["accuracy"])
-      assert f"{100 * compared['difference']:+.1f} points" in found["sentence"]
+      assert f"{other} {100 * compared['difference']:+.1f} [".replace("-", "−") in found["sentence"].replace("-", "−")
     assert ABLATIONS[name].claim in found["sentence"]
 
 
