@@ -187,6 +187,7 @@ def funnel(material: Material) -> Row:
   title = "Dropped, by reason: " + ", ".join(f"{name} {totals[name]:,}" for name in ordered)
   return {
     "stages": stages,
+    "idle": _idle(material),
     "kept": read.number(read.part(material.summary, "instances").get("kept")),
     "dropped": parts and plots.responsive(partial(plots.bars, title, parts)),
     "total_dropped": sum(totals.values()),
@@ -214,8 +215,20 @@ def _funnel_steps(material: Material, stage: str) -> list[tuple[str, float, str]
   for index, step in enumerate(steps):
     if not index and read.number(made.get("instances")) is None:
       found.append(("instances", step.get("in"), stage))
-    found.append((f"after {str(step.get('name')).replace('_', ' ')}", step.get("out"), stage))
+    if step.get("out") != step.get("in"):
+      found.append((f"after {_step_name(step)}", step.get("out"), stage))
   return [(label, count, series) for label, count, series in found if read.number(count) is not None]
+
+
+def _step_name(step: Row) -> str:
+  return str(step.get("name")).replace("_", " ")
+
+
+def _idle(material: Material) -> dict[str, list[str]]:
+  """Stage → the curation steps that dropped nothing, which get no bar of their own."""
+  steps = {stage: read.listed(material.curation[stage], "steps") for stage in STAGES}
+  idle = {s: [_step_name(step) for step in rows if step.get("out") == step.get("in")] for s, rows in steps.items()}
+  return {stage: names for stage, names in idle.items() if names}
 
 
 def _instances(found: samples.Census) -> Row:

@@ -285,3 +285,13 @@ def test_browser_has_nothing_to_complain_about(finished, tmp_path):
   broken = tmp_path / "broken.html"  # the same check on a page that does complain
   broken.write_text(path.read_text().replace("</body>", "<script>1</script></body>"))
   assert browse(broken, tmp_path / "profile")[1]
+
+
+def test_steps_that_dropped_nothing_are_named_and_get_no_bar(copy):
+  path = copy / "sft/stage2/summary.json"
+  steps = files.read_json(path)["steps"]
+  steps[1] = {**steps[1], "in": steps[1]["out"], "dropped": {}}
+  files.write_json(path, {"steps": steps})
+  section = plain(page_of(copy).sections["funnel"])
+  assert "Nothing was dropped by decontamination." in section
+  assert "after decontamination" not in section.split("Stage 2", 1)[1]
