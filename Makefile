@@ -4,7 +4,7 @@ BIN := .venv/bin
 # uv resolves and unpacks several times faster than pip; pip fetches it, so nothing but Python is needed beforehand.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: quickstart install test test-slow lint bench micro-teacher micro-base
+.PHONY: quickstart install test test-slow lint bench study micro-teacher micro-base
 quickstart: .venv/.run
 	$(BIN)/skymath run --config=configs/quickstart.py --workdir=runs/quickstart
 
@@ -21,6 +21,11 @@ lint: .venv/.test
 
 bench: .venv/.run
 	$(BIN)/skymath bench
+
+# The paper's scaling curve and ablations on the micro world; about half an hour on two CPU cores.
+study: .venv/.run
+	$(UV) -e ".[study]"
+	$(BIN)/skymath study --config=configs/study_micro.py --workdir=runs/study_micro
 
 # The two bundled models, from nothing: about an hour (teacher) and ten minutes (base) on two CPU cores.
 micro-teacher: .venv/.run
