@@ -16,7 +16,7 @@ thus answers for 10, 13 and 30 words together. Paraphrases are invisible to all 
 import array
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skymath_jax.curation.settings import SENSITIVITY
@@ -246,8 +246,3 @@ def _is_whole(text: str, start: int, end: int) -> bool:
   if after[:1].isdigit() or (after[:1] in ".," and after[1:].isdigit() and text[end - 1].isdigit()):
     return False
   return not after or after[0].isalpha() or after[0] in _CLOSING
-
-
-def overlaps(index: TestIndex, texts: Sequence[str]) -> Iterator[Verdict]:
-  """The verdict on each text by itself, e.g. to see how seed problems overlap with a test set."""
-  return (index.check(text, "") for text in texts)

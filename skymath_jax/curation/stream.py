@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 
 from skymath_jax import console, files, records
-from skymath_jax.curation import inputs, parquet, statistics
+from skymath_jax.curation import decontaminate, inputs, parquet, statistics
 from skymath_jax.curation.card import card, pictures
 from skymath_jax.curation.decide import decide
 from skymath_jax.curation.examine import Drop, Examiner, Facts, joined
@@ -146,7 +146,8 @@ def curate_files(
     with _FileRows(parts, starts, facts.offsets) as rows:
       drops, funnel, votes = decide(facts, settings, rows)
     with files.new_folder(folder) as temporary:
-      tasks = list(_tasks(parts, starts, facts, drops, votes, temporary, output))
+      plain = dataclasses.replace(output, yardstick=())  # the workers do not need it
+      tasks = list(_tasks(parts, starts, facts, drops, votes, temporary, plain))
       with console.bar("write", len(tasks)) as bar:
         written = []
         for found in crew.map(_write, tasks):
@@ -160,7 +161,7 @@ def curate_files(
         **statistics.summary([found.statistics for found in written]),
         "distinct_queries": _distinct(facts, drops),
         "decontamination": sensitivity(facts, drops, test_sets, settings),
-        **({"yardstick": output.yardstick} if output.yardstick else {}),
+        **({"yardstick": _yardstick(output.yardstick, test_sets, settings)} if output.yardstick else {}),
       }
       _finish(temporary, written, summary, output)
   return summary
@@ -177,7 +178,8 @@ class Output:
       caller passes it in).
     finish: `datasets.sft.finish`.
     parquet: whether to write `parquet/train-NNNNN.parquet` too.
-    yardstick: hits that the same check finds in seed problems, to set ours beside.
+    yardstick: the seed problems, whose hits against the same test sets are reported beside ours: some overlap is in
+      the sources already.
   """
 
   name: str
@@ -185,7 +187,7 @@ class Output:
   write_shard: Callable[..., Any] | None = None
   finish: Callable[..., None] | None = None
   parquet: bool = False
-  yardstick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  yardstick: Sequence[Problem] = ()
 
 
 class _FileRows:
@@ -340,6 +342,21 @@ def _distinct(facts: Facts, drops: Mapping[int, Drop]) -> int:
   alive = np.ones(len(facts), bool)
   alive[list(drops)] = False
   return len(np.unique(facts.queries[alive]))
+
+
+def _yardstick(
+  problems: Sequence[Problem], test_sets: Mapping[str, Sequence[Problem]], settings: Settings
+) -> dict[str, Any]:
+  """Shared runs of words and exact hits of the problems' own questions."""
+  index = decontaminate.TestIndex(test_sets, ngram=settings.ngram, sensitivity=settings.sensitivity)
+  verdicts = [index.check(problem.question, "") for problem in problems]
+  lengths = sorted({settings.ngram, *settings.sensitivity})
+  return {
+    "name": "the seed problems",
+    "checked": len(problems),
+    "exact": sum(v.hit is not None and v.hit.kind == "exact" for v in verdicts),
+    "ngram_hits": {str(n): sum(v.longest_run >= n for v in verdicts) for n in lengths},
+  }
 
 
 def _finish(folder: epath.Path, written: Sequence[_Written], summary: dict[str, Any], output: Output) -> None:

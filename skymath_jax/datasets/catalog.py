@@ -1,10 +1,10 @@
-"""Names → problems: the catalog's sources, the micro world, and the user's own JSONL files.
+"""Names → problems: the catalog's sources, the micro world, and the user's own files.
 
   load("gsm8k")                     GSM8K's default split, train
   load("math:test")                 one split
   load("agieval:sat_math+aqua_rat") several
   load("micro_gsm:test*2000")       so many problems of the micro world, which can draw any number
-  load("mine.jsonl")                a file of the user's
+  load("mine.jsonl")                a file of the user's; also .parquet, .arrow, and folders of such (with a slash)
 
 A new source = one class in `sources.py` and one line here.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import tensorflow_datasets as tfds
 from etils import epath
 
-from skymath_jax.datasets import sources, user_jsonl
+from skymath_jax.datasets import sources, user_files
 from skymath_jax.datasets.micro_gsm import builder as micro_gsm
 from skymath_jax.datasets.micro_gsm import oracle as micro_gsm_oracle
 from skymath_jax.datasets.source import Source
@@ -57,7 +57,7 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
   """The problems of a source or of a JSONL file.
 
   Args:
-    name_or_path: a catalog name, `name:split`, `name:split+split`, or a path that ends in `.jsonl`.
+    name_or_path: a catalog name, `name:split`, `name:split+split`, or the path of a file or folder of the user's.
     split: the same as after the colon; default the source's own (`Source.DEFAULT`; "train" for the micro world).
     data_dir: files fetched by hand lie in `data_dir/SOURCE/`; prepared sets and downloads are kept here too.
 
@@ -65,15 +65,17 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
     UserError: no such name (the nearest is given), split or file, or a file that is not what it should be.
   """
   text = str(name_or_path)
-  if text.endswith(".jsonl"):
-    return user_jsonl.load(epath.Path(text).expanduser())
+  if user_files.is_users(text):
+    return user_files.load(epath.Path(text).expanduser())
   name, _, after_colon = text.partition(":")
   wanted = split or after_colon or None
   if name == MICRO_GSM:
     return _micro_gsm(text, wanted or "train")
   if name not in SOURCES:
     near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
-    remedy = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a .jsonl file"
+    remedy = (
+      f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a .jsonl or .parquet file"
+    )
     raise UserError(f"no data set is called {name!r}", where=text, remedy=remedy)
   source = SOURCES[name]
   found = []

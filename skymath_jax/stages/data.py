@@ -203,6 +203,7 @@ def curate(number: int) -> Callable[[Run], Facts]:
       write_shard=datasets.sft.write_shard,
       finish=datasets.sft.finish,
       parquet=run.config.curation.parquet,
+      yardstick=_seed_problems(run),
     )
     summary = _curate(run.config, os.fspath(made / "instances.jsonl"), folder, output)
     if not summary["kept"]:

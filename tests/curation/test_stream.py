@@ -118,13 +118,13 @@ def test_what_is_left_on_disk(reference):
 
 def test_the_card_tells_origin_funnel_lengths_and_leaks(source, tmp_path):
   facts = {"teacher": "t@1", "none": "", "seed problems": ["math: 3 problems, licence MIT"]}
-  yardstick = {"name": "MATH train", "checked": 50, "ngram_hits": {"10": 5, "13": 2, "30": 1}}
+  yardstick = [Problem.create("s", TEST.question), Problem.create("s", "Another one?")]
   run(source, tmp_path / "set", output=Output(name="micro stage 1", facts=facts, yardstick=yardstick, **SFT))
   card = (tmp_path / "set" / "card.md").read_text()
   assert card.startswith("# micro stage 1\n") and "- teacher: t@1" in card and "none" not in card.partition("##")[0]
   assert "- seed problems:\n  - math: 3 problems, licence MIT" in card
   assert "spiders (1 problems)" in card and "| xwin |" in card and "contamination" in card
-  assert "| 10 or more |" in card and "MATH train (50)" in card and "5 (10.00%)" in card
+  assert "| 10 or more |" in card and "the seed problems (2)" in card and "1 (50.00%)" in card
   for name in ("funnel.svg", "methods.svg", "lengths.svg"):
     assert f"({name})" in card and (tmp_path / "set" / name).read_text().startswith("<svg")
 

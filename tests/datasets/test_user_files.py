@@ -2,16 +2,19 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from skymath_jax.datasets import user_jsonl
+from skymath_jax import datasets
+from skymath_jax.datasets import user_files
 from skymath_jax.errors import UserError
 
 
 def load(tmp_path, *rows):
   path = tmp_path / "mine.jsonl"
   path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-  return user_jsonl.load(path)
+  return user_files.load(path)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_errors_name_file_and_line(tmp_path, row, what):
 
 def test_a_missing_file(tmp_path):
   with pytest.raises(UserError, match="no such file"):
-    user_jsonl.load(tmp_path / "nope.jsonl")
+    user_files.load(tmp_path / "nope.jsonl")
 
 
 def test_a_repeated_question_keeps_its_rows_and_ids_are_stable(tmp_path):
@@ -71,3 +74,42 @@ def test_a_repeated_question_keeps_its_rows_and_ids_are_stable(tmp_path):
   assert [p.id for p in problems] == [
     p.id for p in load(tmp_path, {"question": "q"}, {"question": "r"}, {"question": "q"})
   ]
+
+
+ROWS = [
+  {"problem": "Find $x$.", "solution": "\\boxed{7}", "level": "Level 3", "unused": [1, 2]},
+  {"problem": "Find $y$.", "solution": "\\boxed{8}", "level": None, "unused": None},
+]
+
+
+def write_arrow(path, rows):
+  table = pa.Table.from_pylist(rows)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+    writer.write_table(table)  # as `Dataset.save_to_disk` does
+
+
+def test_parquet_arrow_and_folders_hold_the_same_problems_as_lines(tmp_path):
+  lines = load(tmp_path, *ROWS)
+  pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "mine.parquet")
+  write_arrow(tmp_path / "mine" / "data-00000-of-00002.arrow", ROWS[:1])
+  write_arrow(tmp_path / "mine" / "data-00001-of-00002.arrow", ROWS[1:])
+  (tmp_path / "mine" / "dataset_info.json").write_text("{}")
+  write_arrow(tmp_path / "dict" / "mine" / "train" / "data-00000-of-00001.arrow", ROWS)
+  assert [(p.answer, p.level) for p in lines] == [("7", 3), ("8", None)]
+  for name in ("mine.parquet", "mine", "dict/mine"):
+    assert datasets.load(str(tmp_path / name)) == lines
+
+
+def test_what_is_wrong_with_a_table_is_told(tmp_path):
+  pq.write_table(pa.Table.from_pylist([ROWS[0], {"problem": " "}]), tmp_path / "mine.parquet")
+  with pytest.raises(UserError, match=r"mine\.parquet:2: no question"):
+    datasets.load(str(tmp_path / "mine.parquet"))
+  (tmp_path / "bad.parquet").write_text("not parquet")
+  with pytest.raises(UserError, match=r"bad\.parquet: this file cannot be read"):
+    datasets.load(str(tmp_path / "bad.parquet"))
+  with pytest.raises(UserError, match="no such file"):
+    datasets.load(str(tmp_path / "none.parquet"))
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(UserError, match="no Parquet and no Arrow file in this folder"):
+    datasets.load(str(tmp_path / "empty"))

@@ -1,15 +1,16 @@
-r"""A user's own problems: one JSON object a line, under the names that people use.
+r"""A user's own problems: JSON lines, Parquet, or a folder of the `datasets` library, under the names that people use.
 
   {"question": "2 + 3 = ?", "answer": 5}
   {"problem": "Find $x$ …", "solution": "… \\boxed{7}", "level": "Level 3", "type": "Algebra"}
   {"question": "Natalia sold …", "answer": "… \n#### 72"}
 
-A missing answer is taken from the solution's last `\boxed{}` or from what follows `####`.
+A missing answer is taken from the solution's last `\boxed{}` or from what follows `####`. A folder is one that
+`save_to_disk` left (Arrow files), or one of Parquet files.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -29,20 +30,62 @@ _LEVEL = re.compile(r"(?:level\s*)?([1-5])", re.IGNORECASE)
 _UNKNOWN_LEVEL = re.compile(r"(?:level\s*)?\?|", re.IGNORECASE)
 
 
+SUFFIXES = (".jsonl", ".parquet", ".arrow")
+
+
+def is_users(text: str) -> bool:
+  """Whether the text names a file or folder of problems, and not a source of the catalog."""
+  return text.endswith(SUFFIXES) or ("/" in text and epath.Path(text).expanduser().is_dir())
+
+
 def load(path: epath.PathLike) -> list[Problem]:
-  """All problems of a JSONL file.
+  """All problems of a file or folder.
 
   Raises:
-    UserError: no such file, a line that is no JSON object, no question, or a value of the wrong kind; names file:line.
+    UserError: no such file, a line that is no JSON object, no question, or a value of the wrong kind; names file:row.
   """
   seen: dict[str, int] = {}
   problems: dict[str, Problem] = {}
-  for number, row in records.read_lines(path):
-    where = f"{path}:{number}"
+  for where, row in _rows(epath.Path(path)):
     new = problem(row, where, source=epath.Path(path).stem, seen=seen)
     if problems.setdefault(new.id, new) is not new:
       raise UserError(f"the id {new.id!r} was used before", where=where, remedy="make ids unique, or leave them out")
   return list(problems.values())
+
+
+def _rows(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+  """(file:row, row) of all rows; the files of a folder in the order of their names."""
+  if path.is_dir():
+    patterns = ("*.parquet", "*.arrow", "*/*.parquet", "*/*.arrow")
+    found = sorted(file for pattern in patterns for file in path.glob(pattern))
+    if not found:
+      raise UserError(
+        "no Parquet and no Arrow file in this folder", where=path, remedy="name a folder of save_to_disk, or a file"
+      )
+    for file in found:
+      yield from _rows(file)
+  elif path.suffix == ".jsonl":
+    yield from ((f"{path}:{number}", row) for number, row in records.read_lines(path))
+  else:
+    yield from ((f"{path}:{number}", row) for number, row in enumerate(_table(path), start=1))
+
+
+def _table(path: epath.Path) -> Iterator[dict[str, Any]]:
+  """The rows of a Parquet file or of an Arrow file of the `datasets` library, without loading all at once."""
+  try:
+    import pyarrow.parquet
+  except ImportError:
+    raise UserError("this file needs pyarrow", where=path, remedy="install pyarrow, or write JSON lines") from None
+  try:
+    with path.open("rb") as file:
+      parquet = path.suffix == ".parquet"
+      batches = pyarrow.parquet.ParquetFile(file).iter_batches() if parquet else pyarrow.ipc.open_stream(file)
+      for batch in batches:
+        yield from batch.to_pylist()
+  except FileNotFoundError:
+    raise UserError("no such file", where=path, remedy="check the path in the config") from None
+  except pyarrow.ArrowInvalid as error:
+    raise UserError(f"this file cannot be read ({error})", where=path, remedy="write it again") from None
 
 
 def problem(row: Mapping[str, Any], where: str, *, source: str, seen: dict[str, int]) -> Problem:

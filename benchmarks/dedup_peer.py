@@ -1,0 +1,84 @@
+"""Near-duplicate removal beside datatrove's on the same queries, in the same run.
+
+    python benchmarks/dedup_peer.py FOLDER PYTHON [ROWS]
+
+PYTHON is an interpreter that has `datatrove[processing]==0.10.1` and `xxhash<4` (an environment of its own: they pin
+other versions than ours). Both get the queries of `curation_scale.generate` (3 % near duplicates, 2 % exact), 16 bands
+of 8 rows over word 3-grams; ours verifies every candidate, datatrove does not, and turns all numbers into 0 by default.
+Prints one JSON line each.
+"""
+
+import json
+import pathlib
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+import curation_scale
+
+from skymath_jax.curation import deduplicate
+
+PEER = """
+import sys, time
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
+from datatrove.pipeline.dedup.minhash import MinhashConfig
+from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.writers.jsonl import JsonlWriter
+from datatrove.utils.hashing import HashConfig
+
+if __name__ == "__main__":
+  root = sys.argv[1]
+  config = MinhashConfig(hash_config=HashConfig(precision=64), num_buckets=16, hashes_per_bucket=8, n_grams=3)
+  reader = JsonlReader(f"{root}/in", text_key="query")
+  stages = [
+    ([reader, MinhashDedupSignature(f"{root}/signatures", config=config)], 2),
+    ([MinhashDedupBuckets(f"{root}/signatures", f"{root}/buckets", config=config)], 16),
+    ([MinhashDedupCluster(f"{root}/buckets", f"{root}/remove", config=config)], 1),
+    ([reader, MinhashDedupFilter(f"{root}/remove"), JsonlWriter(f"{root}/out", compression=None)], 2),
+  ]
+  for number, (pipeline, tasks) in enumerate(stages):
+    logs = f"{root}/logs{number}"
+    LocalPipelineExecutor(pipeline, tasks=tasks, workers=2, logging_dir=logs, skip_completed=False).run()
+"""
+
+
+def main() -> None:
+  folder, python = pathlib.Path(sys.argv[1]), sys.argv[2]
+  rows = int(sys.argv[3]) if len(sys.argv) > 3 else 250_000
+  (folder / "in").mkdir(parents=True, exist_ok=True)
+  writer = curation_scale.Writer(random.Random(0))
+  curation_scale.generate(folder / "all.jsonl", rows, writer, curation_scale.test_problems(writer, 100))
+  lines = (folder / "all.jsonl").read_text().splitlines(keepends=True)
+  for half in (0, 1):
+    (folder / "in" / f"{half}.jsonl").write_text("".join(lines[half * rows // 2 : (half + 1) * rows // 2]))
+  queries = [json.loads(line)["query"] for line in lines]
+  start, cpu = time.perf_counter(), time.process_time()
+  removed = sum(match is not None for match in deduplicate.near(queries))
+  ours = time.process_time() - cpu
+  report("skymath_jax", time.perf_counter() - start, ours, rows, removed, ours)
+  used = resource.getrusage(resource.RUSAGE_CHILDREN)
+  start, cpu = time.perf_counter(), used.ru_utime + used.ru_stime
+  (folder / "peer.py").write_text(PEER)
+  with (folder / "peer.log").open("w") as log:
+    subprocess.run([python, str(folder / "peer.py"), str(folder)], check=True, stdout=log, stderr=log)
+  used = resource.getrusage(resource.RUSAGE_CHILDREN)
+  kept = sum(len(path.read_text().splitlines()) for path in (folder / "out").rglob("*.jsonl"))
+  report("datatrove 0.10.1", time.perf_counter() - start, used.ru_utime + used.ru_stime - cpu, rows, rows - kept, ours)
+  shutil.rmtree(folder)
+
+
+def report(name: str, seconds: float, cpu: float, rows: int, removed: int, ours: float) -> None:
+  facts = {"rows": rows, "cpu_seconds": round(cpu, 1), "rows_per_cpu_second": round(rows / cpu), "removed": removed}
+  ratio = {"ratio": round(cpu / ours, 2), "peer": name}
+  print(
+    json.dumps({"name": "near_duplicates", "value": round(seconds, 1), "unit": "s", **ratio, "settings": facts}),
+    flush=True,
+  )
+
+
+if __name__ == "__main__":
+  main()
