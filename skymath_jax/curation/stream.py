@@ -146,8 +146,7 @@ def curate_files(
     with _FileRows(parts, starts, facts.offsets) as rows:
       drops, funnel, votes = decide(facts, settings, rows)
     with files.new_folder(folder) as temporary:
-      plain = dataclasses.replace(output, yardstick=())  # the workers do not need it
-      tasks = list(_tasks(parts, starts, facts, drops, votes, temporary, plain))
+      tasks = list(_tasks(parts, starts, facts, drops, votes, temporary, output))
       with console.bar("write", len(tasks)) as bar:
         written = []
         for found in crew.map(_write, tasks):
@@ -283,6 +282,7 @@ def _tasks(
   output: Output,
 ) -> Iterator[_Task]:
   """Consecutive chunks, ROWS_PER_SHARD kept rows or a little more together."""
+  output = dataclasses.replace(output, yardstick=())  # the workers do not need it
   begin, kept = 0, 0
   alive = np.ones(len(facts), bool)
   alive[list(drops)] = False
