@@ -23,6 +23,7 @@ from etils import epath
 
 from skymath_jax import files
 from skymath_jax.console import log
+from skymath_jax.errors import UserError
 
 SCRATCH_VARIABLE, SCRATCH = "SKYMATH_SCRATCH", "~/.cache/skymath/workdirs"
 NEVER_COPIED = {"steps", "profile"}  # folders
@@ -49,9 +50,22 @@ class Mirror:
     self._pushing = threading.Lock()
 
   def open(self, *, writer: bool) -> None:
-    """Brings the local copy up to date. One that another machine has overtaken in the bucket is thrown away."""
+    """Brings the local copy up to date. One that another machine has overtaken in the bucket is thrown away.
+
+    Raises:
+      UserError: what reads buckets is not installed, or the bucket cannot be reached.
+    """
     if not self.remote:
       return
+    try:
+      self.durable.exists()
+    except ImportError:
+      remedy = 'pip install "skymath-jax[gcs]"'
+      raise UserError("a workdir in a bucket needs gcsfs", where=self.durable, remedy=remedy) from None
+    except Exception as error:  # no credentials, no network, no such bucket, no permission: gcsfs has many names for it
+      what = f"the bucket cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+      remedy = "check its name and, with gcloud auth application-default login, your permission"
+      raise UserError(what, where=self.durable, remedy=remedy) from error
     mine, theirs = self.local / TOKEN, self.durable / TOKEN
     if not (mine.exists() and theirs.exists() and mine.read_text() == theirs.read_text()):
       shutil.rmtree(self.local, ignore_errors=True)

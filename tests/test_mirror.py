@@ -163,3 +163,19 @@ def test_a_verb_on_a_bucket_goes_on_on_another_machine(scratch, capfd):
   assert "seeds: complete, skipped" in capfd.readouterr().err
   assert cli.call([*arguments, "--config.seeds.limit=4"]) == 1
   assert "was made with config.seeds.limit = 3, now it is 4" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+  "error, message",
+  [
+    (ImportError("gcsfs"), "a workdir in a bucket needs gcsfs"),
+    (OSError("Forbidden"), "cannot be read (OSError: Forbidden"),
+  ],
+)
+def test_a_bucket_that_cannot_be_had_is_told(scratch, monkeypatch, capfd, error, message):
+  def refuse(self, path, **more):
+    raise error
+
+  monkeypatch.setattr(Bucket, "exists", refuse)
+  assert cli.call(["seeds", QUICKSTART, f"--workdir={URL}"]) == 1
+  assert f"{URL}: " in (said := capfd.readouterr().err) and message in said and "Traceback" not in said
