@@ -1,8 +1,8 @@
 """Client of one or more JetStream servers (`skymath serve`) over gRPC, with token ids on the wire.
 
-Sampling parameters travel as call metadata, which `serving/service.py` reads. Only what may pass is asked again:
-UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED; of another replica at once, else after a pause that doubles and is
-jittered. Each request has one outcome: what a replica had sent of an answer before it died is thrown away.
+Sampling parameters travel as call metadata, which `serving/service.py` reads. Only what may pass is asked again
+(`PASSING`): of another replica at once, else after a pause that doubles and is jittered. Each request has one outcome:
+what a replica had sent of an answer before it died is thrown away.
 """
 
 import asyncio
@@ -30,7 +30,12 @@ from skymath_jax.generation.types import (
   cut_at_stop,
 )
 
-PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+PASSING = {
+  grpc.StatusCode.UNAVAILABLE,
+  grpc.StatusCode.RESOURCE_EXHAUSTED,
+  grpc.StatusCode.DEADLINE_EXCEEDED,
+  grpc.StatusCode.CANCELLED,  # by the server, which was stopped; our own cancellation is no RPC error
+}
 TOKEN_VARIABLE = "SKYMATH_TOKEN"  # environment variable of the bearer token, of servers and of their clients
 LONGEST_PAUSE = 10.0  # seconds
 FIRST_REST = 0.5  # seconds that a replica is left alone after its first failure

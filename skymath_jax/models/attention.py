@@ -63,7 +63,6 @@ def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   return attention
 
 
-SUBLANES = 8  # rows of a TPU tile
 SPLASH_BLOCK = 128  # rows must be a multiple of it: the lane width of a TPU core
 SPLASH_LARGEST = 512  # queries and keys of one kernel step where the row allows
 INTERPRET = False  # tests run the kernel's arithmetic without a TPU
@@ -196,19 +195,14 @@ def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, 
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
     updated = kv_cache.write(layer[0], k, positions), kv_cache.write(layer[1], v, positions)
     q = q.reshape(S, K, -1, D) * D**-0.5
-    groups = q.shape[2]
     way = ragged.choose(q, updated[0], config.window)
     if way != "xla":
       ways = {"cudnn": ragged.cudnn, "pallas": functools.partial(ragged.attention, window=config.window)}
       return ways[way](q, *updated, positions + 1).reshape(S, -1, D), updated
     (keys, key_scale), (values, value_scale) = (_read(held, length, q.dtype) for held in updated)
-    if q.shape[2] == 1 and choose(config) == "splash":
-      # XLA for TPU takes a product with one query for a sum, for which it copies the whole cache into another layout
-      q = jnp.repeat(q, SUBLANES, axis=2)
     scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
     weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1)
-    y = jnp.einsum("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values)
-    return y[:, :, :groups].reshape(S, -1, D), updated
+    return jnp.einsum("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values).reshape(S, -1, D), updated
 
   return attend
 

@@ -27,6 +27,10 @@ from skymath_jax.tokenizer import Tokenizer
 server_lib = compat.load("core.server_lib")
 jetstream_pb2_grpc = compat.load("core.proto.jetstream_pb2_grpc")
 GRPC_OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 1 << 16))  # a port in use must not be shared
+SWITCH_INTERVAL = (
+  0.001  # seconds (Python's is 5 ms) that the generate thread waits for the event loop's after each call
+)
+GRACE = 3.0  # seconds at most, for calls to send their last message
 PARENT_GRACE = 20.0  # seconds to stop once the parent is gone
 
 
@@ -74,9 +78,12 @@ class Server(server_lib.JetStreamServer):
     return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
   async def _async_stop(self) -> None:
-    await self._grpc_server.stop(grace=1.0)
+    await self._grpc_server.stop(grace=GRACE)
     if self._http is not None:
       await self._http.cleanup()
+    ending = asyncio.all_tasks() - {asyncio.current_task()}
+    if ending:  # calls that were cut off still have a last line to run
+      await asyncio.wait(ending, timeout=GRACE)
 
   def drain(self, seconds: float, hurry: threading.Event) -> None:
     """Refuses new requests, and waits for those under way until `seconds` have passed or `hurry` is set."""
@@ -118,6 +125,7 @@ def start(
   Raises:
     UserError: a port is in use, or what was asked for is not safe.
   """
+  sys.setswitchinterval(SWITCH_INTERVAL)
   names = {field.name for field in dataclasses.fields(Listening)}
   listening = Listening(**{name: value for name, value in settings.items() if name in names}).checked()
   engine = DecoderEngine(decoder, tokenizer, **{name: v for name, v in settings.items() if name not in names})
