@@ -127,6 +127,7 @@ REWRITES: tuple[tuple[re.Pattern, Replacement], ...] = tuple(
     (r"(?i)\\text\{\s*(?:%|percent(?:age)?|per cent|pct)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b", "%"),
     (r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d,/])", _joined),  # 1 000
     # words
+    (r"(?i)^\s*(?:\\text\{\s*only\s*\}|only\s)", ""),
     (r"\\text\{([^{}]*\S)\s+(and|or)\s*\}", r"\\text{\1} \2 "),
     (r"\\text\{([^{}:]+):\s*\}", r"\\text{\1}:"),
     (r"\\text\{\s*,?\s*(and|or)\s*\}", r" \1 "),

@@ -34,7 +34,7 @@ def _is_time(hours: str, minutes: str) -> bool:
 
 def _grouped(items: list[Tree], joiners: list[str]) -> list[Tree]:
   """`x = 1, y = 2; x = 3, y = 4` as two tuples, in the order of the names; other lists as they are."""
-  if "," not in joiners or not {";", "or"} & set(joiners):
+  if "," not in joiners or not {";", "or", "and"} & set(joiners):
     return items
   groups = [[items[0]]]
   for joiner, item in zip(joiners, items[1:], strict=True):

@@ -33,7 +33,7 @@ _LETTER = re.compile(
   r"^[\s*$]*(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*\(?([A-Ja-j])\)?[.:)]?\s*\}?[\s*$.]*$"
 )
 _LETTER_AND_MORE = re.compile(
-  r"^[\s*$]*(?:(?:option|choice)\s+)?(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*(?:\(([A-J])\)|([A-J])[.:)])\}?[\s.:,$*\\~]+(\S.*)$",
+  r"^[\s*$]*(?:(?:option|choice)\s+)?(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*(?:\(([A-J])\)|([A-J])[.:)。])\}?(?:[\s.:,$*\\~]+|(?<=。))(\S.*)$",
   re.DOTALL | re.IGNORECASE,
 )
 
@@ -115,7 +115,7 @@ def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
     (old,), (new,) = theirs - mine, mine - theirs
     periodic = {old, new} <= _INTEGERS and _turns(a, new) and _turns(b, old)
     constant = {old, new} <= _CONSTANTS and all(_adds(tree, name) for tree, name in ((a, new), (b, old)))
-    if integers or periodic or constant:
+    if integers or periodic or constant or ({old, new} == {"c", "C"} and a[0] != "var"):
       pairs.append((a, rewrite.renamed(b, {old: ("var", new)})))
   return pairs
 
@@ -132,7 +132,10 @@ def _named(tree: Tree) -> set[str]:
   """The unknowns that `tree` gives values to."""
   items = tree[2] if tree[0] == "list" else (tree,)
   found = [assignment(item) for item in items]
-  return {name[1] for name, value in filter(None, found) if name[0] == "var" and name not in set(numbers.walk(value))}
+  names = [
+    (name, value) for outer, value in filter(None, found) for name in (outer[3] if outer[0] == "tuple" else (outer,))
+  ]
+  return {name[1] for name, value in names if name[0] == "var" and name not in set(numbers.walk(value))}
 
 
 def _adds(tree: Tree, name: str) -> bool:
