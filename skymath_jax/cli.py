@@ -1,5 +1,7 @@
 """`skymath VERB …`: parses, calls, and turns failures into exit codes (0 done, 1 a failure, 2 wrong usage).
 
+A training run that is told to stop (SIGTERM, as before a preemption) saves its state and exits with 143.
+
 In a job of several processes 75 means that another one is gone: the same command on all hosts may well succeed.
 
 Nothing heavy is imported before the verb is known, so that `skymath --help` answers at once.
@@ -53,6 +55,8 @@ usage: skymath VERB --config=configs/NAME.py --workdir=DIR [--config.some.key=va
 {verbs}
 
 start: skymath run --config=configs/quickstart.py --workdir=runs/quickstart
+exit codes: 0 done; 1 failed, with the reason and the remedy; 2 wrong usage; 143 told to stop (SIGTERM), state saved;
+  75 another process of the job is gone, run it again
 """
 
 
