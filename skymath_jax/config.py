@@ -206,6 +206,7 @@ CHOICES = {
 # What says where and how often, not what: a run may go on with other values, on another machine
 FREE = frozenset(
   {f"training.{key}" for key in "micro_batches loss_chunk checkpoint_every keep keep_best profile_step".split()}
+  | {f"teacher.{key}" for key in "addresses certificate concurrency cost_ceiling start_seconds".split()}
   | {"name", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"}
 )
 NEGATIVE_ALLOWED = {"mesh.data", "mesh.fsdp", "mesh.tensor"}
