@@ -11,6 +11,7 @@ the optimizer, or not at all by us. `meta` holds a checksum of the weights; what
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import hashlib
@@ -35,7 +36,7 @@ from skymath_jax.models.decoder import Decoder
 from skymath_jax.tokenizer import Tokenizer
 
 MODEL, TOKENIZER, STEPS = "model.json", "tokenizer", "steps"
-ORBAX_COPIES = 3  # of an array, by its own estimate of what reading and writing takes; one that exceeds it is an error
+ORBAX_SLACK = 1.1  # an array that reaches the limit on what is in flight would be an error
 FOLDER_SECONDS, WRITE_SECONDS = 300, 3600  # how long one process waits for the others
 STEP_NAMES = ocp.path.step.standard_name_format()
 
@@ -97,7 +98,9 @@ def restore(path: epath.Path, like: Any) -> Any:
     company = _company(wanted)
     handler = ocp.StandardCheckpointHandler(restore_concurrent_gb=in_flight(wanted), **company)
     with ocp.Checkpointer(handler, **company) as checkpointer:
-      return unnamed(checkpointer.restore(path, args=ocp.args.StandardRestore(wanted)), like)
+      restored = unnamed(checkpointer.restore(path, args=ocp.args.StandardRestore(wanted)), like)
+    _give_back()
+    return restored
   except Exception as error:  # whatever TensorStore makes of a damaged file
     raise DamagedError(f"{path}: {type(error).__name__}: {str(error)[:200]}") from error
 
@@ -114,10 +117,12 @@ def _company(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
 
 
 def in_flight(arrays: Mapping[str, Any]) -> int:
-  """GB that Orbax may hold between disk and devices: enough for the largest array, not for all at once."""
-  shares = (math.prod(x.sharding.shard_shape(x.shape)) * len(x.sharding.addressable_devices) for x in arrays.values())
-  sizes = (share * x.dtype.itemsize for share, x in zip(shares, arrays.values(), strict=True))
-  return max(1, math.ceil(ORBAX_COPIES * max(sizes) / 1e9))
+  """GB that Orbax may hold between disk and devices: enough for the largest array, not for all at once.
+
+  It is the whole array's size, not this process' share: one saved on fewer devices is read in pieces as large.
+  """
+  largest = max(math.prod(x.shape) * x.dtype.itemsize for x in arrays.values())
+  return max(1, math.ceil(ORBAX_SLACK * largest / 1e9))
 
 
 @functools.partial(jax.jit, static_argnames="stacked")
@@ -186,15 +191,27 @@ def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None
     if first:
       describe(new, decoder.config, tokenizer)
     distributed.barrier("the new checkpoint's folder", seconds=FOLDER_SECONDS)
-    handlers = {
-      "params": ocp.StandardCheckpointHandler(save_concurrent_gb=in_flight(named(params))),
-      "meta": ocp.JsonCheckpointHandler(),
-    }
+    handlers = {"params": _in_turns(named(params)), "meta": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(new / STEPS, item_names=tuple(handlers), item_handlers=handlers) as manager:
-      args = ocp.args.Composite(params=ocp.args.StandardSave(named(params)), meta=ocp.args.JsonSave(meta))
+      args = ocp.args.Composite(params=ocp.args.PyTreeSave(named(params)), meta=ocp.args.JsonSave(meta))
       manager.save(0, args=args)
     distributed.barrier("the new checkpoint's arrays", seconds=WRITE_SECONDS)
   distributed.barrier("the new checkpoint's name", seconds=FOLDER_SECONDS)
+  _give_back()
+
+
+def _in_turns(arrays: Mapping[str, Any]) -> ocp.PyTreeCheckpointHandler:
+  """What writes arrays as `StandardSave` does, but copies the next to the host only when the one before is written."""
+  limit = in_flight(arrays)
+  return ocp.PyTreeCheckpointHandler(
+    save_concurrent_gb=limit, save_device_host_concurrent_gb=limit, is_prioritized_key_fn=lambda _: False
+  )
+
+
+def _give_back() -> None:
+  """Hands freed memory to the system: Orbax's threads leave most of a model's size in the pools of glibc."""
+  with contextlib.suppress(OSError, AttributeError):  # another C library
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def load(
