@@ -116,13 +116,13 @@ def _company(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
   return {"multiprocessing_options": alone}
 
 
-def in_flight(arrays: Mapping[str, Any]) -> int:
+def in_flight(arrays: Mapping[str, Any]) -> float:
   """GB that Orbax may hold between disk and devices: enough for the largest array, not for all at once.
 
   It is the whole array's size, not this process' share: one saved on fewer devices is read in pieces as large.
   """
   largest = max(math.prod(x.shape) * x.dtype.itemsize for x in arrays.values())
-  return max(1, math.ceil(ORBAX_SLACK * largest / 1e9))
+  return max(1.0, ORBAX_SLACK * largest / 1e9)
 
 
 @functools.partial(jax.jit, static_argnames="stacked")
