@@ -20,6 +20,8 @@ def get_config():
   c.teacher.backend = "openai"
   c.teacher.model = "gpt-4-1106-preview"
 
+  c.synthesis.prompts = "few_shot"  # as MetaMath asks; our own worked examples
+
   c.model.path = "models/Llama-2-7b-hf"
 
   c.training.stage1.learning_rate = 2e-5

@@ -24,6 +24,7 @@ from skymath_jax.records import Problem
 
 REASON = "contamination"  # why an instance with a hit is dropped
 EMBEDDED_MINIMUM = 16  # normalised characters; "whatis2+3" inside a longer text proves nothing
+SURE = 40  # normalised characters from which "… 12.5" is taken for "… 12." and a sentence that begins with 5
 _STEP, _WINDOW = 8, 9  # every run of EMBEDDED_MINIMUM = 7 + 9 characters covers a window that starts at a multiple of 8
 _CLOSING = frozenset(".,:;?!)]\"'”’-–")  # what may follow a whole question
 # What LaTeX and Unicode can write in several ways; a command that is not here stays.
@@ -243,6 +244,7 @@ def _is_whole(text: str, start: int, end: int) -> bool:
   if start > 0 and text[start].isdigit() and text[start - 1].isdigit():
     return False
   after = text[end : end + 2]
-  if after[:1].isdigit() or (after[:1] in ".," and after[1:].isdigit() and text[end - 1].isdigit()):
+  decimals = after[:1] in ".," and after[1:].isdigit() and text[end - 1].isdigit()
+  if after[:1].isdigit() or (decimals and end - start < SURE):
     return False
   return not after or after[0].isalpha() or after[0] in _CLOSING

@@ -83,6 +83,14 @@ def test_a_number_that_goes_on_is_another_problem():
   assert index.check("Evaluate the logarithm $\\log_3 270$.", "").hit is None
 
 
+def test_a_long_question_that_ends_in_a_number_is_whole_before_a_sentence_that_begins_with_one():
+  question = "Solve the equation for all of the unknown lengths given that x = 12."
+  index = TestIndex({"t": [Problem.create("t", question)]})
+  assert index.check(f"Now this. {question} 5 more of them follow.", "").hit.kind == "embedded"
+  short = TestIndex({"t": [Problem.create("t", "Evaluate the log of 27.")]})
+  assert short.check("Now evaluate the log of 27.5 and stop.", "").hit is None
+
+
 def test_thirty_words_decide_and_twenty_nine_do_not():
   words = [f"w{i}" for i in range(60)]
   index = TestIndex({"t": [Problem.create("t", " ".join(words))]})
