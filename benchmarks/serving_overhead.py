@@ -119,7 +119,6 @@ def served(
 
 def serve(kind: str) -> None:
   """The server's process, until standard input closes."""
-  sys.setswitchinterval(server_lib.SWITCH_INTERVAL)
   engine, tokenizer = engine_of(kind)
   driver = driver_lib.Driver(engine, queue_size=4096, counters=Counters())
   frontend = Frontend(driver, tokenizer, engine.core, model_id="m", chat_frame="raw")

@@ -125,7 +125,6 @@ def start(
   Raises:
     UserError: a port is in use, or what was asked for is not safe.
   """
-  sys.setswitchinterval(SWITCH_INTERVAL)
   names = {field.name for field in dataclasses.fields(Listening)}
   listening = Listening(**{name: value for name, value in settings.items() if name in names}).checked()
   engine = DecoderEngine(decoder, tokenizer, **{name: v for name, v in settings.items() if name not in names})

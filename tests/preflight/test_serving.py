@@ -1,0 +1,46 @@
+"""The engine's decode and prefill, compiled by libtpu for a slice that is not here."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMPILE = """
+import dataclasses, json, sys
+from skymath_jax.models import DecoderConfig
+from skymath_jax.preflight import serving, target
+from skymath_jax.serving.core import Settings
+LLAMA2 = DecoderConfig(vocab_size=32000, embed=4096, layers=int(sys.argv[3]), heads=32, kv_heads=32, head_dim=128,
+                       mlp=11008, dtype="bfloat16", param_dtype="bfloat16", scan_layers=False)
+MISTRAL = dataclasses.replace(LLAMA2, kv_heads=8, mlp=14336, window=4096, max_positions=32768)
+config = {"llama2": LLAMA2, "mistral": MISTRAL}[sys.argv[1]]
+report = serving.check(config, Settings(slots=64, max_length=2048, steps_per_call=8), target(sys.argv[2]))
+print(json.dumps(dataclasses.asdict(report)))
+"""
+
+
+def compiled(model, topology, layers):
+  command = [sys.executable, "-c", COMPILE, model, topology, str(layers)]
+  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("topology", ["v5e-8", "v4-8"])
+@pytest.mark.parametrize("model", ["llama2", "mistral"])
+def test_7b_models_serve_from_a_slice(model, topology):
+  """Prints how many slots fit: `pytest -s`."""
+  report = compiled(model, topology, 32)
+  print(model, json.dumps(report))
+  kv_heads = {"llama2": 32, "mistral": 8}[model]
+  chips = {"v5e-8": 8, "v4-8": 4}[topology]
+  assert report["fits"] and report["mesh"]["tensor"] == chips
+  assert report["bytes_per_token"] == 2 * 32 * kv_heads * 128 * 2 // chips
+  assert report["cache_bytes"] == 64 * 2048 * report["bytes_per_token"]
+  assert report["peak_bytes_per_chip"] >= report["weight_bytes"] + report["cache_bytes"]
+  assert report["slots_of_max_length"] > 64
