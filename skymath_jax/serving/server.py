@@ -26,7 +26,15 @@ from skymath_jax.tokenizer import Tokenizer
 
 server_lib = compat.load("core.server_lib")
 jetstream_pb2_grpc = compat.load("core.proto.jetstream_pb2_grpc")
-GRPC_OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 1 << 16))  # a port in use must not be shared
+GRPC_OPTIONS = (
+  ("grpc.so_reuseport", 0),  # a port in use must not be shared
+  ("grpc.max_concurrent_streams", 1 << 16),
+  # gRPC itself cancels calls that Python has not taken up, at random beyond 1,000 of them, all beyond 3,000 and after
+  # 30 s: with thousands of clients that happens at once. How many may wait is for `queue_size` to say.
+  ("grpc.server.max_pending_requests", 1 << 16),
+  ("grpc.server.max_pending_requests_hard_limit", 1 << 17),
+  ("grpc.server_max_unrequested_time_in_server", 3600),
+)
 SWITCH_INTERVAL = (
   0.001  # seconds (Python's is 5 ms) that the generate thread waits for the event loop's after each call
 )
