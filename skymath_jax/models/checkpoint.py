@@ -36,6 +36,7 @@ from skymath_jax.models.decoder import Decoder
 from skymath_jax.tokenizer import Tokenizer
 
 MODEL, TOKENIZER, STEPS = "model.json", "tokenizer", "steps"
+CHUNK_BYTES = 2**26  # of the files: read whole and then unpacked, so a chunk is held twice
 ORBAX_SLACK = 1.1  # an array that reaches the limit on what is in flight would be an error
 FOLDER_SECONDS, WRITE_SECONDS = 300, 3600  # how long one process waits for the others
 STEP_NAMES = ocp.path.step.standard_name_format()
@@ -193,8 +194,9 @@ def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None
     distributed.barrier("the new checkpoint's folder", seconds=FOLDER_SECONDS)
     handlers = {"params": _in_turns(named(params)), "meta": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(new / STEPS, item_names=tuple(handlers), item_handlers=handlers) as manager:
-      args = ocp.args.Composite(params=ocp.args.PyTreeSave(named(params)), meta=ocp.args.JsonSave(meta))
-      manager.save(0, args=args)
+      small = dict.fromkeys(named(params), ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES))
+      arrays = ocp.args.PyTreeSave(named(params), save_args=small)
+      manager.save(0, args=ocp.args.Composite(params=arrays, meta=ocp.args.JsonSave(meta)))
     distributed.barrier("the new checkpoint's arrays", seconds=WRITE_SECONDS)
   distributed.barrier("the new checkpoint's name", seconds=FOLDER_SECONDS)
   _give_back()
