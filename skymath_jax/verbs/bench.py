@@ -23,8 +23,8 @@ BENCHMARKS = {
   "serving_quality": ("serving_quality.py:run", True, "what 8-bit weights and caches cost in accuracy"),
   "jetstream_client": ("jetstream_client.py:run", True, "JetStream's own benchmark client against our server"),
   "h200_decode": ("h200_decode.py:run", False, "7B generation on one GPU, engine and gRPC"),
-  "serving_soak": ("serving_soak.py:run", True, "last-slot drains and start–stop cycles that the server survives"),
-  "serving_fuzz": ("serving_fuzz.py:run", True, "malformed gRPC and HTTP requests that the server survives"),
+  "serving_soak": ("serving_soak.py:run", False, "last-slot drains and start–stop cycles that the server survives"),
+  "serving_fuzz": ("serving_fuzz.py:run", False, "malformed gRPC and HTTP requests that the server survives"),
   "serving_load": ("serving_load.py:run", False, "2,000 clients for ten minutes, some vanishing, some malformed"),
 }
 KEYS = ("name", "value", "unit", "peer", "ratio", "settings")
