@@ -34,10 +34,17 @@ def scratch(tmp_path, monkeypatch):
   monkeypatch.setenv(mirror.SCRATCH_VARIABLE, str(tmp_path))
   for name in ("gs", "gcs"):
     fsspec.register_implementation(name, Bucket, clobber=True)
-  epath.backend.fsspec_backend._get_filesystem.cache_clear()
+  _forget_back_ends()
   Bucket.store.clear()
   Bucket.pseudo_dirs[:] = [""]
   yield tmp_path
+  monkeypatch.undo()
+  _forget_back_ends()
+
+
+def _forget_back_ends():
+  """What epath remembers of this process: whether TensorFlow reads gs://, and the file systems it has opened."""
+  epath.gpath._is_tf_installed.cache_clear()
   epath.backend.fsspec_backend._get_filesystem.cache_clear()
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.generation import Request, Sampling
@@ -13,14 +14,12 @@ from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.models import hf
 from skymath_jax.serving import server as server_lib
 from skymath_jax.serving.local import LocalGenerator
-from tests.models.test_families import MODELS, SIZES, TEXT
+from tests.models import zoo
+from tests.models.conftest import NAMES, TEXT
 from tests.serving.conftest import by_id
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-FAST = {"llama-grouped", "mistral-window", "qwen2", "qwen3"}  # one of each family; the variants take their time
-FAMILIES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+FAST = {"llama-3", "mistral-v0.1", "qwen2", "qwen3"}  # one of each family; the variants take their time
+FAMILIES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 SETTINGS = {"slots": 3, "max_length": 96, "steps_per_call": 4, "prefill_chunk": 32}
 PROMPTS = [  # ragged, one longer than a piece of prefill, more than there are slots
   *(
@@ -43,14 +42,8 @@ def words(tmp_path_factory):
 
 
 def theirs(family, folder):
-  """A tiny random model of transformers, saved to `folder`."""
-  name, changes = MODELS[family]
-  torch.manual_seed(1)
-  config = getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
-  model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-  with torch.no_grad():
-    for key, parameter in model.named_parameters():
-      parameter.copy_(torch.randn_like(parameter) * 0.3 + ("norm" in key))
+  """A tiny random model of transformers with this vocabulary, saved to `folder`."""
+  model = zoo.make(family, vocab_size=320)
   model.save_pretrained(folder)
   return model
 
