@@ -18,7 +18,7 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ from skymath_jax.tokenizer import Tokenizer
 
 MODEL, TOKENIZER, STEPS = "model.json", "tokenizer", "steps"
 CHUNK_BYTES = 2**26  # of the files: read whole and then unpacked, so a chunk is held twice
+DATA_FILE_BYTES = 2**27  # packed chunks are held until there are so many of them
 ORBAX_SLACK = 1.1  # an array that reaches the limit on what is in flight would be an error
 FOLDER_SECONDS, WRITE_SECONDS = 300, 3600  # how long one process waits for the others
 STEP_NAMES = ocp.path.step.standard_name_format()
@@ -88,6 +89,8 @@ def unnamed(arrays: Mapping[str, Any], like: Any) -> Any:
 def restore(path: epath.Path, like: Any) -> Any:
   """One array item of a step, in the structure, dtypes and shardings of `like` (abstract or real arrays).
 
+  Large arrays are read one after the other, each into host memory and on to the devices before the next one begins.
+
   Raises:
     DamagedError: the item cannot be read into that shape.
   """
@@ -96,10 +99,14 @@ def restore(path: epath.Path, like: Any) -> Any:
     where = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
   try:
-    company = _company(wanted)
-    handler = ocp.StandardCheckpointHandler(restore_concurrent_gb=in_flight(wanted), **company)
+    company, limit, read = _company(wanted), in_flight(wanted), {}
+    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=limit, **company)
     with ocp.Checkpointer(handler, **company) as checkpointer:
-      restored = unnamed(checkpointer.restore(path, args=ocp.args.StandardRestore(wanted)), like)
+      for part in _turns(wanted, limit):
+        how = ocp.checkpoint_utils.construct_restore_args(part)
+        args = ocp.args.PyTreeRestore(part, restore_args=how, partial_restore=True)
+        read |= jax.block_until_ready(checkpointer.restore(path, args=args))
+    restored = unnamed(read, like)
     _give_back()
     return restored
   except Exception as error:  # whatever TensorStore makes of a damaged file
@@ -122,8 +129,26 @@ def in_flight(arrays: Mapping[str, Any]) -> float:
 
   It is the whole array's size, not this process' share: one saved on fewer devices is read in pieces as large.
   """
-  largest = max(math.prod(x.shape) * x.dtype.itemsize for x in arrays.values())
+  largest = max(_size(x) for x in arrays.values())
   return max(1.0, ORBAX_SLACK * largest / 1e9)
+
+
+def _turns(arrays: Mapping[str, Any], limit: float) -> Iterator[dict[str, Any]]:
+  """The arrays in groups of at most `limit` GB; Orbax' own limit counts what it has handed to a device as done."""
+  group: dict[str, Any] = {}
+  held = 0.0
+  for name, array in arrays.items():
+    size = _size(array) / 1e9
+    if group and held + size > limit:
+      yield group
+      group, held = {}, 0.0
+    group[name] = array
+    held += size
+  yield group
+
+
+def _size(array: Any) -> int:
+  return math.prod(array.shape) * array.dtype.itemsize
 
 
 @functools.partial(jax.jit, static_argnames="stacked")
@@ -185,6 +210,7 @@ def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None
   The folder appears whole or not at all. With several processes all must call, and all must see the folder.
   """
   target, params = epath.Path(folder).resolve(), nnx.state(decoder, nnx.Param)
+  _give_back()  # what reading the model left
   meta = {"run": {}, "step": 0, "weights": checksum(params), "facts": {}}
   token, first = distributed.gather("name of a new checkpoint", secrets.token_hex(4))[0], distributed.is_writer()
   with files.new_folder(target, token=token) if first else contextlib.nullcontext():
@@ -195,7 +221,7 @@ def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None
     handlers = {"params": _in_turns(named(params)), "meta": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(new / STEPS, item_names=tuple(handlers), item_handlers=handlers) as manager:
       small = dict.fromkeys(named(params), ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES))
-      arrays = ocp.args.PyTreeSave(named(params), save_args=small)
+      arrays = ocp.args.PyTreeSave(named(params), save_args=small, ocdbt_target_data_file_size=DATA_FILE_BYTES)
       manager.save(0, args=ocp.args.Composite(params=arrays, meta=ocp.args.JsonSave(meta)))
     distributed.barrier("the new checkpoint's arrays", seconds=WRITE_SECONDS)
   distributed.barrier("the new checkpoint's name", seconds=FOLDER_SECONDS)
