@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import gc
 import hashlib
 import math
 import re
@@ -106,9 +107,8 @@ def restore(path: epath.Path, like: Any) -> Any:
         how = ocp.checkpoint_utils.construct_restore_args(part)
         args = ocp.args.PyTreeRestore(part, restore_args=how, partial_restore=True)
         read |= jax.block_until_ready(checkpointer.restore(path, args=args))
-    restored = unnamed(read, like)
-    _give_back()
-    return restored
+        _give_back()
+    return unnamed(read, like)
   except Exception as error:  # whatever TensorStore makes of a damaged file
     raise DamagedError(f"{path}: {type(error).__name__}: {str(error)[:200]}") from error
 
@@ -237,7 +237,12 @@ def _in_turns(arrays: Mapping[str, Any]) -> ocp.PyTreeCheckpointHandler:
 
 
 def _give_back() -> None:
-  """Hands freed memory to the system: Orbax's threads leave most of a model's size in the pools of glibc."""
+  """Hands memory that nobody uses to the system.
+
+  JAX holds what it has copied to a device until the next collection, and Orbax's threads leave most of a model's size
+  in the pools of glibc.
+  """
+  gc.collect()
   with contextlib.suppress(OSError, AttributeError):  # another C library
     ctypes.CDLL(None).malloc_trim(0)
 

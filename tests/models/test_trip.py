@@ -9,6 +9,7 @@ import textwrap
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 from flax import nnx
@@ -133,6 +134,30 @@ def test_layers_that_do_not_fit_the_staging_go_in_turns(tmp_path, words, monkeyp
     jax.tree.map(np.testing.assert_array_equal, parts, whole)
     assert min(stacks) == 1
     assert layers in stacks
+
+
+def test_a_checkpoint_is_written_and_read_in_turns(tmp_path, words, monkeypatch):
+  """With room for the largest array only: the same model, several reads, and no data file much above its target."""
+  saved, reads, restore = Decoder(CONFIG), [], ocp.Checkpointer.restore
+  arrays = checkpoint.named(nnx.state(saved, nnx.Param))
+  limit = checkpoint.ORBAX_SLACK * max(x.nbytes for x in arrays.values())
+  monkeypatch.setattr(checkpoint, "in_flight", lambda arrays: limit / 1e9)
+  monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 2**11)
+  monkeypatch.setattr(checkpoint, "DATA_FILE_BYTES", 2**12)
+  checkpoint.save(saved, words, tmp_path / "c")
+  sizes = [path.stat().st_size for path in (tmp_path / "c" / "steps" / "0" / "params").rglob("d/*")]
+  assert len(sizes) > sum(x.nbytes for x in arrays.values()) / limit
+  monkeypatch.setattr(
+    ocp.Checkpointer,
+    "restore",
+    lambda self, path, args: reads.append(list(args.item)) or restore(self, path, args=args),
+  )
+  loaded = checkpoint.named(nnx.state(checkpoint.load(tmp_path / "c")[0], nnx.Param))
+  jax.tree.map(np.testing.assert_array_equal, {**loaded}, {**arrays})
+  assert [name for read in reads for name in read] == list(arrays)
+  assert len(reads) > 1
+  assert all(sum(arrays[name].nbytes for name in read) <= limit for read in reads)
+  assert max(sizes) <= 2**12 + 2**11
 
 
 def test_a_folder_of_two_types_is_held_in_float32(tmp_path, words):
