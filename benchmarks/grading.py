@@ -1,6 +1,7 @@
 """Graders side by side: agreement with known verdicts, wrong answers accepted, speed, what hostile text does to them.
 
     python benchmarks/grading.py [--cases=FILE.jsonl ...] [--graders=symbolic,strict,math_verify,either] [--hostile]
+    python benchmarks/grading.py --extraction
 
 Prints one JSON line a grader and set. Without `--cases` the set is the table of `tests/grading`; a file has rows
 {"gold", "pred" | "response", "same"} (`benchmarks/grading_collect.py` makes one from checkouts of public projects).
@@ -21,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "grading")]
 
 from equivalence_cases import CASES, HOSTILE  # noqa: E402
-from public_forms import FORMS  # noqa: E402
+from public_forms import EXTRACTIONS, FORMS, found_rightly  # noqa: E402
 
 from skymath_jax.grading import answer_of, equivalent, grade_response  # noqa: E402
 
@@ -88,6 +89,18 @@ def agreement(name: str, rows: list[Row], label: str) -> Row:
   }
 
 
+def extraction() -> list[Row]:
+  """One line a form of marking and one for all: in how many responses the answer that stands there is found."""
+  forms = sorted({case.form for case in EXTRACTIONS})
+  rows = []
+  for label, wanted in (*((form, {form}) for form in forms), ("all forms", set(forms))):
+    cases = [case for case in EXTRACTIONS if case.form in wanted]
+    right = sum(found_rightly(case) for case in cases)
+    row = {"name": "grading.extraction", "value": round(100 * right / len(cases), 2), "unit": "% of responses"}
+    rows.append({**row, "right": right, "of": len(cases), "settings": {"form": label}})
+  return rows
+
+
 def hostile(name: str) -> Row:
   """One line: how many hostile texts are answered within the limit, each in its own process, and rightly (wrong)."""
   context = multiprocessing.get_context("fork")
@@ -125,7 +138,11 @@ def main() -> None:
   parser.add_argument("--cases", action="append", default=[], help="JSONL of rows with verdicts")
   parser.add_argument("--graders", default="symbolic,strict")
   parser.add_argument("--hostile", action="store_true")
+  parser.add_argument("--extraction", action="store_true", help="only: are answers found in responses?")
   options = parser.parse_args()
+  if options.extraction:
+    print("\n".join(json.dumps(row) for row in extraction()))
+    return
   sets = {path: [json.loads(line) for line in open(path, encoding="utf-8")] for path in options.cases}
   for label, rows in (sets or {"tests/grading": rows_of_tests()}).items():
     for name in options.graders.split(","):

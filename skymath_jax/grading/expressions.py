@@ -87,9 +87,9 @@ class Expressions(Cursor):
   def begins_factor(self) -> bool:
     """Whether the next token continues a product without a sign between."""
     kind = self.kind()
-    if kind == "num":  # `(x+1) 2^n`, `x 3^n` and `2^6 3^5` are products, `x 2` and `2 3` are not
+    if kind == "num":  # `(x+1) 2^n`, `x 3^n`, `2^6 3^5` and `3!7!` are products, `x 2` and `2 3` are not
       to_power = self.kind(1) == "^" and (self.kind(-2) == "^" or self.kind(-1) in {"var", "pi"})
-      return (to_power or self.kind(-1) in {")", "}"}) and self.tokens[self.position].value.isdigit()
+      return (to_power or self.kind(-1) in {")", "}", "!"}) and self.tokens[self.position].value.isdigit()
     if kind == "|":
       return not self.in_bars[-1]
     return kind in _STARTS

@@ -9,13 +9,15 @@ import re
 MAX_RESPONSE = 200_000  # characters looked at, from the end; longer responses are loops
 
 _MARKER = re.compile(r"The answer is\b[ \t]*:?")
-_BOX = re.compile(r"\\(?:(?:begin)?boxed|fbox)\s*")
+_BOX = re.compile(r"\\(?:(?:begin)?boxed|f(?:rame)?box)\s*")
+_EMPTY_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box)\s*\{\s*(?:\}|$)")
 _TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end)\|>|</s>")  # what follows is another turn
 _BETWEEN = re.compile(r"(?:\s|[,;$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or){1,30}")
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
-  r"answer\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|would be|will be|should be|equals|[:：=])"
-  r"(?:\s+(?:therefore|thus|then|simply|just|approximately|about))?\**[ \t]*[:：]?\**[ \t]*"
+  r"answers?\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|would be|will be|should be|equals|[:：=])"
+  r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|clearly|exactly|definitely|actually"
+  r"|approximately|about)\b)?\**[ \t]*[:：]?\**[ \t]*"
   r"|(?:答案|réponse|respuesta|risposta|resposta|antwort|ответ)\**[ \t]*(?:[是为：:]|est|es|è|é|ist)"
   r"[ \t]*[:：]?\**[ \t]*",
   re.IGNORECASE,
@@ -23,13 +25,25 @@ _PHRASE = re.compile(
 _FINAL = re.compile(r"final\s+answer\**\s*(?:is|:)", re.IGNORECASE)
 _LINE = re.compile(r"^[ \t>*]*(?:A|Ans|Answer)\**[ \t]*[:：]\**[ \t]*(\S[^\n]*)$", re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.。！](?=\s|$)")
-_REASON = re.compile(r",?\s+(?:because|since|as (?:it|the|we|this)|so that)\s")
+_REASON = re.compile(
+  r",?\s+(?:because|since|as (?:it|the|we|this)|so that)\s|,\s+(?:as|which)\s"
+  r"|,?\s+(?:and|but)\s+not\s|,?\s+(?:rather than|instead of)\s"
+)
+_KIND = re.compile(  # what is said of the answer before it: `the point (1, 2)`
+  r"^(?:the )?(?:(?:ordered )?(?:point|pair|triple)|number|value|set|interval|vector|matrix|fraction|function"
+  r"|equation|ratio) "
+  r"(?=[^A-Za-z\s])"
+)
+_GLOSS = re.compile(
+  r"(?<=\d) (?:\((?:[a-z-]{3,} ?)+\)|of (?:the|a|an|his|her|their|its|all)\b[^=\d]*)$"
+)  # … and after it
 
 _CHOICE = re.compile(
   r"^\W*(?:(?:option|choice|letter|for sure|definitely|clearly)\s+)?\(?([A-J])"
   r"(?:\)[.:,。，]?(?=\s|$).*|[.:。，](?=\s|$|[^\x00-\x7f]).*|,\s+(?!and\b|or\b)[a-z]{2,}.*|\**)$",
   re.DOTALL | re.IGNORECASE,
 )
+_CHOICE_AND_NAME = re.compile(r"^([B-H]) +[A-Z][a-z]+(?: [a-z]+)?$", re.MULTILINE)
 _CHOICE_AND_WORDS = re.compile(r"^([B-H])(?:\s+(?!and\b|or\b)[A-Za-z]{2,}\b[^=]*|[\u4e00-\u9fff].*)$", re.DOTALL)
 _FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff])")
 _LETTER = re.compile(r"(?<![\w)])\(([A-J])\)|\b(?:option|choice)\s+\(?([A-J])\b", re.IGNORECASE)
@@ -47,6 +61,7 @@ _LINK = re.compile(
 _NUMBER = re.compile(
   r"(?<![A-Za-z0-9_.])[-−]?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?:\\?%)?|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
+_SAID = re.compile(r"\b(?:so|is|we|it|he|to|thus|hence|gets?|be)\b")  # short words that make a text a sentence
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _FOREIGN = re.compile(r"[^\W\d_\x00-\u03ff]")  # beyond Greek
 _NOTATION = frozenset(
@@ -133,14 +148,15 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   """
   if not isinstance(response, str):
     return None
-  text = after_thinking(response).strip()
+  text = _EMPTY_BOX.sub("", after_thinking(response)).strip()
   phrases = list(_PHRASE.finditer(text))[-20:]
   if (box := last_box(text)) is not None and not _said_after_box(text):
     return box
   if tagged := _last_tag(text):
     return _tidy(tagged)
-  if hashes := [h for h in _HASHES.findall(text) if h.strip()]:
-    return _tidy(hashes[-1])
+  hashes = [h for h in _HASHES.finditer(text) if h[1].strip()]
+  if hashes and not _is_heading(hashes[-1], phrases):
+    return _tidy(hashes[-1][1])
   for match in reversed(phrases):
     if answer := _said(_first_sentence(text[match.end() :])):
       return answer
@@ -149,6 +165,11 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   if phrases:
     return None
   return _unmarked(text, last_number)
+
+
+def _is_heading(hashes: re.Match, phrases: list[re.Match]) -> bool:
+  """Whether a `####` only heads a paragraph, since it is followed by words and the answer is told further on."""
+  return len(_prose(hashes[1])) > 1 and bool(phrases) and phrases[-1].start() > hashes.end()
 
 
 def _said_after_box(text: str) -> bool:
@@ -190,9 +211,9 @@ def _tidy(answer: str) -> str | None:
 def _said(sentence: str) -> str | None:
   """The answer in what follows a marker: tidied, and without the words of a whole sentence around it."""
   answer = _tidy(sentence)
-  if answer is None or len(_prose(answer)) < 2:
+  answer = answer and _tidy(_GLOSS.sub("", _KIND.sub("", answer)))
+  if answer is None or ((head := _REASON.split(answer, maxsplit=1)[0]) == answer and len(_prose(answer)) < 2):
     return answer
-  head = _REASON.split(answer, maxsplit=1)[0]
   link = list(_LINK.finditer(head))
   if link and len(_prose(tail := head[link[-1].end() :])) < 3:
     return _tidy(tail)
@@ -223,13 +244,17 @@ def _bare(number: str) -> str:
 def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
   quoted = text.startswith(("$", r"\(")) and len(_prose(text)) < 3
-  if text and len(text) <= SHORT and "\n" not in text and (quoted or not _prose(text)):
-    bare = _tidy(text)
-    return bare if bare and (re.search(r"\d", bare) or len(bare) == 1 or "\\" in bare or "=" in bare) else None
+  if text and len(text) <= SHORT and "\n" not in text and (quoted or not (_prose(text) or _SAID.search(text))):
+    bare = _tidy(text.lstrip("# ")) if text[-1] != ":" else None
+    return (
+      bare
+      if bare and (re.search(r"\d", bare) or (len(bare) == 1 and bare.isalnum()) or "\\" in bare or "=" in bare)
+      else None
+    )
   last_line = text.rpartition("\n")[2] or text
   if letters := _LETTER.findall(last_line):
     return (letters[-1][0] or letters[-1][1]).upper()
-  if letter := _LAST_LETTER.search(last_line) or _FIRST_LETTER.match(text):
+  if letter := _LAST_LETTER.search(last_line) or _FIRST_LETTER.match(text) or _CHOICE_AND_NAME.match(text):
     return letter[1]
   maths = _maths(text)
   numbers = list(_NUMBER.finditer(text)) if last_number else []

@@ -4,6 +4,7 @@ The result is still text, in a small dialect that `lexer.py` knows: `\text{…}`
 `\reals`, `\emptyset`, `\frac`, `\sqrt` and the usual operators.
 """
 
+import itertools
 import re
 
 from skymath_jax.grading.characters import latex_of
@@ -11,7 +12,12 @@ from skymath_jax.grading.extract import balanced
 from skymath_jax.grading.notation import REWRITES
 
 MAX_BOXES = 20  # that are opened in one answer
+MAX_RANGE = 40  # numbers that an ellipsis may stand for
 
+_RANGE = re.compile(
+  r"(?<![\w.,}/^] )(?<![\w.,}/^])((?:-?\d{1,6} ?, ?){1,6})"
+  r"(?:\.{3}|\\(?:ldots|cdots|dots[a-z]?)(?![a-zA-Z])) ?, ?(?:and )?(-?\d{1,6})(?![\w.,/^!])"
+)
 _TAGS = re.compile(r"</?(?:b|i|em|strong|p|span|div|sup|sub|br|math|answer)\s*/?>", re.IGNORECASE)
 
 
@@ -29,6 +35,22 @@ def joined_thousands(text: str) -> str | None:
   """`text` with `1,234,567` read as one number; None where there is nothing of the kind."""
   joined = re.sub(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d])", lambda m: m[0].replace(",", ""), text)
   return joined if joined != text else None
+
+
+def spelled_out(text: str) -> str:
+  r"""`text` with the whole numbers that an ellipsis in it stands for: `1, 2, \ldots, 5` as `1, 2, 3, 4, 5`."""
+  match = _RANGE.search(text)
+  if match is None:
+    return text
+  before, last = [int(number) for number in match[1].split(",") if number.strip()], int(match[2])
+  step = before[1] - before[0] if len(before) > 1 else 1
+  if any(b - a != step for a, b in itertools.pairwise(before)) or step == 0 or (last - before[-1]) % step:
+    return text
+  count = (last - before[-1]) // step
+  if not 0 < count <= MAX_RANGE:
+    return text
+  numbers = [*before, *(before[-1] + step * k for k in range(1, count + 1))]
+  return text[: match.start()] + ", ".join(map(str, numbers)) + text[match.end() :]
 
 
 def _delimiters(text: str) -> str:

@@ -10,6 +10,20 @@ _PHRASES = {
   r"(?:there (?:is|are) )?no (?:real )?(?:solutions?|roots?)|(?:the )?empty set": r"\\emptyset ",
   r"does not exist|doesn't exist|dne": r"\\text{dne}",
 }  # what words say that has a sign, or several spellings
+_VALUE = r"(-?\d[\d./]*|-?\\frac\{\d+\}\{\d+\})"
+_REALS = r"(?:all |any |every )?real (?:numbers?|values?)"
+_SETS = {
+  rf"{_REALS} (?:that are )?(?:(?:greater|more|larger) than or equal to|at least) {_VALUE}": r"[\1,\\infty)",
+  rf"{_REALS} (?:that are )?(?:(?:less|smaller) than or equal to|at most) {_VALUE}": r"(-\\infty,\1]",
+  rf"{_REALS} (?:that are )?(?:greater|more|larger) than {_VALUE}": r"(\1,\\infty)",
+  rf"{_REALS} (?:that are )?(?:less|smaller) than {_VALUE}": r"(-\\infty,\1)",
+  r"(?:all |any )?positive real (?:numbers?|values?)": r"(0,\\infty)",
+  r"(?:all |any )?negative real (?:numbers?|values?)": r"(-\\infty,0)",
+  r"(?:all |any )?non-?negative real (?:numbers?|values?)": r"[0,\\infty)",
+  r"(?:all |any )?non-?positive real (?:numbers?|values?)": r"(-\\infty,0]",
+  r"(?:all |any )?non-?zero real (?:numbers?|values?)": r"\\reals \\setminus \\{0\\}",
+  r"(?:all |any )?integers": r" Z_{set} ",
+}  # a whole answer that describes a set of numbers
 
 
 def _styled(match: re.Match) -> str:
@@ -72,7 +86,7 @@ REWRITES: tuple[tuple[re.Pattern, Replacement], ...] = tuple(
     (r"(?<=[\w}])\s*(?:\\q?quad|\n)\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*(?:=(?!=)|\\equiv))", ", "),  # x = 1 \quad y = 2
     (
       r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathnormal|pmb|vec|overrightarrow|hat|widehat)"
-      r"\s*(?:\{\s*(\\?[A-Za-z]+)\s*\}|([A-Za-z]))",
+      r"\s*(?:\{\s*(\\?[A-Za-z]+|-?[\d.,/]+)\s*\}|([A-Za-z]))",
       r" \1\2 ",
     ),
     (
@@ -105,7 +119,7 @@ REWRITES: tuple[tuple[re.Pattern, Replacement], ...] = tuple(
     (r"(?<![\w\\])(\d+)\s*C\s*(\d+)(?!\w)|(?<![\w\\])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", _combination),
     (r"^(\w+)\s*\\choose\s*(\w+)$", r"\\binom{\1}{\2}"),
     (r"\{\s*([\w+-]+)\s*\\choose\s*([\w+-]+)\s*\}", r"\\binom{\1}{\2}"),
-    (r"\\(d?dot|tilde)\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}"),
+    (r"\\(d?dot|tilde)(?![a-zA-Z])\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}"),
     (r"\\frac\s*\{d([a-z])\}\{d[a-z]\}|\bd([a-z])/d[a-z]\b", r"\1\2'"),
     (r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|((?:\\prime\s*)+))", _primes),
     (r"\\begin\{cases\}([^&]*)\\end\{cases\}", _lines),
@@ -126,6 +140,7 @@ REWRITES: tuple[tuple[re.Pattern, Replacement], ...] = tuple(
     (r"\\([%#&_])", r"\1"),
     (r"(?i)\\text\{\s*(?:%|percent(?:age)?|per cent|pct)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b", "%"),
     (r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d,/])", _joined),  # 1 000
+    (r"(?<=\d) ?[xX] ?(?=10 ?\^)", r"\\times "),  # 1.5 x 10^3
     # words
     (r"(?i)^\s*(?:\\text\{\s*only\s*\}|only\s)", ""),
     (r"\\text\{([^{}]*\S)\s+(and|or)\s*\}", r"\\text{\1} \2 "),
@@ -138,6 +153,7 @@ REWRITES: tuple[tuple[re.Pattern, Replacement], ...] = tuple(
       r"(?i)\ball real (?:numbers|[a-z]) (?:except|other than|excluding)(?: for)?\b\s*(?:[a-z]\s*=)?(.+)$",
       r"\\reals \\setminus \\{\1\\}",
     ),
+    *((rf"(?i)^\s*(?:\\text\{{)?\s*(?:the set of )?{words}\s*\}}?\s*$", sign) for words, sign in _SETS.items()),
     *((rf"(?i)\\text\{{\s*(?:{phrase})\s*\}}|\b(?:{phrase})\b", sign) for phrase, sign in _PHRASES.items()),
     (r"(?<=[\d}])\s+((?:km|cm|mm|m|ft|mi)/(?:sec|s|min|hr|h)(?:\^\{?2\}?)?)\s*$", r"\\text{\1}"),
     (r"^\s*(-?[\d.,/ ]*\d) ((?:[NJWVKTgsLh]|[ck]?m)(?:\^\{?\d\}?)?)\s*$", _measured),

@@ -6,7 +6,8 @@ benchmark; where sources contradict each other, what is refused is named):
 - lists and sets have no order, tuples and intervals have; an interval, an inequality and a set-builder may be the same;
 - `x = 3` is 3, `f(x) = …` is its body; an equation is not one of its sides; equations are equal up to a factor;
 - an exact value equals a decimal with nine or more right digits; integers are compared exactly;
-- refused: rounded values (6.46 for 84/13), a decimal comma, number words, sets in words, an ellipsis.
+- refused: rounded values (6.46 for 84/13), a decimal comma, number words, most sets in words;
+- an ellipsis is what it is spelled like, but between whole numbers in even steps (`1, 2, …, 5`) a list.
 """
 
 import re
@@ -17,16 +18,21 @@ from skymath_jax.grading.evaluate import Tree
 from skymath_jax.grading.extract import extract
 from skymath_jax.grading.lexer import UnreadableError
 from skymath_jax.grading.names import assignment
-from skymath_jax.grading.normalize import clean, joined_thousands
+from skymath_jax.grading.normalize import clean, joined_thousands, spelled_out
 from skymath_jax.grading.parse import parse
 from skymath_jax.grading.words import of_integers, says_little, without_qualifier, words_of
 
+Cases = list[tuple[str, str]]
+
+MAX_CASES = 8  # of a case distinction, that are compared one by one
 MAX_ANSWER = 2_000  # characters; a longer answer must be spelled like the gold
 
 _MARKED = re.compile(r"\\(?:boxed|fbox)\b|</?(?:think|answer)>|####|\banswer\**\s*(?:is|:)", re.IGNORECASE)
 _WRAPPING = re.compile(r"^(?:[\s$]|\\[(\[]|\\displaystyle(?![a-z])(?:\{\})?)+|(?:[\s$]|\\[)\]])+$")
 _BEYOND = re.compile(r"\\(?:begin|int|oint|iint|lim|det|bmod|mod)(?![a-z])")  # what the parser leaves alone
 _SENTENCE = re.compile(r";|(?<!\\)\b[A-Za-z]{4,} |,(?![^{(]*[})])")
+_CASES = re.compile(r"([^&]*?)\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
+_IF = re.compile(r"^[\s,]*(?:\\text\{\s*)?(?:if|for|when)\b[\s}]*", re.IGNORECASE)
 _INTEGERS = frozenset("klmn")
 _CONSTANTS = frozenset("cCkK")
 _LETTER = re.compile(
@@ -86,14 +92,38 @@ def _same_choice(gold: str, pred: str) -> bool | None:
 
 
 def _same_text(gold: str, pred: str) -> bool:
-  first, second = clean(gold), clean(pred)
+  first, second = spelled_out(clean(gold)), spelled_out(clean(pred))
   if not first or not second:
     return False
   if _squeezed(first) == _squeezed(second):
     return True
+  if (mine := _cases_of(first)) and (theirs := _cases_of(second)):
+    return _same_cases(mine, theirs)
   (first, of_first), (second, of_second) = _without_qualifiers(first, second)
   integers = of_integers(of_first) or of_integers(of_second)
   return any(same(x, y) for a in _readings(first) for b in _readings(second) for x, y in _names_matched(a, b, integers))
+
+
+def _cases_of(text: str) -> tuple[str, Cases] | None:
+  """What a case distinction is given for, and its (value, condition) pairs; None where `text` is no such thing."""
+  match = _CASES.fullmatch(text)
+  rows = [row.split("&") for row in match[2].split("\\\\") if row.strip()] if match else []
+  if match is None or len(rows) > MAX_CASES or any(len(row) != 2 for row in rows):
+    return None
+  return match[1].strip(" ="), [(value.strip(" ,;"), _IF.sub("", condition).strip(" ,;.")) for value, condition in rows]
+
+
+def _same_cases(a: tuple[str, Cases], b: tuple[str, Cases]) -> bool:
+  """Whether each case of one is a case of the other, in any order."""
+  if len(a[1]) != len(b[1]) or (a[0] and b[0] and not _same_text(a[0], b[0])):
+    return False
+  rest = list(b[1])
+  for value, condition in a[1]:
+    same_case = (c for c in rest if _same_text(condition, c[1]) and _same_text(value, c[0]))
+    if (match := next(same_case, None)) is None:
+      return False
+    rest.remove(match)
+  return True
 
 
 def _without_qualifiers(first: str, second: str) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -4,6 +4,7 @@ import re
 
 _SPELLINGS = {
   r"\leq": r"\le", r"\geq": r"\ge", r"\neq": r"\ne", r"\to": r"\rightarrow", r"\dots": r"\ldots", r"\cdots": r"\ldots",
+  r"\times": r"\cdot",
 }  # fmt: skip
 _JOINT = re.compile(r"\s*(?:[,;&]|\band\b|\bor\b)\s*", re.IGNORECASE)
 _KIND = r"(?:\\in ?(?:\\reals|[A-Z]_\{set\}))"  # of the numbers that an unknown stands for
@@ -29,14 +30,18 @@ def words_of(text: str) -> str:
   text = re.sub(r"\\[a-z]+", lambda m: _SPELLINGS[m[0]] if m[0] in _SPELLINGS else m[0], text)
   text = re.sub(r"\\(?:text|textbf|mathrm|mbox)\s*", "", text).lower()
   text = re.sub(r"[\s{}\"'$*`]+", "", text)
+  text = re.sub(
+    r"(?:\\cdot(?!s))?\\ldots(?:\\cdot(?!s))?", r"\\ldots", text
+  )  # a sign of products beside it says nothing
   return text if any(c.isdigit() for c in text) else re.sub(r"[.,;:!?()]+|(?<=\w)-+", "", text)
 
 
 def parts_of(text: str) -> list[str]:
-  """The items of a list in words, each in one form, in no order; a single item where it is no list."""
+  """The items of a list in words, each in one form, in no order (but as written beside an ellipsis); one if no list."""
   text = re.sub(r"\\text(?:bf)?\s*\{([^{}]*)\}", r" \1 ", text)
   parts = [words_of(part) for part in _JOINT.split(text.strip()) if part.strip()]
-  return sorted(part for part in parts if part)
+  parts = [part for part in parts if part]
+  return parts if any("\\ldots" in part for part in parts) else sorted(parts)
 
 
 def without_qualifier(text: str) -> tuple[str, str]:

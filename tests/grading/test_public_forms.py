@@ -3,11 +3,12 @@
 import collections
 
 import pytest
-from public_forms import FORMS
+from public_forms import EXTRACTIONS, FORMS, FRESH, found_rightly
 
 from skymath_jax.grading import equivalent, grade_response
 
 SOURCES = sorted({form.source for form in FORMS})
+AMBIGUOUS = "the answer is: 9!"  # nine, or its factorial
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -27,3 +28,15 @@ def test_verdicts(source):
 def test_many_sources_and_both_verdicts():
   counts = collections.Counter(form.same for form in FORMS)
   assert len(SOURCES) >= 14 and counts[True] >= 140 and counts[False] >= 60
+
+
+def test_fresh_pairs_both_ways_round():
+  pairs = [(form.same, pair) for form in FRESH for pair in ((form.gold, form.text), (form.text, form.gold))]
+  assert [pair for same, pair in pairs if equivalent(*pair, mode="symbolic") is not same] == []
+  assert sum(same for same, _ in pairs) >= 200 and sum(not same for same, _ in pairs) >= 200
+
+
+def test_extraction_in_every_form():
+  counts = collections.Counter(extraction.form for extraction in EXTRACTIONS)
+  assert len(EXTRACTIONS) >= 400 and len(counts) >= 10
+  assert [e.response for e in EXTRACTIONS if not found_rightly(e)] == [AMBIGUOUS]
