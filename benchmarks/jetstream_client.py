@@ -4,7 +4,8 @@
 
 The client runs unmodified, in a process of its own. It imports pandas and its accuracy module (nltk, evaluate) for uses
 that are not made of it here, and seqio (TensorFlow) for a SentencePiece vocabulary: placeholders stand in for the
-former, and the sentencepiece library for the latter. Conversations are made from the micro world.
+former, and the sentencepiece library for the latter, with a bos token in front: seqio adds none, and without it the
+bundled models end every response at once. Conversations are made from the micro world.
 """
 
 import argparse
@@ -77,10 +78,10 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
 
 
 class _Vocabulary:
-  """What the client asks of `seqio.SentencePieceVocabulary`."""
+  """What the client asks of `seqio.SentencePieceVocabulary`; prompts begin with the bos token."""
 
   def __init__(self, path: str, **_: Any):
-    self.tokenizer = self.sp_model = sentencepiece.SentencePieceProcessor(model_file=path)
+    self.tokenizer = self.sp_model = sentencepiece.SentencePieceProcessor(model_file=path, add_bos=True)
 
 
 def client(arguments: list[str]) -> None:
