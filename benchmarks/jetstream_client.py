@@ -4,8 +4,9 @@
 
 The client runs unmodified, in a process of its own. It imports pandas and its accuracy module (nltk, evaluate) for uses
 that are not made of it here, and seqio (TensorFlow) for a SentencePiece vocabulary: placeholders stand in for the
-former, and the sentencepiece library for the latter, with a bos token in front: seqio adds none, and without it the
-bundled models end every response at once. Conversations are made from the micro world.
+former, and the sentencepiece library for the latter, with a bos token in front, which seqio does not add. Conversations
+are made from the micro world, in a frame that the bundled teacher knows: the client's own statistics fail where every
+response is empty, as its responses to bare questions are.
 """
 
 import argparse
@@ -22,15 +23,21 @@ from typing import Any
 
 import sentencepiece
 
-from skymath_jax import datasets, models
+from skymath_jax import datasets, models, prompts
 from skymath_jax.serving.process import ServerProcess
 
 
 def conversations(path: Path, count: int, data_dir: str) -> None:
   """Writes problems and solutions in the form of ShareGPT, which the client reads."""
-  problems = datasets.load("micro_gsm", data_dir=data_dir)[:count]
+  frame = prompts.load("metamath/solve")
   rows = [
-    {"conversations": [{"from": "human", "value": p.question}, {"from": "gpt", "value": p.solution}]} for p in problems
+    {
+      "conversations": [
+        {"from": "human", "value": frame.render(question=p.question)},
+        {"from": "gpt", "value": p.solution},
+      ]
+    }
+    for p in datasets.load("micro_gsm", data_dir=data_dir)[:count]
   ]
   path.write_text(json.dumps(rows))
 
