@@ -35,7 +35,7 @@ _KIND = re.compile(  # what is said of the answer before it: `the point (1, 2)`
   r"(?=[^A-Za-z\s])"
 )
 _GLOSS = re.compile(
-  r"(?<=\d) (?:\((?:[a-z-]{3,} ?)+\)|of (?:the|a|an|his|her|their|its|all)\b[^=\d]*)$"
+  r"(?<=\d) (?:\([a-z][a-z -]{2,40}\)|of (?:the|a|an|his|her|their|its|all)\b[^=\d]*)$"
 )  # … and after it
 
 _CHOICE = re.compile(
