@@ -48,6 +48,7 @@ def client_result(port: str, vocabulary: Path, count: int, folder: Path) -> dict
   command = [sys.executable, __file__, "--server=127.0.0.1", f"--port={port}", f"--tokenizer={vocabulary}"]
   command += ["--dataset=sharegpt", f"--dataset-path={folder / 'conversations.json'}", "--conversation-starter=both"]
   command += [f"--num-prompts={count}", "--max-output-length=64", "--disable-tqdm", "--save-result"]
+  command += ["--additional-metadata-metrics-to-save={}"]  # without it the client cannot save
   done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
   if done.returncode:
     raise RuntimeError(done.stderr[-2000:])
