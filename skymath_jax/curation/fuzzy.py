@@ -2,8 +2,8 @@
 
 What n-grams cannot see, a question told in other words, this ranks at the top; whether it is the same question no
 measure without a model decides. So the threshold is the user's, and the report shows both texts. On the 1,319
-paraphrases of GSM8K test the right original is first for 99 %; a threshold of 0.32 finds four in five of them at 1 %
-false alarms on GSM8K train.
+paraphrases of GSM8K test the right original is first for 99.2 %; a threshold of 0.33 finds 68 % of them at 1 % false
+alarms on GSM8K train, 0.30 finds 77 % at 2 %.
 """
 
 import itertools
