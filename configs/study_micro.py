@@ -7,7 +7,7 @@ the bundled base, and is asked 500 unseen problems. One epoch in small steps, no
 half an hour on two CPU cores. What came out is in benchmarks/results/study.md.
 """
 
-from skymath_jax.config import base
+from skymath_jax.config import derive
 
 
 def set_runs(runs, *, answer, rephrase, backward, evol, xwin):
@@ -17,39 +17,22 @@ def set_runs(runs, *, answer, rephrase, backward, evol, xwin):
 
 
 def get_config():
-  c = base()
+  c = derive(__file__, "quickstart")
   c.name = "study_micro"
 
-  c.seeds.sources = ("micro_gsm",)
-
-  c.teacher.model = "asset:micro_teacher"
-  c.teacher.max_length = 384
-  c.teacher.concurrency = 256
-
-  c.synthesis.max_tokens = 256
+  c.seeds.limit = 0
   c.synthesis.coreset_size = 400
   set_runs(c.synthesis.pass1, answer=0.8, rephrase=0.8, backward=0.6, evol=0.35, xwin=2.0)
   set_runs(c.synthesis.pass2, answer=4.0, rephrase=0.8, backward=0.3, evol=0.4, xwin=0.8)
   set_runs(c.synthesis.hard, answer=3.5, rephrase=1.2, backward=0.5, evol=0.6, xwin=0.8)
 
-  c.curation.test_sets = ("micro_gsm:test",)
-
-  c.model.path = "asset:micro_base"
-  c.model.dtype = "float32"
-  c.model.remat = "none"
-  c.model.scan_layers = False
-
-  c.training.max_length = 256
   c.training.rows = 2
-  c.training.stage1.learning_rate = 3e-3
+  c.training.checkpoint_every = 500
   c.training.stage1.epochs = 1
   c.training.stage2.learning_rate = 1e-3
   c.training.stage2.epochs = 1
 
-  c.evaluation.benchmarks = ("micro_gsm:test",)
-  c.evaluation.max_tokens = 160
-  c.evaluation.max_length = 384
-  c.evaluation.slots = 128
+  c.export.dtype = "bfloat16"
 
   c.study.sizes = (100, 300, 1_000, 2_000, 4_000, 10_000)
   c.study.ablations = ("methods", "verifier", "hard")
