@@ -12,6 +12,7 @@ problems, 24,798 from 7,335 of 7,473 GSM8K ones; MetaMath's own rule gives 11,24
 
 import argparse
 import asyncio
+import collections
 import json
 import random
 
@@ -19,6 +20,7 @@ from skymath_jax import datasets, prompts
 from skymath_jax.generation import Sampling
 from skymath_jax.records import Problem
 from skymath_jax.synthesis import METHODS, Origin, Rejection, Reply, Settings
+from skymath_jax.synthesis.methods import style
 
 # sub-method → (key of METHODS, prompts that show it)
 SUB_METHODS = {
@@ -85,6 +87,8 @@ def main() -> None:
   args = parser.parse_args()
   for source in args.sources:
     problems = datasets.load(source, data_dir=args.data_dir)
+    styles = collections.Counter(map(style, problems))
+    print(json.dumps({"name": "style_of_seeds", "value": styles, "settings": {"source": source}}))
     for sub_method, (method, names) in SUB_METHODS.items():
       found = survey(problems, method)
       share = found["reached"] / found["seeds"]

@@ -419,16 +419,3 @@ def test_the_examples_are_what_the_parsers_want_of_the_teacher(style):
     assert len(parse.sections(spoken("\n".join(f"{label}\n{shot[label]}" for label in labels)), *labels)) == 3
   for shot in shots(f"{folder}/xwin/solve"):
     assert shot["SOLUTION:"] and "\n" not in shot["FINAL ANSWER:"]
-
-
-@pytest.mark.parametrize(
-  ("question", "style"),
-  [
-    ("Mia has 5 apples.", "word"),
-    ("It costs $5.", "math"),
-    (r"Find \(x\).", "math"),
-    ("If x = 3, what is x + 1?", "math"),
-  ],
-)
-def test_examples_are_chosen_by_the_style_of_the_problem(question, style):
-  assert methods.style(Problem.create("toy", question)) == style

@@ -16,6 +16,12 @@ from skymath_jax.grading import equivalent
 from skymath_jax.prompts import Prompt
 from skymath_jax.records import Instance, Problem, stable_id
 
+_COMMAND = re.compile(r"\\[A-Za-z(\[]")
+_FORMULA = re.compile(
+  # As in Pandoc: no blank inside the dollar signs, no digit behind them, so that "$5 and $10" is money; nor is "5$".
+  r"(?<![\\\d])\$(?!\s)(?:[^$\\]|\\.)+(?<!\s)\$(?!\d)" + rf"|{_COMMAND.pattern}" + r"|\b[a-z]\s*[=<>^]",
+  re.DOTALL,
+)
 SYNTHETIC = "synthetic:"  # source prefix of a problem that was itself synthesized; its answer is a teacher's
 
 
@@ -94,8 +100,12 @@ class Worked:
 
 
 def style(problem: Problem) -> str:
-  """`math` for a problem with formulas, `word` for a story: which examples are shown with it."""
-  return "math" if re.search(r"[$\\]|\b[a-z]\s*[=<>^]", problem.question) else "word"
+  """`math` for a problem with formulas or whose known solution is in LaTeX, `word` for a story: which examples it gets.
+
+  "Is 7 prime?" says nothing by itself, its solution does; "$5 for a pen, $10 for two" is a story about money.
+  """
+  worked = f"{problem.solution or ''} {problem.answer or ''}"
+  return "math" if _FORMULA.search(problem.question) or _COMMAND.search(worked) else "word"
 
 
 async def solutions(ask: Ask, prompt_name: str, parse: Callable[[Reply], Worked], **fields: str) -> list[Worked]:
