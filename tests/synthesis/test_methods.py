@@ -7,7 +7,7 @@ import pytest
 from skymath_jax import prompts
 from skymath_jax.curation import hashing
 from skymath_jax.records import Instance, Problem
-from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings, methods
+from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings
 from skymath_jax.synthesis.methods import evol, metamath, parse, xwin
 from synthesis.teacher import SAMPLING
 
