@@ -113,8 +113,8 @@ class Checkpoints:
       "facts": facts,
     }
     items = ocp.args.Composite(
-      params=ocp.args.StandardSave(checkpoint.named(state.params)),
-      optimizer=ocp.args.StandardSave(checkpoint.named(state.opt_state)),
+      params=checkpoint.in_chunks(state.params),
+      optimizer=checkpoint.in_chunks(state.opt_state),
       data=ocp.args.JsonSave(data_state),
       meta=ocp.args.JsonSave(meta),
     )

@@ -9,6 +9,7 @@ import textwrap
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
@@ -177,6 +178,17 @@ def test_load_gives_the_trained_model_without_the_trainer(straight, monkeypatch)
   assert not np.array_equal(earlier.norm[...], model.norm[...])
   narrow, _ = checkpoint.load(straight[0], dtype="bfloat16")
   assert narrow.norm[...].dtype == "bfloat16" and narrow.config.dtype == "bfloat16"
+
+
+def test_arrays_lie_on_disk_in_pieces_of_bounded_size(tmp_path, monkeypatch):
+  """Else who reads a checkpoint (an export, another mesh) must hold whole arrays: 2 GB each for a 7B model."""
+  monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 2048)
+  train(tmp_path / "run", rows=some_rows(10), checkpoint_every=1000)
+  step = checkpoint.committed(tmp_path / "run")[0]
+  for item in ("params", "optimizer"):
+    arrays = ocp.PyTreeCheckpointHandler().metadata(tmp_path / "run/steps" / str(step) / item).tree
+    sizes = {name: np.prod(x.storage.chunk_shape) * np.dtype(x.dtype).itemsize for name, x in arrays.items()}
+    assert max(np.prod(x.shape) * np.dtype(x.dtype).itemsize for x in arrays.values()) > 2048 >= max(sizes.values())
 
 
 def test_save_and_load_of_a_model_that_was_not_trained_here(tmp_path, monkeypatch):
