@@ -94,7 +94,7 @@ def main() -> None:
       share = found["reached"] / found["seeds"]
       row = {"name": "methods_on_seeds", "value": round(share, 4), "unit": "share of seeds"}
       print(json.dumps({**row, "settings": {"source": source, "method": sub_method, **found}}), flush=True)
-      shown, rng = 0, random.Random(args.seed)
+      shown, rng = 0, random.Random(f"{args.seed} {sub_method}")
       while shown < args.prompts:
         for name, text in record(rng.choice(problems), method, Settings(evol_steps=1), rng.random())[0]:
           if name in names:

@@ -48,3 +48,12 @@ def test_every_prompt_that_is_asked_has_examples_in_both_styles():
       assert shown.name == f"few_shot/{style}/{name}"
       assert shown.text.startswith(plain.text.partition("\n\n")[0]) and shown.literals[-1] == plain.literals[-1]
   assert prompts.few_shot("metamath/fobar_question", "math") == "metamath/fobar_question"
+
+
+def test_what_to_do_with_a_drawing_is_said_where_there_is_one():
+  asked = [n for n in EVERY if n.rpartition("/")[0].endswith("evol") or n.endswith(("rephrase", "xwin/create"))]
+  assert len(asked) == 3 * 7
+  for name in asked:
+    without, drawn = (prompts.load(name).render(question=f"Q{d}") for d in ("", " [asy] draw(A--B); [/asy]"))
+    assert "[asy]" not in without and "{%" not in without and "  " not in without
+    assert "from [asy] to [/asy]" in drawn.replace("Q [asy] draw(A--B); [/asy]", "")

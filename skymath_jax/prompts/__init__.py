@@ -36,8 +36,9 @@ class Prompt:
 
   @property
   def literals(self) -> list[str]:
-    """The fixed pieces of text between the fields, in order."""
-    return [piece for piece in re.split(r"\{\{.*?\}\}", self.text) if piece]
+    """The fixed pieces of text between the fields, in order, without what is only there on a condition."""
+    always = re.sub(r"\{% if .*?\{% endif %\}", "", self.text, flags=re.DOTALL)
+    return [piece for piece in re.split(r"\{\{.*?\}\}", always) if piece]
 
   def render(self, **fields: object) -> str:
     """The filled-in prompt; a field that the template needs and `fields` lacks raises `jinja2.UndefinedError`."""

@@ -1,6 +1,6 @@
 import pytest
 
-from skymath_jax.synthesis.methods.masking import masks, split_question, uses_x
+from skymath_jax.synthesis.methods.masking import continued, masks, split_question, uses_x
 
 HIDDEN = [
   # prose
@@ -66,6 +66,11 @@ SPLITS = [
   ("Mia has 5. If she buys 3, how many has she?", "Mia has 5.", "If she buys 3, how many has she?"),
   ("If $x = 3$, what is $x + 1$?", "If $x = 3$,", "what is $x + 1$?"),
   ("If $x = 3$, then find $x$.", "If $x = 3$,", "then find $x$."),
+  ("How long is it till the age of driving, which is 18, if she is 13?",
+   "", "How long is it till the age of driving, which is 18, if she is 13?"),
+  ("Evaluate $2^3$. Enter it in the form $a$, which stands for a number.",
+   "", "Evaluate $2^3$. Enter it in the form $a$, which stands for a number."),
+  ("When Ann is 9, how old is Tim?", "When Ann is 9,", "how old is Tim?"),
   ("Find $x$ if $2x = 4.$", "", "Find $x$ if $2x = 4.$"),
   ("Let $x=3.$ What is $x$? Express your answer as an integer.",
    "Let $x=3.$", "What is $x$? Express your answer as an integer."),
@@ -84,3 +89,23 @@ SPLITS = [
 @pytest.mark.parametrize(("question", "body", "closing"), SPLITS)
 def test_where_the_closing_question_begins(question, body, closing):
   assert split_question(question) == (body, closing)
+
+
+@pytest.mark.parametrize(
+  ("body", "statement", "follows"),
+  [
+    ("If Ann has X pens,", "She needs 9.", "she needs 9."),
+    ("If $x = X$,", "The value of $x + 1$ is 4.", "the value of $x + 1$ is 4."),
+    ("If $x = X$,", "$x + 1$ is 4.", "$x + 1$ is 4."),
+    ("If Ann has X pens,", "Ann needs 9.", "Ann needs 9."),
+    ("If Ann has X pens,", "Tim needs 9.", "Tim needs 9."),
+    ("If X pens cost 8,", "Pens are 2 each.", "pens are 2 each."),
+    ("If Will has X pens,", "Will gives 9 away.", "Will gives 9 away."),
+    ("If I am X,", "I was 9 then.", "I was 9 then."),
+    ("If A is X away from B,", "A is 9.", "A is 9."),
+    ("Ann has X pens.", "She needs 9.", "She needs 9."),
+    ("", "She needs 9.", "She needs 9."),
+  ],
+)
+def test_a_statement_behind_a_comma_goes_on_in_lower_case(body, statement, follows):
+  assert continued(body, statement) == follows

@@ -152,8 +152,11 @@ def test_fobar_hides_one_number_and_tells_the_answer():
   ("answer", "told"),
   [
     ("\\frac{1}{2}", "$\\frac{1}{2}$"), ("2x-8", "$2x-8$"), ("x^2", "$x^2$"), ("$x$ = 1", "$x$ = 1"), ("8", "8"),
-    ("8 apples", "8 apples"), ("-3.5", "-3.5"), ("\\text{Evelyn}", "\\text{Evelyn}"), ("well-known", "well-known"),
-    ("1/2", "1/2"), ("A", "A"), ("2677_9", "$2677_9$"),
+    ("8 apples", "8 apples"), ("-3.5", "-3.5"), ("\\text{Evelyn}", "Evelyn"), ("well-known", "well-known"),
+    ("1/2", "1/2"), ("A", "A"), ("2677_9", "$2677_9$"), ("\\text{B,E}", "B,E"), ("(\\text{H})", "(H)"),
+    ("7\\text{ hours}.", "7 hours"), ("2, 3, \\text{ and } 4", "2, 3, and 4"), ("10,\\!000", "10,000"),
+    ("1.85\\ \\text{USD}", "1.85 USD"), ("\\text{A5}_{11}", "$\\text{A5}_{11}$"), ("\\$18.90", "\\$18.90"),
+    ("\\frac{11}{15}\\text{ days}", "$\\frac{11}{15}\\text{ days}$"), ("8\\!:\\!34 \\text{ p.m.}", "8:34 p.m."),
   ],
 )  # fmt: skip
 def test_a_formula_is_told_between_dollar_signs(answer, told):

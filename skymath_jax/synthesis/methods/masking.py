@@ -31,14 +31,20 @@ _BREAK = re.compile(
   r"|(?<=\\\])\s*(?=[A-Z])"  # ... but the formula may
   r"|(?<=[。？！])\s*(?=\S)|\n\s*\n(?=\S)"
 )
-_ASKS = re.compile(
-  r"[?？]|^\W*(?:what|how|which|who|when|find|compute|calculate|determine|evaluate|simplify|solve|express|write|give)\b",
+_ORDER = re.compile(
+  r"\W*(?:what|how|which|who|find|compute|calculate|determine|evaluate|simplify|solve|express|write|give)\b",
   re.IGNORECASE,
 )
+_ASKS = re.compile(rf"[?？]|^(?:{_ORDER.pattern}|\W*when\b)", re.IGNORECASE)
 _FORM_ONLY = re.compile(
   r"^\W*(?:express|write|give|round|enter|simplify|leave|state)\b[^?]*\b(?:answers?|form|result)\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r",\s+(?=(?:then\s+)?(?:what|how|which|find|compute|calculate|determine)\b)")
+_WORD = re.compile(r"[A-Z][a-z]*(?![A-Za-z])")
+_COMMON = frozenset(
+  "a an the this that these those it its he she his her they their there we our you your one each every all both no "
+  "in on at of by for from with after before if when then".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,17 +105,30 @@ def split_question(question: str) -> tuple[str, str]:
   """(body, closing question): what is given, and what is asked about it.
 
   The closing part begins at the last sentence that asks; a single sentence is split at the last comma before a
-  question word, and where there is none the body is empty. Advice on the form of the answer ("Express your answer as
+  question word. Where there is none, or the sentence asks from its first word on, the body is empty. Advice on the form of the answer ("Express your answer as
   …") belongs to the closing part.
   """
   starts = _sentence_starts(question)
   sentences = [question[a:b].strip() for a, b in zip(starts, [*starts[1:], len(question)], strict=True)]
   asking = [a for a, text in zip(starts, sentences, strict=True) if _ASKS.search(text) and not _FORM_ONLY.match(text)]
   start = asking[-1] if asking else starts[-1]
-  if not question[:start].strip():
+  if not question[:start].strip() and not _ORDER.match(question):
     commas = [match.end() for match in _CLAUSE.finditer(question)]
     start = commas[-1] if commas else 0
   return question[:start].rstrip(), question[start:].strip()
+
+
+def continued(body: str, statement: str) -> str:
+  """The statement as it follows the body: behind "If Ann has X pens," it does not begin with "The" or "He".
+
+  A capital is kept if it is a name's: of a word that is in capitals inside the body, or no common word.
+  """
+  word = _WORD.match(statement)
+  if not body.endswith(",") or word is None or re.search(rf"\S\s+{word[0]}\b", body):
+    return statement
+  lower = word[0].lower()
+  common = lower in _COMMON or re.search(rf"\b{lower}\b", body)
+  return f"{lower}{statement[word.end() :]}" if common else statement
 
 
 def _sentence_starts(text: str) -> list[int]:

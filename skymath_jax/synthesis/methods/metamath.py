@@ -18,7 +18,8 @@ from skymath_jax.synthesis.methods import masking, parse
 from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, instance, solutions
 
 SOLVE, SOLVE_BACKWARD = "metamath/solve", "metamath/solve_backward"
-_FORMULA = re.compile(r"\\(?!text\b)[A-Za-z]|[\^_=<>]|\d[a-z]\b|\b[a-z]\s*[-+*/(]|[-+*/]\s*[a-z]\b")  # not prose
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|hbox)\s*\{([^{}]*)\}")
+_FORMULA = re.compile(r"\\[A-Za-z]|[\^_=<>]|\d[a-z]\b|\b[a-z]\s*[-+*/(]|[-+*/]\s*[a-z]\b")  # not prose
 
 
 async def answer_augmentation(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
@@ -79,7 +80,7 @@ async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> list[
   statement = _statement(parse.question(declared), answer)
   if mask.start >= len(body) and not masking.uses_x(statement):
     raise Rejection("statement_without_x", statement)
-  query = tail.render(body=body.strip(), statement=statement).strip()
+  query = tail.render(body=body.strip(), statement=masking.continued(body, statement)).strip()
   made_by = (declared.prompt, tail)
   method = "metamath.self_verification"
   return [
@@ -89,11 +90,18 @@ async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> list[
 
 
 def _answer(problem: Problem) -> str:
-  """The gold or pseudo-gold answer that a backward question tells; a formula stands between dollar signs."""
+  r"""The gold or pseudo-gold answer that a backward question tells: words as words, a formula between dollar signs.
+
+  `\text{B,E}` is told as "B,E", `10,\!000\text{ miles}` as "10,000 miles", `\frac{1}{2}` as "$\frac{1}{2}$".
+  """
   answer = (problem.answer or "").strip()
   if not answer:
     raise Rejection("no_answer_to_tell", problem.question)
-  return f"${answer}$" if _FORMULA.search(answer) and "$" not in answer else answer
+  if "$" in answer.replace("\\$", ""):
+    return answer
+  words = " ".join(_TEXT.sub(r"\1", answer).replace("\\!", "").replace("\\ ", " ").split())
+  words = re.sub(r"(?<!\.[a-z])[.,]$", "", words)
+  return f"${answer}$" if _FORMULA.search(words) or not words else words
 
 
 def _chosen(problem: Problem, ask: Ask, end: int) -> list[masking.Mask]:
