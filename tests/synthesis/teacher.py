@@ -25,7 +25,7 @@ def problems(count: int = 6, **fields) -> list[Problem]:
 @functools.cache
 def heads() -> dict[str, str]:
   names = [name for name in prompts.names() if "/" in name and not name.endswith("_question")]
-  return {name: prompts.load(name).text.partition("\n\n")[0] for name in names}
+  return {name: prompts.load(name).literals[0].partition("\n\n")[0] for name in names}
 
 
 def template_of(prompt: str) -> str:

@@ -32,6 +32,7 @@ HIDDEN = [
   (r"$30^\circ$ and $\angle A = 60^{\circ}$", ["30", "60"]),
   ("[asy] draw((0,0)--(3,4)); [/asy] The side is 5.", ["5"]),
   ("The side is 5. [asy] draw((0,0));", ["5"]),
+  (r"$\angle 1 = 9 \cdot \angle A$, $\angle12 = 3$", ["9", "3"]),
   (r"$f(2) = \text{3 cm}$", ["2", "3"]),
   # the letter is taken, or there is nothing to hide
   ("Let X be 5.", []),
@@ -70,6 +71,7 @@ SPLITS = [
    "", "How long is it till the age of driving, which is 18, if she is 13?"),
   ("Evaluate $2^3$. Enter it in the form $a$, which stands for a number.",
    "", "Evaluate $2^3$. Enter it in the form $a$, which stands for a number."),
+  ("Without a calculator, compute $2^3$.", "", "Without a calculator, compute $2^3$."),
   ("When Ann is 9, how old is Tim?", "When Ann is 9,", "how old is Tim?"),
   ("Find $x$ if $2x = 4.$", "", "Find $x$ if $2x = 4.$"),
   ("Let $x=3.$ What is $x$? Express your answer as an integer.",

@@ -216,6 +216,22 @@ def test_self_verification_never_hides_a_number_of_the_closing_question_if_the_b
     assert made.query == "Mia has X apples. She has 8. What is the value of X?"
 
 
+def test_self_verification_keeps_a_drawing_out_of_the_statement_and_in_the_question():
+  drawing = '[asy]\ndraw((0,0)--(3,4)); label("5");\n[/asy]'
+  problem = Problem.create(
+    "toy", f"A square has side 5. Find $a$.\n\n{drawing}\n\nExpress the answer in feet.", answer="25"
+  )
+  [made], ask = augment("self_verification", "The value of $a$ is 25.", "So.\nThe answer is 5", problem=problem)
+  assert ask.asked[0][1]["question"] == "Find $a$. Express the answer in feet."
+  assert made.query == f"A square has side X. The value of $a$ is 25.\n{drawing} What is the value of X?"
+
+
+def test_self_verification_goes_on_behind_a_comma():
+  problem = Problem.create("toy", "If Clover walks 3 miles a day, how far does he walk in a week?", answer="21")
+  [made], _ = augment("self_verification", "He walks 21 miles in a week.", "So.\nThe answer is 3", problem=problem)
+  assert made.query == "If Clover walks X miles a day, he walks 21 miles in a week. What is the value of X?"
+
+
 def test_self_verification_of_a_single_sentence_puts_x_into_the_statement():
   problem = Problem.create("toy", r"What is the sum of 3 and $y$?", answer="8")
   [made], ask = augment("self_verification", "The sum of X and $y$ is 8.", "So.\nThe answer is 3", problem=problem)

@@ -1,8 +1,9 @@
 r"""Which numbers of a question can be hidden, and where a question's body ends: the groundwork of backward problems.
 
 A plain number qualifies, also inside LaTeX: `5`, `1,234`, `3.5`, `1/2`, the digits of `$5`, `25\%`, `\frac{1}{2}` or
-`5-year-old`. What does not: exponents and indices (`x^{2}`, `a_1`), identifiers and words (`A4`, `2x`, `3rd`, `5cm`),
-times and mixed numbers (`3:30`, `2 1/2`), numbers in a base, list numbering, lengths in layout commands, `[asy]` code.
+`5-year-old`. What does not: exponents and indices (`x^{2}`, `a_1`), identifiers and words (`A4`, `\angle 1`, `2x`,
+`3rd`, `5cm`), times and mixed numbers (`3:30`, `2 1/2`), numbers in a base, list numbering, lengths in layout
+commands, `[asy]` code.
 Digits only are hidden, so the currency, percent and minus signs around them stay.
 
 MetaMath's own rule (a token between spaces with a digit and no letter, bracket or sign) finds half as many in MATH.
@@ -15,7 +16,8 @@ _NUMBER = re.compile(
   r"(?:\d{1,3}(?:(?:,|\{,\}|,?\\!)\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?!\d)"  # 5, 1,234, 10,\!000, 3.5, 1/2
   r"|\.\d+"  # .50
 )
-_BEFORE = re.compile(r"(?:[A-Za-z0-9_^\\}]|\\!|[\^_]-|\d[.:/]|[A-Za-z]{2}-)$")  # what may not stand before a number
+# What may not stand before a number, in the eight characters there:
+_BEFORE = re.compile(r"(?:[A-Za-z0-9_^\\}]|\\!|[\^_]-|\d[.:/]|[A-Za-z]{2}-|\\angle\s{0,2})$")
 _AFTER = re.compile(r"[A-Za-z_]|[.:/]\d|\s*\\[tdc]?frac|\s+\d+/\d")  # ... nor behind it
 _MIXED = re.compile(r"\d\s+$")  # before a fraction: the whole part of a mixed number
 _OPENED = re.compile(r"[(\[{]\s*-?$")
@@ -40,6 +42,7 @@ _FORM_ONLY = re.compile(
   r"^\W*(?:express|write|give|round|enter|simplify|leave|state)\b[^?]*\b(?:answers?|form|result)\b", re.IGNORECASE
 )
 _CLAUSE = re.compile(r",\s+(?=(?:then\s+)?(?:what|how|which|find|compute|calculate|determine)\b)")
+_GIVEN = re.compile(r"[\d$\\]")
 _WORD = re.compile(r"[A-Z][a-z]*(?![A-Za-z])")
 _COMMON = frozenset(
   "a an the this that these those it its he she his her they their there we our you your one each every all both no "
@@ -78,7 +81,7 @@ def masks(question: str) -> list[Mask]:
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
   number, line, after = text[start:end], text[text.rfind("\n", 0, start) + 1 : start], text[end : end + 12]
-  if _BEFORE.search(line[-3:]) or _AFTER.match(after):
+  if _BEFORE.search(line[-8:]) or _AFTER.match(after):
     return False
   if "/" in number and _MIXED.search(line[-3:]):
     return False
@@ -105,17 +108,22 @@ def split_question(question: str) -> tuple[str, str]:
   """(body, closing question): what is given, and what is asked about it.
 
   The closing part begins at the last sentence that asks; a single sentence is split at the last comma before a
-  question word. Where there is none, or the sentence asks from its first word on, the body is empty. Advice on the form of the answer ("Express your answer as
-  …") belongs to the closing part.
+  question word, if a number or formula is given before it. Where there is none, or the sentence asks from its first
+  word on, the body is empty. Advice on the form of the answer ("Express your answer as …") belongs to the closing part.
   """
   starts = _sentence_starts(question)
   sentences = [question[a:b].strip() for a, b in zip(starts, [*starts[1:], len(question)], strict=True)]
   asking = [a for a, text in zip(starts, sentences, strict=True) if _ASKS.search(text) and not _FORM_ONLY.match(text)]
   start = asking[-1] if asking else starts[-1]
   if not question[:start].strip() and not _ORDER.match(question):
-    commas = [match.end() for match in _CLAUSE.finditer(question)]
+    commas = [match.end() for match in _CLAUSE.finditer(question) if _GIVEN.search(question[: match.end()])]
     start = commas[-1] if commas else 0
   return question[:start].rstrip(), question[start:].strip()
+
+
+def without_drawings(text: str) -> tuple[str, list[str]]:
+  """The text without its `[asy]` drawings, and these."""
+  return re.sub(r"\s*\n\s*\n\s*|[ ]{2,}", " ", _DRAWING.sub(" ", text)).strip(), _DRAWING.findall(text)
 
 
 def continued(body: str, statement: str) -> str:

@@ -76,11 +76,14 @@ async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> list[
     body = mask.question[: len(mask.question) - len(problem.question) + len(body)]
   else:
     closing = mask.question[len(body) :].strip()
+  hidden_in_body = mask.start < len(body)
+  closing, drawings = masking.without_drawings(closing)
   declared = await ask("metamath/declare", question=closing, answer=answer)
   statement = _statement(parse.question(declared), answer)
-  if mask.start >= len(body) and not masking.uses_x(statement):
+  if not hidden_in_body and not masking.uses_x(statement):
     raise Rejection("statement_without_x", statement)
-  query = tail.render(body=body.strip(), statement=masking.continued(body, statement)).strip()
+  told = "\n".join([masking.continued(body, statement), *drawings])
+  query = tail.render(body=body.strip(), statement=told).strip()
   made_by = (declared.prompt, tail)
   method = "metamath.self_verification"
   return [
