@@ -25,7 +25,10 @@ VERDICTS = ("expected", "result", "want")
 COMPARED = frozenset(
   "is_equiv math_equal symbolic_equal grade_answer_verl grade_answer_sympy grade_answer_mathd judge_answer eq".split()
 )
-_SENTENCE = re.compile(r"[A-Za-z]{3,} +[a-z]{2,}|[\u4e00-\u9fff]{4}|boxed|####|[Aa]nswer")
+_SENTENCE = re.compile(
+  r"[A-Za-z]{3,} +[a-z]{2,}|[\u4e00-\u9fff]{4}|[^\W\d_\x00-\u03ff]{2,} [^\W\d_\x00-\u03ff]{2,}"
+  r"|donc|boxed|####|[Aa]nswer"
+)
 _MATHS = re.compile(r"\$[^$]*\$|\\text\{[^}]*\}")
 
 
@@ -144,6 +147,29 @@ def from_olympiad(text: str) -> Iterator[Case]:
       yield case["GT"], answer["answer"], answer["equal"]
 
 
+def from_kas(text: str) -> Iterator[Case]:
+  """Khan Academy's `expect("a").not.toEqualExpr("b")`."""
+  string = r'"((?:[^"\\]|\\.)*)"'
+  for match in re.finditer(rf"expect\(\s*{string},?\s*\)\s*\.(not\.)?toEqualExpr\(\s*{string}", text):
+    answer, gold = (ast.literal_eval(f'"{part}"') for part in (match[1], match[3]))
+    yield gold, answer, not match[2]
+
+
+_MAXIMA = re.compile(  # what only a computer algebra system reads, or would have to carry out
+  r'[\["#]|:=|%or|%and|%union|abs_|true|false|unit|noun|not|implies|x[n]?or|none|all|minf'
+  r"|(?:ev|int|root|sum|expand|simp|map|diff|round|[co][co]|[a-z]{6,})\("
+)
+
+
+def from_stack(text: str) -> Iterator[Case]:
+  """STACK's table of algebraic equivalence, as far as people write so."""
+  quoted = r"'((?:[^'\\]|\\.)*)'"
+  for match in re.finditer(rf"\[\s*'AlgEquiv',\s*'',\s*{quoted},\s*{quoted},\s*([01])", text):
+    if not _MAXIMA.search(match[1] + " " + match[2]):
+      answer, gold = (re.sub(r"%(pi|e|i)\b", r"\1", part) for part in (match[1], match[2]))
+      yield gold, answer, match[3] == "1"
+
+
 def from_named_parameters(text: str) -> Iterator[Case]:
   pattern = r"given_answer=(.*?),\s*ground_truth=(.*?),\s*expected=(True|False)"
   for match in re.finditer(pattern, text, re.DOTALL):
@@ -163,6 +189,9 @@ SOURCES = (
   ("scitix+sieval", r"tests/unit/community/test_\w+\.py", from_tables),
   ("scitix+sieval", r"tests/unit/community/test_\w+\.py", from_asserts),
   ("THUDM+slime", r"tests/test_rm_\w+\.py", from_asserts),
+  ("NovaSky-AI+SkyThought", r"tests/evals/util/test_math_parsing\.py", from_tables),
+  ("Khan+perseus", r"packages/kas/src/__tests__/comparing\.test\.ts", from_kas),
+  ("maths+moodle-qtype_stack", r"tests/fixtures/answertestfixtures\.class\.php", from_stack),
   ("google+tunix", r"tests/.*math_utils.*\.py", from_named_parameters),
 )
 

@@ -12,6 +12,7 @@ MAX_MEMBERS = 40
 
 _COLLECTIONS = frozenset({"list", "set"})
 _LETTER_UNITS = tuple(("*", ("var", letter)) for letter in "mghslLNJWVKT")
+_SOLVED_FOR = frozenset({"y", "rho", "r"})
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
@@ -277,14 +278,32 @@ def _same_ordered(a: Tree, b: Tree) -> bool:
 def _same_relation(a: Tree, b: Tree) -> bool:
   left, right = assignment(a), assignment(b)
   if a[0] != "rel" or b[0] != "rel":
-    found, other = (left, b) if a[0] == "rel" else (right, a)
-    return found is not None and same(found[1], other)
+    equation, found, other = (a, left, b) if a[0] == "rel" else (b, right, a)
+    return same(found[1], other) if found is not None else _solves(other, equation)
   if left is not None and right is not None and _compatible(left[0], right[0]):
     if same(left[1], _with_arguments_of(left[0], *right)):
       return True
   if "head" in {part[0] for tree in (a, b) for part in tree[1]}:
     return False
   return len(a[1]) == len(b[1]) and (_same_chain(a, b) or _same_chain(a, _reversed(b)))
+
+
+def _solves(value: Tree, equation: Tree) -> bool:
+  """Whether an expression is what an equation, linear in `y` or a polar radius, gives for it: `6/x` of `xy = 6`."""
+  left = numbers.variables(equation) - numbers.variables(value)
+  if equation[2] != ("=",) or len(left) != 1 or not left <= _SOLVED_FOR or not numbers.variables(value):
+    return False
+  (name,) = left
+
+  def at(step: int) -> Tree:
+    moved = ("sum", (("+", value), ("+", literal(str(step)))))
+    return ("sum", tuple(zip("+-", (rewrite.renamed(part, {name: moved}) for part in equation[1]), strict=True)))
+
+  return (
+    numbers.equal(at(0), literal("0"))
+    and not numbers.equal(at(1), literal("0"))
+    and numbers.equal(at(2), _product(literal("2"), at(1)))
+  )
 
 
 def _compatible(a: Tree, b: Tree) -> bool:

@@ -238,7 +238,7 @@ class Evaluator:
     if len(arguments) != 1 or name not in _ELEMENTARY:
       raise UnevaluableError(f"function {name}")
     argument = self.inexact(arguments[0])
-    if abs(argument) > (10**5 if name in {"exp", "sinh", "cosh", "tanh"} else 10**20):
+    if abs(argument) > (10**5 if name == "exp" or name[-1] == "h" else 10**20):
       raise UnevaluableError("argument too large")
     self.scale = max(self.scale, abs(argument), self.mp.mpf(1))
     try:
@@ -308,8 +308,8 @@ class Evaluator:
 
 _BOUND = Fraction(173, 97)  # where the body of a sum that is not carried out is looked at
 _ELEMENTARY = {
-  **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh exp".split()},
-  **{f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()},
+  **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp".split()},
+  **{f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
 }  # fmt: skip
 
 

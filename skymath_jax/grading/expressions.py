@@ -19,8 +19,12 @@ _NUMERALS = "two three four five six seven eight nine ten eleven twelve".split()
 _BASES = {name: index for index, name in enumerate(_NUMERALS, start=2)}
 _APPLIED = frozenset("fghFGHPQpqW")  # letters that name a function where a lone argument in brackets follows
 _CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # likewise, where the argument is a number
-_ARC = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
-_INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
+_ARC = {
+  f"{short}{name}": f"arc{name}"
+  for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")
+  for short in (("a", "ar") if name[-1] == "h" else ("a",))
+}
+_INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"})
 _MINUS_ONE = ("sum", (("-", ("num", Fraction(1), None, 1)),))
 
 
@@ -237,6 +241,9 @@ class Expressions(Cursor):
         self.expect("}")
       else:
         name += self.next().value
+    if len(name) == 1 and name not in "ei" and self.kind() == "num" and self.kind(1) != "^":
+      if not self.tokens[self.position].spaced and self.tokens[self.position].value.isdigit():
+        name += "_" + self.next().value  # `R1` as people type an index
     applied = (
       self.kind() == "("
       and self.kind(2) == ")"

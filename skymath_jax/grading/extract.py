@@ -13,9 +13,9 @@ _BOX = re.compile(r"\\(?:(?:begin)?boxed|f(?:rame)?box)\s*")
 _EMPTY_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box)\s*\{\s*(?:\}|$)")
 _TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end)\|>|</s>")  # what follows is another turn
 _BETWEEN = re.compile(r"(?:\s|[,;$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or){1,30}")
-_HASHES = re.compile(r"####[ \t]*([^\n]*)")
+_HASHES = re.compile(r"####[ \t]*:?[ \t]*([^\n]*)")
 _PHRASE = re.compile(
-  r"answers?\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|would be|will be|should be|equals|[:：=])"
+  r"answers?\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|(?:would|will|should|must|has to) be|equals|[:：=])"
   r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|clearly|exactly|definitely|actually"
   r"|approximately|about)\b)?\**[ \t]*[:：]?\**[ \t]*"
   r"|(?:答案|réponse|respuesta|risposta|resposta|antwort|ответ)\**[ \t]*(?:[是为：:]|est|es|è|é|ist)"
@@ -47,7 +47,11 @@ _CHOICE_AND_NAME = re.compile(r"^([B-H]) +[A-Z][a-z]+(?: [a-z]+)?$", re.MULTILIN
 _CHOICE_AND_WORDS = re.compile(r"^([B-H])(?:\s+(?!and\b|or\b)[A-Za-z]{2,}\b[^=]*|[\u4e00-\u9fff].*)$", re.DOTALL)
 _FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff])")
 _LETTER = re.compile(r"(?<![\w)])\(([A-J])\)|\b(?:option|choice)\s+\(?([A-J])\b", re.IGNORECASE)
-_LAST_LETTER = re.compile(r"\b(?:is|it's|be|choose|pick|select)\s+\**\(?([A-J])\)?\**\W*$")
+_LAST_LETTER = re.compile(
+  r"\b(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s+\**\(?([A-J])\)?\**\W*$"
+)
+_LETTER_LINE = re.compile(r"\W*([A-J])\W*")
+_BOLD_END = re.compile(r"(?<![\w)*])\*\*([^*\n]*\d[^*\n]*)\*\*\W*$")
 
 _MATH = re.compile(
   r"(?<!\\)\$\$([^$]{1,300})\$\$|(?<!\\)\$([^$\n]{1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]",
@@ -65,7 +69,8 @@ _SAID = re.compile(r"\b(?:so|is|we|it|he|to|thus|hence|gets?|be)\b")  # short wo
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _FOREIGN = re.compile(r"[^\W\d_\x00-\u03ff]")  # beyond Greek
 _NOTATION = frozenset(
-  "sin cos tan cot sec csc log exp sqrt arcsin arccos arctan sinh cosh tanh max min mod gcd lcm inf".split()
+  "sin cos tan cot sec csc log exp sqrt arcsin arccos arctan sinh cosh tanh coth sech csch max min mod gcd lcm "
+  "inf".split()
 )
 SHORT = 120  # characters of a response that may be nothing but an answer
 
@@ -243,6 +248,9 @@ def _bare(number: str) -> str:
 
 def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
+  if bold := _BOLD_END.search(text):
+    if not _prose(bold[1]):
+      return _tidy(bold[1])
   quoted = text.startswith(("$", r"\(")) and len(_prose(text)) < 3
   if text and len(text) <= SHORT and "\n" not in text and (quoted or not (_prose(text) or _SAID.search(text))):
     bare = _tidy(text.lstrip("# ")) if text[-1] != ":" else None
@@ -254,6 +262,8 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   last_line = text.rpartition("\n")[2] or text
   if letters := _LETTER.findall(last_line):
     return (letters[-1][0] or letters[-1][1]).upper()
+  if "\n" in text and (letter := _LETTER_LINE.fullmatch(last_line)):
+    return letter[1]
   if letter := _LAST_LETTER.search(last_line) or _FIRST_LETTER.match(text) or _CHOICE_AND_NAME.match(text):
     return letter[1]
   maths = _maths(text)

@@ -21,7 +21,8 @@ _TOKEN = re.compile(
 
 BIG_OPERATORS = frozenset({"sum", "prod", "int"})
 FUNCTIONS = frozenset(
-  "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh log ln lg exp sqrt "
+  "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
+  "arcsinh arccosh arctanh asinh acosh atanh arsinh arcosh artanh log ln lg exp sqrt "
   "cbrt abs floor ceil gcd lcm max min".split()
 )
 GREEK = frozenset(
@@ -48,6 +49,8 @@ _SHORT_UNITS = frozenset(
   "cm mm km kg mg ml mL ft yd mi lb lbs oz hr hrs min mins sec secs mph kph kmh rad deg Hz kHz Pa kPa kJ kW mol atm "
   "gal pm am km s nm kN cc sq per day days cups feet foot inch".split()
 )
+_CALCULATED = frozenset({"+", "-", "*", "^", "(", "num", "var", "frac", "func"})
+_UNITS_IN_ANY_CASE = frozenset("am pm day days hrs mins feet foot inch cups".split())
 _PLAIN = frozenset(
   "yes no odd even one two six ten sun mon tue wed thu fri sat red all none not on off men both he she".split()
 )
@@ -84,6 +87,16 @@ def tokenize(text: str) -> list[Token]:
     spaced = False
     if len(tokens) > MAX_TOKENS:
       raise UnreadableError("too many tokens")
+  return _with_unknown_s(tokens)
+
+
+def _with_unknown_s(tokens: list[Token]) -> list[Token]:
+  """`3s^2 + 2s` with `s` as the unknown it is, not as seconds: one of them is calculated with."""
+  after_number = [i for i in range(1, len(tokens)) if tokens[i].value == "s" and tokens[i - 1].kind == "num"]
+  calculated = any(tokens[i + 1].kind in _CALCULATED for i in after_number if i + 1 < len(tokens))
+  if calculated or any(token.kind == "var" and token.value == "s" for token in tokens):
+    for index in after_number:
+      tokens[index] = Token("var", "s", False)
   return tokens
 
 
@@ -133,7 +146,9 @@ def _word(word: str, spaced: bool, before: list[Token]) -> list[Token]:
   if lower in _PLAIN or lower in {"in", "usd", "eur", "gbp", "inr"}:
     return [Token("text", word, spaced)]
   after_value = bool(before) and before[-1].kind in {"num", ")", "}", "°", "text", "/", "]"}
-  if len(word) > 3 or (after_value and (word in _SHORT_UNITS or lower in {"am", "pm"})):
+  if len(word) == 1 and len(before) > 1 and before[-1].kind == "/" and before[-2].kind != "text":
+    after_value = False  # `(x + 1)/s` has no seconds in it
+  if len(word) > 3 or (after_value and (word in _SHORT_UNITS or lower in _UNITS_IN_ANY_CASE)):
     return [Token("text", word, spaced)]
   if len(word) > 1 and before and before[-1].kind == "text":
     return [Token("text", word, spaced)]

@@ -27,8 +27,8 @@ def _capitals(tree: Tree) -> bool:
 
 
 def assignment(tree: Tree) -> Assignment | None:
-  """(name, value) of `x = 3`, `3 = x`, `f(x) = …`, `x = 1/2 = 0.5`; a true numeric equation counts as its value."""
-  if tree[0] != "rel" or any(operator != "=" for operator in tree[2]):
+  """(name, value) of `x = 3`, `3 = x`, `f(x) = …`, `x = 1/2 = 0.5`; `1 + 2 = 3` counts as 3, `3 = 3` says nothing."""
+  if tree[0] != "rel" or any(operator != "=" for operator in tree[2]) or tree[1][0] == tree[1][-1]:
     return None
   parts = tree[1]
   if is_name(parts[0]):

@@ -3,12 +3,16 @@ r"""The ways in which one thing is written, each brought to the one that `lexer.
 import re
 from collections.abc import Callable
 
-_FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp gcd lcm max min det lg".split()
+_FUNCTIONS = (
+  "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh coth sech csch arsinh arcosh artanh log ln exp gcd lcm "
+  "max min det lg"
+).split()
 _TIME = re.compile(r"(?i)(\d{1,2}(?::\d{2})?) ?([ap])\.? ?m\b\.?")
 _PHRASES = {
   r"(?:all|any|every) real (?:numbers?|values?)": r"\\reals ",
   r"(?:there (?:is|are) )?no (?:real )?(?:solutions?|roots?)|(?:the )?empty set": r"\\emptyset ",
   r"does not exist|doesn't exist|dne": r"\\text{dne}",
+  r"(?:there are )?infinitely many(?: solutions)?": r"\\infty ",
 }  # what words say that has a sign, or several spellings
 _VALUE = r"(-?\d[\d./]*|-?\\frac\{\d+\}\{\d+\})"
 _REALS = r"(?:all |any |every )?real (?:numbers?|values?)"
@@ -131,21 +135,29 @@ REWRITES: tuple[tuple[re.Pattern, Replacement], ...] = tuple(
     (r"(?<=[}\w])\.(?=\s*[\])])", ""),
     (r"\b(?:np|math|sympy)\.(?=[a-z])", ""),
     # numbers with marks
+    (
+      r"(?<![\w.,])(\d+)(?:(?:st|nd|rd|th)\b|\s*\\text\{\s*(?:st|nd|rd|th)\s*\}"
+      r"|\s*\^\s*\{\s*(?:(?:st|nd|rd|th)|\\text\{\s*(?:st|nd|rd|th)\s*\})\s*\})",
+      r"\1 ",
+    ),  # 12th
     (r"(?<=\d)\.(\d*)\s*\\(?:bar|overline|dot|overbar)\s*\{?(\d+)\}?", r".\1\\overline{\2}"),
     (
       r"\^\s*\{?\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}?"
       r"|\\(?:text)?degrees?(?![a-zA-Z])|\s*\bdeg(?:rees?)?\b",
       "°",
     ),
+    (r"\\text\{\s*°\s*\}", "°"),
     (r"\\([%#&_])", r"\1"),
     (r"(?i)\\text\{\s*(?:%|percent(?:age)?|per cent|pct)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b", "%"),
     (r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d,/])", _joined),  # 1 000
     (r"(?<=\d) ?[xX] ?(?=10 ?\^)", r"\\times "),  # 1.5 x 10^3
     # words
+    (r"(?<=\d)\s*又\s*(?=\d|\\frac)", " "),
     (r"(?i)^\s*(?:\\text\{\s*only\s*\}|only\s)", ""),
     (r"\\text\{([^{}]*\S)\s+(and|or)\s*\}", r"\\text{\1} \2 "),
     (r"\\text\{([^{}:]+):\s*\}", r"\\text{\1}:"),
     (r"\\text\{\s*,?\s*(and|or)\s*\}", r" \1 "),
+    (r"(?<![a-z])(and|or) ?,(?= ?[a-z]\w* ?=)", r"\1 "),
     (r"\\(?:land|wedge)(?![a-zA-Z])", " and "),
     (r"\\(?:lor|vee)(?![a-zA-Z])", " or "),
     (r"[^\W\d_a-zA-Z]+", r"\\text{\g<0>}"),

@@ -13,6 +13,7 @@ from skymath_jax.grading.evaluate import DIGITS, Evaluator, Tree, UnevaluableErr
 
 MAX_VARIABLES = 12
 POINTS = 4  # the last of them with negative values
+INNER = 3  # further points between 0 and 1, for what is real there only, such as log(1 - x)
 MIN_DIGITS = 9  # a decimal with so many right digits stands for the exact value
 FLOAT_DIGITS = 15  # what a float64 can hold
 _SLACK = 12  # digits of the working precision that rounding may cost
@@ -62,6 +63,11 @@ def points(names: set[str]) -> list[dict[str, Fraction]]:
   return found if names else [{}]
 
 
+def inner_points(names: set[str]) -> list[dict[str, Fraction]]:
+  """The first `points`, scaled into the interval from 0 to 1."""
+  return [{name: value / 5 for name, value in point.items()} for point in points(names)[:INNER]]
+
+
 def near(a: Value, b: Value, scale: Value, digits: int) -> bool:
   """Whether two values agree but for rounding at this precision; exact values agree only if equal."""
   if isinstance(a, Fraction) and isinstance(b, Fraction):
@@ -99,13 +105,16 @@ def _equal_as(a: Tree, b: Tree, reading: Reading, tolerance: int | None = None) 
   complex_wanted = any(node == ("const", "i") for tree in (a, b) for node in walk(tree))
   verdicts: list[tuple[bool, bool]] = []  # (equal, all on the way was real)
   try:
-    for point in points(names):
-      verdict = _equal_at(a, b, point, reading, tolerance)
-      if verdict is None:
-        continue
-      verdicts.append(verdict)
-      if not verdict[0] and (verdict[1] or complex_wanted or not names):
-        return False
+    for group in (points(names), inner_points(names)):
+      for point in group:
+        verdict = _equal_at(a, b, point, reading, tolerance)
+        if verdict is None:
+          continue
+        verdicts.append(verdict)
+        if not verdict[0] and (verdict[1] or complex_wanted or not names):
+          return False
+      if complex_wanted or not names or any(real for _, real in verdicts):
+        break
   except UnevaluableError:
     return False
   decisive = [same for same, real in verdicts if real] or [same for same, _ in verdicts]

@@ -111,6 +111,8 @@ def _combined(tree: Tree) -> Pieces:
       common = _meet(common, part)
     if common:
       return common
+    if len(_normal([piece for part in parts for piece in part])) == 1 and len(parts) > 2:
+      raise NotASetError("conditions that contradict each other")
   return _normal([piece for part in parts for piece in part])
 
 

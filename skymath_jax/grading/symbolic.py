@@ -6,7 +6,9 @@ benchmark; where sources contradict each other, what is refused is named):
 - lists and sets have no order, tuples and intervals have; an interval, an inequality and a set-builder may be the same;
 - `x = 3` is 3, `f(x) = …` is its body; an equation is not one of its sides; equations are equal up to a factor;
 - an exact value equals a decimal with nine or more right digits; integers are compared exactly;
-- refused: rounded values (6.46 for 84/13), a decimal comma, number words, most sets in words;
+- yes is true and no is false; `1,25` may be 1.25, `1,5` is a list; `12th` is 12;
+- an equation that is linear in `y` is what it gives for it: `xy = 6` is `6/x`;
+- refused: rounded values (6.46 for 84/13), number words, most sets in words;
 - an ellipsis is what it is spelled like, but between whole numbers in even steps (`1, 2, …, 5`) a list.
 """
 
@@ -20,7 +22,7 @@ from skymath_jax.grading.lexer import UnreadableError
 from skymath_jax.grading.names import assignment
 from skymath_jax.grading.normalize import clean, joined_thousands, spelled_out
 from skymath_jax.grading.parse import parse
-from skymath_jax.grading.words import of_integers, says_little, without_qualifier, words_of
+from skymath_jax.grading.words import of_integers, same_truth, says_little, without_qualifier, words_of
 
 Cases = list[tuple[str, str]]
 
@@ -33,6 +35,7 @@ _BEYOND = re.compile(r"\\(?:begin|int|oint|iint|lim|det|bmod|mod)(?![a-z])")  # 
 _SENTENCE = re.compile(r";|(?<!\\)\b[A-Za-z]{4,} |,(?![^{(]*[})])")
 _CASES = re.compile(r"([^&]*?)\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
 _IF = re.compile(r"^[\s,]*(?:\\text\{\s*)?(?:if|for|when)\b[\s}]*", re.IGNORECASE)
+_DECIMAL_COMMA = re.compile(r"-?(?:\d+,(?!\d{3}$)\d{2,}|0,\d{2,})")
 _INTEGERS = frozenset("klmn")
 _CONSTANTS = frozenset("cCkK")
 _LETTER = re.compile(
@@ -95,7 +98,7 @@ def _same_text(gold: str, pred: str) -> bool:
   first, second = spelled_out(clean(gold)), spelled_out(clean(pred))
   if not first or not second:
     return False
-  if _squeezed(first) == _squeezed(second):
+  if _squeezed(first) == _squeezed(second) or same_truth(first, second):
     return True
   if (mine := _cases_of(first)) and (theirs := _cases_of(second)):
     return _same_cases(mine, theirs)
@@ -174,9 +177,10 @@ def _adds(tree: Tree, name: str) -> bool:
 
 
 def _readings(text: str) -> list[Tree]:
-  """The trees that a text may be: with `1,234` as one number, and as two; words where it is not mathematics."""
+  """The trees that a text may be: `1,234` as one number and as two, `1,25` also as 1.25; words where it is no maths."""
   trees: list[Tree] = []
-  for reading in (joined_thousands(text), text):
+  decimal = text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else None
+  for reading in (joined_thousands(text), text, decimal):
     if reading is None:
       continue
     try:

@@ -22,7 +22,14 @@ _INFORMATIVE = re.compile(
   r"even|odd|prime|positive|negative|except|not |multiple|divis|greater|less|distinct|coprime|[<>]|\\[lg]e|\\ne|\d"
 )
 _DOMAIN = re.compile(r"(?:all|any|every|each) (?:positive|negative|non-?negative) (?:integers?|reals?|numbers?)")
+_YES, _NO = frozenset({"yes", "true", "y", "t"}), frozenset({"no", "false", "n", "f"})
 _SUBSCRIPT = re.compile(r"_\{[^{}]*\}")
+
+
+def same_truth(a: str, b: str) -> bool:
+  """Whether both say yes (`Yes`, `True`), or both no; a lone letter says so only beside a word."""
+  first, second = (words_of(text) for text in (a, b))
+  return max(len(first), len(second)) > 1 and any({first, second} <= words for words in (_YES, _NO))
 
 
 def words_of(text: str) -> str:
