@@ -87,7 +87,7 @@ def base() -> ConfigDict:
   c.curation.test_sets = ("math:test", "gsm8k:test")  # catalog names or JSONL files that must not leak
   c.curation.ngram = 30  # whitespace words shared with a test item that make a leak (Skywork section 4.3.7)
   c.curation.near_duplicate = 0.8  # Jaccard similarity of word 3-grams from which a query is a near-duplicate
-  c.curation.fuzzy = 0.0  # TF-IDF cosine with a test question from which a query is a leak (0.33 is strict); 0 = off
+  c.curation.fuzzy = 0.0  # likeness to a test question from which a query is a leak (stories 0.35, MATH 0.7); 0 = off
   c.curation.quality = ()  # filters, of gold, majority, verdict; empty = keep all, as the paper does (section 3.2)
   c.curation.hard = 0.0  # share of the queries that is kept, hardest first; 0 = all
   c.curation.responses_per_query = 0  # at most so many responses to one query; 0 = no limit

@@ -158,16 +158,16 @@ class Examiner:
     left = [row for row in range(len(instances)) if row not in drops]
     if self._fuzzy is None or not left:
       return {}
-    cosines, numbers = self._fuzzy.nearest([instances[row].query for row in left])
+    likeness, numbers = self._fuzzy.nearest([instances[row].query for row in left])
     return {
-      row: (decontaminate.REASON, self._fuzzy_hit(instances[row].query, int(number), float(cosine)))
-      for row, cosine, number in zip(left, cosines, numbers, strict=True)
-      if cosine >= self.settings.fuzzy
+      row: (decontaminate.REASON, self._fuzzy_hit(instances[row].query, int(number), float(alike)))
+      for row, alike, number in zip(left, likeness, numbers, strict=True)
+      if alike >= self.settings.fuzzy
     }
 
-  def _fuzzy_hit(self, query: str, number: int, cosine: float) -> dict[str, Any]:
+  def _fuzzy_hit(self, query: str, number: int, alike: float) -> dict[str, Any]:
     hit = decontaminate.Hit("fuzzy", "query", self._questions[number], query)
-    return {**hit.to_json(), "cosine": round(cosine, 3)}
+    return {**hit.to_json(), "likeness": round(alike, 3)}
 
   def _bands(self, instances: Sequence[Instance], drops: Mapping[int, Drop]) -> np.ndarray:
     """Keys of the queries of the rows that are left; 0 for the others."""

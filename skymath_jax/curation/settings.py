@@ -12,7 +12,7 @@ class Settings:
 
   Attributes:
     ngram: whitespace words shared with a test item that make a leak.
-    fuzzy: TF-IDF cosine between a query and a test question that makes a leak; 0 = no such check.
+    fuzzy: likeness (`FuzzyIndex`) of a query and a test question that makes a leak; 0 = no such check.
     near_duplicate: Jaccard similarity that makes a near-duplicate; 0 = leave near-duplicates in.
     quality: filters, of QUALITY: drop what differs from a known gold answer, what differs from the answer that most
       responses to the query give, what the verifier found wrong.

@@ -1,5 +1,6 @@
 """Files in, files out: the same as in memory, whatever the chunks and the workers; every format holds the same rows."""
 
+import dataclasses
 import json
 import random
 
@@ -85,6 +86,18 @@ def test_neither_workers_nor_chunks_change_the_outcome(source, reference, tmp_pa
   ]
   for name in names:
     assert (tmp_path / "set" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(("workers", "chunk_bytes"), [(1, 3000), (2, 10_000)])
+def test_nor_do_they_with_the_fuzzy_pass(source, tmp_path, workers, chunk_bytes):
+  retold = "Each morning a heron eats 13 leaves, and twice that each evening. How many does it eat in one week?"
+  settings, tests = dataclasses.replace(SETTINGS, fuzzy=0.5), {**TESTS, "herons": [Problem.create("h", retold)]}
+  options = {"workers": workers, "chunk_bytes": chunk_bytes, "settings": settings, "test_sets": tests}
+  found = run(source, tmp_path / "set", **options)
+  curated = curation.curate(rows(), test_sets=tests, settings=settings)
+  assert found["decontamination"] == curated.sensitivity and 0 < curated.sensitivity["hits"]["fuzzy"] < 200
+  dropped = [row for _, row in records.read_lines(tmp_path / "set" / "dropped.jsonl")]
+  assert dropped == [drop.to_json() for drop in curated.dropped]
 
 
 def test_several_shards_are_one_set(source, reference, tmp_path, monkeypatch):
@@ -177,11 +190,11 @@ def test_nothing_to_keep_is_told_with_the_reasons(tmp_path):
     run(tmp_path / "none.jsonl", tmp_path / "set")
 
 
-def test_a_fuzzy_hit_shows_both_texts_and_the_cosine():
+def test_a_fuzzy_hit_shows_both_texts_and_the_likeness():
   problem = Problem.create("t", "Mia has 12 red apples and gives 5 of them to Tom. How many red apples has Mia left?")
   query = "After Mia, who has 12 red apples, gives Tom 5 of them, how many apples does Mia have left?"
   item = instance(query)
   assert len(curation.curate([item], test_sets={"t": [problem]}, settings=Settings()).kept) == 1
   [drop] = curation.curate([item], test_sets={"t": [problem]}, settings=Settings(fuzzy=0.3)).dropped
-  assert drop.reason == "contamination" and drop.detail["kind"] == "fuzzy" and 0.3 < drop.detail["cosine"] < 1
+  assert drop.reason == "contamination" and drop.detail["kind"] == "fuzzy" and 0.3 < drop.detail["likeness"] < 1
   assert drop.detail["test_row"]["text"] == problem.question and drop.detail["shared"] == query

@@ -1,0 +1,54 @@
+"""The fuzzy pass on real questions: what each threshold finds of GSM8K test in other words, and what it flags besides.
+
+    python benchmarks/fuzzy_pass.py PARAPHRASES [--data_dir=DIR]
+
+PARAPHRASES is a JSONL file of 1,319 rows {"text": …} or {"question": …}, the paraphrase of each GSM8K test question in
+order (such as rephrase_gsm8k.jsonl of lm-sys/llm-decontaminator); the catalog's files lie in DIR. Compared with MATH
+and GSM8K test, as curation does. Prints one JSON line a threshold, and one of the pace.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+from skymath_jax import datasets, records
+from skymath_jax.curation.fuzzy import FuzzyIndex
+
+THRESHOLDS = (0.3, 0.33, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+def questions(name: str, data_dir: str) -> list[str]:
+  return [problem.question for problem in datasets.load(name, data_dir=data_dir)]
+
+
+def paraphrases(path: str) -> list[str]:
+  """A row's `text` may stand in a frame: "Question: … \\nAnswer: \\n#### 18"."""
+  rows = [row for _, row in records.read_lines(path)]
+  return [row.get("question") or row["text"].removeprefix("Question:").partition("\nAnswer:")[0] for row in rows]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument("paraphrases")
+  parser.add_argument("--data_dir", default=datasets.catalog.DATA_DIR)
+  args = parser.parse_args()
+  tests = questions("gsm8k:test", args.data_dir) + questions("math:test", args.data_dir)
+  index, retold = FuzzyIndex(tests), paraphrases(args.paraphrases)
+  likeness, numbers = index.nearest(retold)
+  others, rows, start = {}, 0, time.process_time()
+  for name in ("gsm8k:train", "math:train"):
+    texts = questions(name, args.data_dir)
+    others[name], rows = index.nearest(texts)[0], rows + len(texts)
+  pace = rows / (time.process_time() - start)
+  first = float(np.mean(numbers == np.arange(len(retold))))
+  print(json.dumps({"name": "fuzzy_pass_pace", "value": round(pace), "unit": "rows a CPU-second"}))
+  for threshold in THRESHOLDS:
+    flagged = {name: round(float(np.mean(found >= threshold)), 4) for name, found in others.items()}
+    row = {"name": "fuzzy_pass", "value": round(float(np.mean(likeness >= threshold)), 4), "unit": "recall"}
+    print(json.dumps({**row, "settings": {"threshold": threshold, "right_first": round(first, 4), "flagged": flagged}}))
+
+
+if __name__ == "__main__":
+  main()
