@@ -1,6 +1,7 @@
 """Curation at scale: generated instances (about 300 tokens each) through `curate_files`, timed, with the tree's memory.
 
     python benchmarks/curation_scale.py FOLDER ROWS [ROWS …]        e.g. … 250000 1000000 2500000
+    python benchmarks/curation_scale.py FOLDER ROWS --fuzzy         with the fuzzy pass, at 0.7
     python benchmarks/curation_scale.py FOLDER ROWS --only-generate
 
 For each size the rows are generated into FOLDER/ROWS.jsonl, unless they are there (2 % exact and 3 % near duplicates,
@@ -109,7 +110,7 @@ def cpu_seconds() -> float:
   return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def measure(folder: pathlib.Path, rows: int, *, only_generate: bool) -> dict:
+def measure(folder: pathlib.Path, rows: int, *, only_generate: bool, fuzzy: float) -> dict:
   writer = Writer(random.Random(0))
   tests, source, target = test_problems(writer), folder / f"{rows}.jsonl", folder / "set"
   if not source.exists():
@@ -121,7 +122,7 @@ def measure(folder: pathlib.Path, rows: int, *, only_generate: bool) -> dict:
   start, cpu = time.perf_counter(), cpu_seconds()
   with Watch() as watch:
     summary = curation.curate_files(
-      str(source), target, test_sets={"test": tests}, settings=curation.Settings(), output=output, workers=2
+      str(source), target, test_sets={"test": tests}, settings=curation.Settings(fuzzy=fuzzy), output=output, workers=2
     )
   seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
   written = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
@@ -130,8 +131,9 @@ def measure(folder: pathlib.Path, rows: int, *, only_generate: bool) -> dict:
   return {
     "name": "curation_scale", "value": round(seconds, 1), "unit": "s",
     "settings": {
-      "rows": rows, "input_gb": round(size / 1e9, 2), "output_gb": round(written / 1e9, 2), "workers": 2,
-      "cpu_seconds": round(cpu, 1), "rows_per_cpu_second": round(rows / cpu), "peak_gb": round(watch.peak / 1e9, 2),
+      "fuzzy": fuzzy, "rows": rows, "input_gb": round(size / 1e9, 2), "output_gb": round(written / 1e9, 2),
+      "workers": 2, "cpu_seconds": round(cpu, 1), "rows_per_cpu_second": round(rows / cpu),
+      "peak_gb": round(watch.peak / 1e9, 2),
       "kept": summary["kept"], "dropped": summary["dropped"], "hits": summary["decontamination"]["hits"],
       "words": summary["lengths"]["query_words"]["mean"] + summary["lengths"]["response_words"]["mean"],
     },
@@ -142,7 +144,8 @@ def main() -> None:
   folder = pathlib.Path(sys.argv[1])
   folder.mkdir(parents=True, exist_ok=True)
   for rows in (int(argument) for argument in sys.argv[2:] if argument.isdigit()):
-    print(json.dumps(measure(folder, rows, only_generate="--only-generate" in sys.argv)), flush=True)
+    fuzzy = 0.7 if "--fuzzy" in sys.argv else 0.0
+    print(json.dumps(measure(folder, rows, only_generate="--only-generate" in sys.argv, fuzzy=fuzzy)), flush=True)
 
 
 if __name__ == "__main__":

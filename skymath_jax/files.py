@@ -7,13 +7,14 @@ which also reads and writes `gs://`.
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from etils import epath
 
@@ -22,17 +23,20 @@ from skymath_jax.errors import UserError
 COMPLETE = "COMPLETE.json"
 
 
-def write_bytes(path: epath.PathLike, data: bytes) -> None:
-  """Writes `data` to a temporary sibling, flushes it to disk and renames it over `path`."""
+@contextlib.contextmanager
+def replacing(path: epath.PathLike) -> Iterator[IO[bytes]]:
+  """Yields a temporary sibling to write to, flushed to disk and renamed over `path` when the block ends well."""
   path = epath.Path(path)
   if "://" in str(path):  # in a bucket an object is there whole or not at all
-    path.write_bytes(data)
+    buffer = io.BytesIO()
+    yield buffer
+    path.write_bytes(buffer.getvalue())
     return
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
   try:
     with temporary.open("wb") as f:
-      f.write(data)
+      yield f
       f.flush()
       os.fsync(f.fileno())
     os.replace(temporary, path)
@@ -40,6 +44,12 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     with contextlib.suppress(OSError):
       temporary.unlink(missing_ok=True)
     raise
+
+
+def write_bytes(path: epath.PathLike, data: bytes) -> None:
+  """Writes `data` to a temporary sibling, flushes it to disk and renames it over `path`."""
+  with replacing(path) as f:
+    f.write(data)
 
 
 def write_text(path: epath.PathLike, text: str) -> None:

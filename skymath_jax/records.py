@@ -146,6 +146,9 @@ def _line(row: dict[str, Any]) -> str:
 
 def write_lines(path: epath.PathLike, rows: Iterable[dict[str, Any] | Record]) -> int:
   """Writes one JSON object a line, atomically; returns the number of lines."""
-  lines = [_line(row if isinstance(row, dict) else to_json(row)) for row in rows]
-  files.write_text(path, "".join(line + "\n" for line in lines))
-  return len(lines)
+  count = 0
+  with files.replacing(path) as f:
+    for row in rows:
+      f.write(f"{_line(row if isinstance(row, dict) else to_json(row))}\n".encode())
+      count += 1
+  return count

@@ -1,9 +1,11 @@
 """Seeds, synthesis and curation: everything before a model is trained."""
 
 import asyncio
+import collections
 import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
@@ -100,13 +102,14 @@ def _sampling(config: ConfigDict) -> Sampling:
   return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
 
 
-async def _judged(
-  run: Run, store: synthesis.ResponseStore, instances: Sequence[Instance], stage: int
-) -> tuple[list[Instance], Facts]:
+async def _judge(
+  run: Run, store: synthesis.ResponseStore, instances: Iterable[Instance], count: int, stage: int
+) -> tuple[list[Facts], Facts]:
   teacher = run.teacher()
   try:
     return await synthesis.judge(
       instances,
+      count,
       run.config.synthesis.judge,
       teacher,
       store,
@@ -125,7 +128,7 @@ def synthesize_normal(run: Run) -> Facts:
   problems = _seed_problems(run)
   with synthesis.ResponseStore(folder / "responses.sqlite") as store:
     first = _pass(run, store, problems, "pass1", stage=1, number=1)
-    synthetic = synthesis.as_problems(first.instances, leave_out=NOT_FOR_PASS_2)
+    synthetic = synthesis.as_problems(first.outcomes.instances(), leave_out=NOT_FOR_PASS_2)
     chosen = diversity.select(
       [p.question for p in synthetic],
       run.config.synthesis.coreset_size,
@@ -151,26 +154,34 @@ def synthesize_hard(run: Run) -> Facts:
 def _finish_synthesis(
   run: Run, folder: epath.Path, store: synthesis.ResponseStore, results: Sequence[synthesis.Result], **extra: int
 ) -> Facts:
-  instances, judging = [instance for result in results for instance in result.instances], {}
+  by_method = sum((collections.Counter(result.outcomes.by_method) for result in results), collections.Counter())
+  instances, judging = _instances(results), {}
   if run.config.synthesis.judge:
-    instances, judging = asyncio.run(_judged(run, store, instances, int(folder.name[-1])))
+    labels, judging = asyncio.run(_judge(run, store, instances, by_method.total(), int(folder.name[-1])))
+    pairs = zip(_instances(results), labels, strict=True)
+    instances = (dataclasses.replace(i, quality=i.quality | said) for i, said in pairs)
   records.write_lines(folder / "instances.jsonl", instances)
-  records.write_lines(folder / "rejected.jsonl", (dataclasses.asdict(r) for result in results for r in result.rejected))
+  rejected = itertools.chain.from_iterable(result.outcomes.rejected() for result in results)
+  records.write_lines(folder / "rejected.jsonl", map(dataclasses.asdict, rejected))
   failed = sum(result.requests["failed"] for result in results)
   if failed:
     log(f"warning: {failed} requests failed for good and are missing from {folder}; a new workdir would ask them again")
   summary = {
     **extra,
-    "teacher": instances[0].teacher if instances else "",
-    "instances": len(instances),
-    "by_method": _count(i.method for i in instances),
+    "teacher": next((i.teacher for i in _instances(results)), ""),
+    "instances": by_method.total(),
+    "by_method": dict(sorted(by_method.items())),
     **({"judging": judging} if judging else {}),
     "passes": [result.summary() for result in results],
     "stored": len(store),
     "server_requests": run.requests_served(),
   }
   files.write_json(folder / "summary.json", summary)
-  return {"output": files.sha256(folder / "instances.jsonl"), "instances": len(instances)}
+  return {"output": files.sha256(folder / "instances.jsonl"), "instances": by_method.total()}
+
+
+def _instances(results: Sequence[synthesis.Result]) -> Iterator[Instance]:
+  return itertools.chain.from_iterable(result.outcomes.instances() for result in results)
 
 
 def _test_sets(config: ConfigDict) -> dict[str, list[Problem]]:

@@ -8,7 +8,6 @@ import asyncio
 import dataclasses
 import random
 import time
-from typing import Any
 
 from skymath_jax import prompts
 from skymath_jax.errors import UserError
@@ -24,7 +23,7 @@ FAILURES = (RequestRejected, OSError)  # one request gets no answer; an unreacha
 
 
 class Work:
-  """What the jobs of one pass share, and their outcomes so far."""
+  """What the jobs of one pass share, and what was asked so far."""
 
   def __init__(
     self,
@@ -37,7 +36,6 @@ class Work:
   ):
     self.generator, self.store, self.origin = generator, store, origin
     self.sampling, self.rng_seed, self.settings = sampling, rng_seed, settings
-    self.outcomes: dict[int, Any] = {}
     self.requests = {"asked": 0, "replayed": 0, "sent": 0, "failed": 0}
     self.tokens = {"prompt": 0, "completion": 0}
     self.failures_in_a_row = 0

@@ -7,12 +7,13 @@ came first.
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import itertools
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from skymath_jax.console import Bar, bar, log
 from skymath_jax.generation.types import Generator, Sampling
@@ -21,10 +22,11 @@ from skymath_jax.synthesis import seeds
 from skymath_jax.synthesis.asking import StoredAsk, Work
 from skymath_jax.synthesis.methods import METHODS, Origin, Rejected, Rejection, Settings
 from skymath_jax.synthesis.methods.judge import JUDGES
+from skymath_jax.synthesis.outcomes import Outcomes
 from skymath_jax.synthesis.plan import Job, check_runs, jobs
 from skymath_jax.synthesis.store import ResponseStore
 
-KEPT_TEXT = 500  # characters of a reply that a rejection keeps
+T, R = TypeVar("T"), TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,33 +34,35 @@ class Result:
   """What one pass came to. Instances and rejections are in job order: problem, then method, then sample.
 
   `requests`: asked = replayed + sent; failed is the part of sent that got no answer. `tokens` {prompt, completion}
-  counts what was sent, `seconds` is wall time.
+  counts what was sent, `seconds` is wall time. `instances` and `rejected` read all of `outcomes` into memory.
   """
 
-  instances: list[Instance]
-  rejected: list[Rejected]
+  outcomes: Outcomes
   requests: dict[str, int]
   tokens: dict[str, int]
   seconds: float
 
+  @property
+  def instances(self) -> list[Instance]:
+    return list(self.outcomes.instances())
+
+  @property
+  def rejected(self) -> list[Rejected]:
+    return list(self.outcomes.rejected())
+
   def summary(self) -> dict[str, Any]:
     """The counts as JSON values: instances by method; rejections by reason, and by method and reason."""
-    by_method: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for rejected in self.rejected:
-      by_method[rejected.method][_kind(rejected.reason)] += 1
+    by_method, rejected = self.outcomes.by_method, self.outcomes.rejected_by_method
+    reasons = sum((collections.Counter(found) for found in rejected.values()), collections.Counter())
     return {
-      "instances": len(self.instances),
-      "by_method": dict(sorted(collections.Counter(i.method for i in self.instances).items())),
-      "rejected": dict(sorted(sum(by_method.values(), collections.Counter()).items())),
-      "rejected_by_method": {name: dict(sorted(count.items())) for name, count in sorted(by_method.items())},
+      "instances": sum(by_method.values()),
+      "by_method": by_method,
+      "rejected": dict(sorted(reasons.items())),
+      "rejected_by_method": rejected,
       "requests": self.requests,
       "tokens": self.tokens,
       "seconds": round(self.seconds, 3),
     }
-
-
-def _kind(reason: str) -> str:
-  return reason.partition(":")[0]
 
 
 async def synthesize(
@@ -102,26 +106,41 @@ async def synthesize(
   turned = itertools.chain(
     itertools.islice(enumerate(make_jobs()), start, None), itertools.islice(enumerate(make_jobs()), start)
   )
+  outcomes = Outcomes(store.path.parent)
   with bar(f"synthesis stage {stage} pass {synthesis_pass}", total) as progress:
-    await _drive(work, turned, min(concurrency, total), progress, _perform)
-  result = _result(work)
-  failed = f", {result.requests['failed']:,} requests got no answer" if result.requests["failed"] else ""
-  log(
-    f"synthesis stage {stage} pass {synthesis_pass}: {len(result.instances):,} instances, "
-    f"{len(result.rejected):,} rejected; {result.requests['sent']:,} requests sent, "
-    f"{result.requests['replayed']:,} replayed{failed}"
+    await _drive(work, turned, min(concurrency, total), progress, _perform, outcomes.put)
+  result = Result(
+    outcomes=outcomes.finish(),
+    requests=dict(work.requests),
+    tokens=dict(work.tokens),
+    seconds=time.perf_counter() - work.started,
   )
+  _announce(f"synthesis stage {stage} pass {synthesis_pass}", result)
   return result
 
 
+def _announce(name: str, result: Result) -> None:
+  counts, requests = result.summary(), result.requests
+  failed = f", {requests['failed']:,} requests got no answer" if requests["failed"] else ""
+  log(
+    f"{name}: {counts['instances']:,} instances, {sum(counts['rejected'].values()):,} rejected; "
+    f"{requests['sent']:,} requests sent, {requests['replayed']:,} replayed{failed}"
+  )
+
+
 async def _drive(
-  work: Work, numbered: Iterator[tuple[int, Job]], workers: int, progress: Bar, perform: Callable[..., Awaitable[Any]]
+  work: Work,
+  numbered: Iterator[tuple[int, T]],
+  workers: int,
+  progress: Bar,
+  perform: Callable[[Work, T], Awaitable[R]],
+  keep: Callable[[int, R], None],
 ) -> None:
   """Works off the jobs; the first exception that is not a rejection ends all of it."""
 
   async def worker() -> None:
     for number, job in numbered:
-      work.outcomes[number] = await perform(work, job)
+      keep(number, await perform(work, job))
       progress.advance(1, work.note())
 
   tasks = [asyncio.create_task(worker()) for _ in range(workers)]
@@ -137,44 +156,15 @@ async def _perform(work: Work, job: Job) -> list[Instance | Rejected]:
   """Runs one method; a reply that cannot be used is an outcome, anything else that is raised goes up."""
   method = METHODS[job.method]
   try:
-    return [_shortened(made) for made in await method.augment(job.problem, StoredAsk(work, job))]
+    return await method.augment(job.problem, StoredAsk(work, job))
   except Rejection as rejection:
     reason, text = rejection.reason, rejection.text
-    return [_shortened(Rejected(problem_id=job.problem.id, method=method.name, reason=reason, text=text))]
-
-
-def _result(work: Work) -> Result:
-  """The outcomes in job order; an instance made twice (same text from the same parent) is kept once, and says so."""
-  instances: dict[str, Instance] = {}
-  said: collections.Counter[str] = collections.Counter()
-  rejected: list[Rejected] = []
-  for number in sorted(work.outcomes):
-    for made in work.outcomes[number]:
-      if isinstance(made, Rejected):
-        rejected.append(made)
-        continue
-      said[made.id] += 1
-      if made.id in instances:
-        rejected.append(Rejected(problem_id=made.parents[0], method=made.method, reason="duplicate"))
-      else:
-        instances[made.id] = made
-  again = {id: count for id, count in said.items() if count > 1}
-  instances |= {id: dataclasses.replace(instances[id], quality={"said": count}) for id, count in again.items()}
-  return Result(
-    instances=list(instances.values()),
-    rejected=rejected,
-    requests=dict(work.requests),
-    tokens=dict(work.tokens),
-    seconds=time.perf_counter() - work.started,
-  )
-
-
-def _shortened(made: Instance | Rejected) -> Instance | Rejected:
-  return dataclasses.replace(made, text=made.text[:KEPT_TEXT]) if isinstance(made, Rejected) else made
+    return [Rejected(problem_id=job.problem.id, method=method.name, reason=reason, text=text)]
 
 
 async def judge(
-  instances: Sequence[Instance],
+  instances: Iterable[Instance],
+  count: int,
   labels: Sequence[str],
   generator: Generator,
   store: ResponseStore,
@@ -183,10 +173,12 @@ async def judge(
   sampling: Sampling,
   rng_seed: int,
   concurrency: int = 256,
-) -> tuple[list[Instance], dict[str, Any]]:
-  """The instances with the teacher's judgement in `quality`, and the counts as JSON values.
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+  """What the teacher says of each instance, to be added to its `quality`; and the counts as JSON values.
 
   Args:
+    instances: gone through once, as the teacher answers.
+    count: how many they are.
     labels: keys of JUDGES; one request each for every instance. A reply that cannot be read leaves no label.
     generator, store, stage, sampling, rng_seed, concurrency: as in `synthesize`.
 
@@ -194,27 +186,27 @@ async def judge(
     UserError: as in `synthesize`.
   """
   work = Work(generator, store, Origin(teacher=generator.model_id, stage=stage), sampling, rng_seed, Settings())
-  problems = [Problem(id=i.id, source="", question=i.query) for i in instances]
-  made = enumerate(Job(problem, label, 0) for problem in problems for label in labels)
+  found: list[dict[str, Any]] = [{} for _ in range(count)]
+  unread = 0
 
-  async def perform(work: Work, job: Job) -> dict[str, Any] | Rejection:
-    try:
-      return await JUDGES[job.method](by_id[job.problem.id], StoredAsk(work, job))
-    except Rejection as rejection:
-      return rejection
+  def tasks() -> Iterator[tuple[int, tuple[Instance, Job]]]:
+    for number, instance in enumerate(instances):
+      problem = Problem(id=instance.id, source="", question=instance.query)
+      for label in labels:
+        yield number, (instance, Job(problem, label, 0))
 
-  by_id = {i.id: i for i in instances}
-  total = len(instances) * len(labels)
+  async def perform(work: Work, task: tuple[Instance, Job]) -> dict[str, Any] | None:
+    instance, job = task
+    with contextlib.suppress(Rejection):
+      return await JUDGES[job.method](instance, StoredAsk(work, job))
+    return None
+
+  def keep(number: int, judgement: dict[str, Any] | None) -> None:
+    nonlocal unread
+    unread += judgement is None
+    found[number] |= judgement or {}
+
+  total = count * len(labels)
   with bar(f"judging stage {stage}", total) as progress:
-    await _drive(work, made, min(concurrency, total), progress, perform)
-  outcomes = [work.outcomes[number] for number in range(total)]
-  found: dict[str, dict[str, Any]] = collections.defaultdict(dict)
-  for number, outcome in enumerate(outcomes):
-    if not isinstance(outcome, Rejection):
-      found[instances[number // len(labels)].id] |= outcome
-  counts = {
-    "requests": dict(work.requests),
-    "tokens": dict(work.tokens),
-    "unread": sum(isinstance(outcome, Rejection) for outcome in outcomes),
-  }
-  return [dataclasses.replace(i, quality=i.quality | found[i.id]) for i in instances], counts
+    await _drive(work, tasks(), min(concurrency, total), progress, perform, keep)
+  return found, {"requests": dict(work.requests), "tokens": dict(work.tokens), "unread": unread}

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from skymath_jax.errors import UserError
-from skymath_jax.records import Instance, Problem
+from skymath_jax.records import Instance, Problem, stable_id
 from skymath_jax.synthesis.methods import METHODS
 from skymath_jax.synthesis.methods.ask import SYNTHETIC, is_synthetic
 
@@ -59,14 +59,14 @@ def as_problems(instances: Iterable[Instance], leave_out: Collection[str] = SAME
   Args:
     leave_out: methods whose instances give no problem.
   """
-  best: dict[str, Instance] = {}
+  best: dict[str, tuple[int, Problem]] = {}
   for instance in instances:
     if instance.method in leave_out:
       continue
-    question = " ".join(instance.query.split())
-    if question not in best or _trust(instance) > _trust(best[question]):
-      best[question] = instance
-  return [_problem(instance) for instance in best.values()]
+    question, trust = stable_id(" ".join(instance.query.split())), _trust(instance)
+    if question not in best or trust > best[question][0]:
+      best[question] = trust, _problem(instance)
+  return [problem for _, problem in best.values()]
 
 
 def _trust(instance: Instance) -> int:

@@ -234,16 +234,13 @@ def test_the_teachers_judgement_becomes_a_label(store):
 
   def judged(teacher):
     options = {"stage": 1, "sampling": SAMPLING, "rng_seed": 7, "concurrency": 4}
-    return asyncio.run(judge(made, ("verdict", "difficulty"), teacher, store, **options))
+    return asyncio.run(judge(iter(made), len(made), ("verdict", "difficulty"), teacher, store, **options))
 
-  labelled, counts = judged(Teacher(judgement))
-  assert (
-    [i.id for i in labelled] == [i.id for i in made] and counts["requests"]["sent"] == 24 and counts["unread"] == 10
-  )
-  for instance in labelled:
-    easy = "Mia has 3 " in instance.query
-    assert instance.quality == ({"verdict": True, "difficulty": 4} if easy else {"verdict": False})
-  assert judged(silent := Teacher(answer=None))[0] == labelled and not silent.requests
+  labels, counts = judged(Teacher(judgement))
+  assert len(labels) == len(made) and counts["requests"]["sent"] == 24 and counts["unread"] == 10
+  for instance, said in zip(made, labels, strict=True):
+    assert said == ({"verdict": True, "difficulty": 4} if "Mia has 3 " in instance.query else {"verdict": False})
+  assert judged(silent := Teacher(answer=None))[0] == labels and not silent.requests
 
 
 @pytest.mark.parametrize("runs", [{"rephrase": -1.0}, {"rephrase": float("nan")}, {"rephrases": 1.0}])

@@ -1,0 +1,82 @@
+"""Synthesis at scale: memory, disk and pace of a whole stage with a teacher that answers at once.
+
+    python benchmarks/synthesis_scale.py FOLDER INSTANCES [INSTANCES …]        e.g. … 100000 250000
+
+Runs the stage that `skymath run` runs (stage 2, which has one pass: 6 answers augmented and 4 questions rephrased of
+ten) on 5,000 seeds and instances of about 1 KB in FOLDER/run, which is removed. Prints one JSON line a size. Memory is
+the process's own peak; each size has a process of its own.
+"""
+
+import json
+import pathlib
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+from skymath_jax import config as config_lib
+from skymath_jax import records
+from skymath_jax.generation import Response
+from skymath_jax.records import Problem
+from skymath_jax.stages import data
+
+SEEDS = 5000
+WORDS = "the of sum is that we have so then a each total first number times more all and get equals two".split()
+
+
+class Teacher:
+  """Answers every prompt at once, with about 700 characters that depend on prompt and seed."""
+
+  model_id = "none@0"
+
+  async def complete(self, request) -> Response:
+    dice = random.Random(f"{request.prompt} {request.sampling.seed}")
+    words = " ".join(dice.choices(WORDS, k=150))
+    asks_question = request.prompt.rstrip().endswith("New wording:")
+    text = f"{words} {dice.random()}?" if asks_question else f"{words}\nThe answer is {dice.randrange(10**6)}"
+    return Response(id=request.id, text=text, finish_reason="stop", prompt_tokens=100, completion_tokens=160)
+
+  async def close(self) -> None:
+    pass
+
+
+def measure(folder: pathlib.Path, instances: int) -> dict:
+  run, config = folder / "run", config_lib.base()
+  config.synthesis.hard = {"answer_augmentation": 0.6 * instances / SEEDS, "rephrase": 0.4 * instances / SEEDS}
+  question = f"{' '.join(random.Random(0).choices(WORDS, k=50))}?"
+  records.write_lines(
+    run / "seeds" / "problems.jsonl",
+    (Problem.create("s", f"{n} {question}", answer="1", level=5, solution="x") for n in range(SEEDS)),
+  )
+  start, cpu = time.perf_counter(), time.process_time()
+  facts = data.synthesize_hard(
+    SimpleNamespace(config=config, workdir=run, teacher=Teacher, requests_served=lambda: 0)  # all that the stage uses
+  )
+  seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+  written = run / "synthesis" / "stage2" / "instances.jsonl"
+  size, store = written.stat().st_size, (run / "synthesis" / "stage2" / "responses.sqlite").stat().st_size
+  shutil.rmtree(run)
+  return {
+    "name": "synthesis_scale", "value": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+    "unit": "GB at the peak",
+    "settings": {
+      "instances": facts["instances"], "bytes_an_instance": round(size / facts["instances"]),
+      "store_gb": round(store / 1e9, 2), "seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1),
+    },
+  }  # fmt: skip
+
+
+def main() -> None:
+  folder, *sizes = sys.argv[1:]
+  if len(sizes) == 1:
+    print(json.dumps(measure(pathlib.Path(folder), int(sizes[0]))), flush=True)
+  else:
+    for size in sizes:
+      subprocess.run([sys.executable, __file__, folder, size], check=True)
+
+
+if __name__ == "__main__":
+  main()
