@@ -35,6 +35,5 @@ def get_config():
   c.export.dtype = "bfloat16"
 
   c.study.sizes = (100, 300, 1_000, 2_000, 4_000, 10_000)
-  c.study.ablations = ("methods", "verifier", "hard")
   c.study.ablation_size = 2_000
   return c

@@ -27,7 +27,6 @@ def get_config():
   c.training.stage2.learning_rate = 2e-6
 
   c.study.sizes = (7_500, 60_000, 360_000, 1_000_000, 1_500_000, 2_100_000)
-  c.study.ablations = ("methods", "verifier", "coreset", "hard", "order")
   c.study.ablation_size = 360_000
   c.study.rng_seeds = 1
   return c

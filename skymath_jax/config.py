@@ -160,7 +160,7 @@ def base() -> ConfigDict:
   c.study = ConfigDict()
   c.study.sizes = (7_500, 60_000, 360_000, 1_000_000, 2_100_000)  # stage-1 instances; the fit does not see the largest
   c.study.rng_seeds = 3  # how many times each cell is made, with RNG seeds 0, 1, ...
-  c.study.ablations = ("methods", "verifier", "coreset", "hard", "order")  # names in skymath_jax/study/ablations.py
+  c.study.ablations = ("methods", "verifier", "coreset", "hard", "order", "ngram", "length")  # see study/ablations.py
   c.study.ablation_size = 360_000  # instances of each set that an ablation compares
   c.study.keep_checkpoints = False  # keep the weights of every cell, not only what it answered
 

@@ -13,6 +13,7 @@ from skymath_jax.grading.evaluate import DIGITS, Evaluator, Tree, UnevaluableErr
 
 MAX_VARIABLES = 12
 POINTS = 4  # the last of them with negative values
+WHOLE = 12  # whole numbers for what rounds, where four points may agree by chance
 INNER = 3  # further points between 0 and 1, for what is real there only, such as log(1 - x)
 MIN_DIGITS = 9  # a decimal with so many right digits stands for the exact value
 FLOAT_DIGITS = 15  # what a float64 can hold
@@ -63,6 +64,11 @@ def points(names: set[str]) -> list[dict[str, Fraction]]:
   return found if names else [{}]
 
 
+def whole_points(names: set[str]) -> list[dict[str, Fraction]]:
+  """Whole numbers, and two for each variable that differ."""
+  return [{name: Fraction((k * (2 * i + 3)) % 29) for i, name in enumerate(sorted(names))} for k in range(1, WHOLE + 1)]
+
+
 def inner_points(names: set[str]) -> list[dict[str, Fraction]]:
   """The first `points`, scaled into the interval from 0 to 1."""
   return [{name: value / 5 for name, value in point.items()} for point in points(names)[:INNER]]
@@ -105,7 +111,8 @@ def _equal_as(a: Tree, b: Tree, reading: Reading, tolerance: int | None = None) 
   complex_wanted = any(node == ("const", "i") for tree in (a, b) for node in walk(tree))
   verdicts: list[tuple[bool, bool]] = []  # (equal, all on the way was real)
   try:
-    for group in (points(names), inner_points(names)):
+    rounds = any(node[:2] in {("fn", "floor"), ("fn", "ceil")} for tree in (a, b) for node in walk(tree))
+    for group in (points(names) + (whole_points(names) if rounds and names else []), inner_points(names)):
       for point in group:
         verdict = _equal_at(a, b, point, reading, tolerance)
         if verdict is None:

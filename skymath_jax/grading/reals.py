@@ -1,6 +1,7 @@
 """Sets of real numbers: intervals, their unions, inequalities and set-builders brought to one normal form."""
 
 import dataclasses
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -113,6 +114,10 @@ def _combined(tree: Tree) -> Pieces:
       return common
     if len(_normal([piece for part in parts for piece in part])) == 1 and len(parts) > 2:
       raise NotASetError("conditions that contradict each other")
+  if tree[1] != "or" and any(
+    any(_less(p.low, p.high) for p in _meet(part, other)) for part, other in itertools.combinations(parts, 2)
+  ):
+    raise NotASetError("sets beside each other, that are no pieces of one")
   return _normal([piece for part in parts for piece in part])
 
 

@@ -22,7 +22,7 @@ from skymath_jax import datasets, files, models, records, sharding, training
 from skymath_jax.console import log
 from skymath_jax.datasets.texts import TextSet
 from skymath_jax.errors import UserError
-from skymath_jax.records import Instance
+from skymath_jax.records import Instance, Problem
 from skymath_jax.stages import model as model_stages
 from skymath_jax.study import choices, plan
 from skymath_jax.study.ablations import ABLATIONS
@@ -86,9 +86,14 @@ class Study:
     """What `part` may be picked from; an oracle takes seconds for a pool, so it is asked once."""
     key = (part.pool, part.choice)
     if key not in self._found:
-      oracle = datasets.oracle(self.config.seeds.sources)
-      self._found[key] = choices.allowed(self._pools[part.pool], part.choice, oracle)
+      judges = choices.Judges(oracle=datasets.oracle(self.config.seeds.sources), tests=self._tests)
+      self._found[key] = choices.allowed(self._pools[part.pool], part.choice, judges)
     return self._found[key]
+
+  def _tests(self) -> list[Problem]:
+    """The problems that must not leak, of all test sets."""
+    config = self.config
+    return [p for name in config.curation.test_sets for p in datasets.load(name, data_dir=config.seeds.data_dir)]
 
   def instances(self, cell: Cell) -> list[Instance]:
     """What the last phase of `cell` is trained on."""

@@ -28,7 +28,7 @@ def instance(number, stage=1):
 def settings(**changes):
   c = config_lib.base()
   c.name = "fake study"
-  c.seeds.sources = ("fake.jsonl",)
+  c.seeds.sources, c.curation.test_sets = ("fake.jsonl",), ("micro_gsm:test",)
   c.model.path = "asset:micro_base"
   c.study.sizes, c.study.ablation_size, c.study.rng_seeds = (10, 20, 40, 80, 160), 20, 2
   for key, value in changes.items():

@@ -1,8 +1,11 @@
 """Which cells a study has, and which instances each of them sees."""
 
+import dataclasses
+
 import pytest
 
 from skymath_jax.errors import UserError
+from skymath_jax.records import Problem
 from skymath_jax.study import choices
 from skymath_jax.study.ablations import ABLATIONS
 from skymath_jax.study.cells import cells_of
@@ -13,7 +16,7 @@ POOL = [instance(n) for n in range(400)]
 
 
 def pick(part, rng_seed=0, oracle=None):
-  return choices.pick(choices.allowed(POOL, part.choice, oracle), part, rng_seed)
+  return choices.pick(choices.allowed(POOL, part.choice, choices.Judges(oracle=oracle)), part, rng_seed)
 
 
 def ids(part, rng_seed=0):
@@ -38,8 +41,8 @@ def test_the_grid_shares_cells_and_goes_seed_by_seed():
   assert len(names) == len(set(names)) and names[0] == "base"
   assert [c.rng_seed for c in cells[1:]] == sorted(c.rng_seed for c in cells[1:])
   # 5 sizes; metamath, evol, xwin; verified; k-center; then hard, then more normal (twice the normal is size 40);
-  # shuffled: "all three methods", "random" and the first phases are the cell of size 20
-  assert len(cells) == 1 + 2 * (5 + 3 + 1 + 1 + 2 + 1)
+  # shuffled; 10-gram; short: "all three methods", "random" and the first phases are the cell of size 20
+  assert len(cells) == 1 + 2 * (5 + 3 + 1 + 1 + 2 + 1 + 1 + 1)
   assert starts_needed(cells) == {"normal-20.seed0", "normal-20.seed1"}
   assert len(grid([10, 20], [], 3)) == 7
 
@@ -77,6 +80,18 @@ def test_choices():
   assert len(set(spread)) == 40 and set(spread) < set(ids(Part(size=80)))
   with pytest.raises(UserError, match="needs 100 xwin normal instances, there are 80"):
     pick(Part(size=100, choice="xwin"))
+
+
+def test_the_short_half_and_the_strict_filter():
+  pool = [dataclasses.replace(i, response=f"{'so ' * (n % 10)}the answer is {n}") for n, i in enumerate(POOL[:100])]
+  short = choices.allowed(pool, "short")
+  assert 50 <= len(short) < 70 and max(len(i.response.split()) for i in short) <= 9
+  shared = "one two three four five six seven eight nine ten"
+  pool[3] = dataclasses.replace(pool[3], query=f"Say {shared} aloud.")
+  pool[5] = dataclasses.replace(pool[5], query=f"Say {shared.removesuffix(' ten')} aloud.")
+  tests = [Problem(id="t", source="t", question=f"Count {shared} times.", answer="1")]
+  kept = choices.allowed(pool, "tengram", choices.Judges(tests=lambda: tests))
+  assert [i for i in pool if i not in kept] == [pool[3]]
 
 
 def test_every_ablation_compares_equal_amounts_of_data():

@@ -23,12 +23,12 @@ def test_cells_are_trained_on_what_their_names_say(fake, workdir):
   config = settings()
   make_all(config, workdir)
   trained = {name: (size, rate, seed) for name, size, rate, seed in fake.trained}
-  assert len(fake.trained) == len(trained) == 26  # each once: the starts of the second phases were there
+  assert len(fake.trained) == len(trained) == 30  # each once: the starts of the second phases were there
   one, two = config.training.stage1.learning_rate, config.training.stage2.learning_rate
   assert trained["normal-160.seed0"] == (160, one, 1) and trained["normal-160.seed1"] == (160, one, 1001)
   assert trained["normal-20+hard-20-late.seed1"] == (20, two, 1002)
   assert trained["normal-20-and-hard-20.seed0"] == (40, one, 1)
-  assert fake.evaluated[0] == "base" and len(fake.evaluated) == 27
+  assert fake.evaluated[0] == "base" and len(fake.evaluated) == 31
 
 
 def test_a_killed_study_goes_on_and_keeps_what_is_complete(fake, workdir):
@@ -36,10 +36,10 @@ def test_a_killed_study_goes_on_and_keeps_what_is_complete(fake, workdir):
   with pytest.raises(KeyboardInterrupt):
     make_all(settings(), workdir)
   done = list(fake.evaluated)
-  assert 5 < len(done) < 27
+  assert 5 < len(done) < 31
   fake.stop_at = None
   make_all(settings(), workdir)
-  assert len(fake.evaluated) == len(set(fake.evaluated)) == 27
+  assert len(fake.evaluated) == len(set(fake.evaluated)) == 31
   fake.trained.clear()
   make_all(settings(), workdir)
   assert not fake.trained
@@ -58,7 +58,7 @@ def test_weights_go_when_nothing_starts_from_them(fake, workdir):
   shutil.rmtree(workdir / "study")
   fake.stop_at = None
   make_all(settings(keep_checkpoints=True), workdir)
-  assert len(list(workdir.glob("study/cells/*/weights"))) == 26
+  assert len(list(workdir.glob("study/cells/*/weights"))) == 30
 
 
 def test_a_lost_start_is_made_again(fake, workdir):
@@ -100,7 +100,7 @@ def test_summary_counts_the_predictions(fake, workdir):
   for found in summary["fits"].values():
     assert found["sizes"] == [10, 20, 40, 80] and found["held_out"]["size"] == 160
     assert found["held_out"]["measured"] == accuracies[-1]
-  assert len(summary["cells"]) == summary["cells_wanted"] == 27
+  assert len(summary["cells"]) == summary["cells_wanted"] == 31
   assert summary["cells"][1]["set"]["instances"] == 10
 
 
