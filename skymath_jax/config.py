@@ -206,7 +206,10 @@ CHOICES = {
 # What says where and how often, not what: a run may go on with other values, on another machine
 FREE = frozenset(
   {f"training.{key}" for key in "micro_batches loss_chunk checkpoint_every keep keep_best profile_step".split()}
-  | {f"teacher.{key}" for key in "addresses certificate concurrency cost_ceiling start_seconds".split()}
+  | {f"teacher.{key}" for key in "addresses base_url api_key_variable certificate start_seconds".split()}
+  | {f"teacher.{key}" for key in "concurrency requests_per_minute tokens_per_minute slots steps_per_call".split()}
+  | {f"teacher.{key}" for key in "price_in price_out cost_ceiling".split()}
+  | {"evaluation.slots", "evaluation.steps_per_call", "curation.workers"}
   | {"name", "model.remat", "mesh.data", "mesh.fsdp", "mesh.tensor"}
 )
 NEGATIVE_ALLOWED = {"mesh.data", "mesh.fsdp", "mesh.tensor"}

@@ -1,7 +1,8 @@
 """The recipe as a list of resumable stages: what is complete is skipped, what is not is resumed.
 
 A stage owns one folder of the workdir. `COMPLETE.json`, the last file that it writes, holds its facts and the hash of
-its inputs; a stage whose inputs are no longer the same is done again.
+its inputs; a stage whose inputs are no longer the same is done again. A workdir belongs to one config from the moment
+that something was asked of the teacher, or trained, in it.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ from skymath_jax.mirror import Mirror
 from skymath_jax.stages import data, model, summary
 from skymath_jax.stages.context import Run
 
+# What a workdir holds before anything in it has cost something: bookkeeping, and seeds, which are read again at once
+CHEAP = {"config.json", "config_hash", ".lock", ".mirror.json", "server.log", "seeds"}
 # seconds that processes wait for each other: at a meeting, for a workdir from a bucket, for a stage's work
 SHORT, FETCH, LONG = 600, 3600, 14 * 24 * 3600
 
@@ -29,7 +32,7 @@ SHORT, FETCH, LONG = 600, 3600, 14 * 24 * 3600
 class Stage:
   """One step of the recipe: `function(run) -> facts`, writing below `folder`.
 
-  `needs` are the folders it reads; `asks` says that it asks the teacher, which starts early and ends after the last.
+  `needs` are the folders it reads, `reads` the groups of the config without which it cannot be judged complete; `asks` says that it asks the teacher, which starts early and ends after the last.
   In a job of several processes a stage is the writer's, unless it works `everywhere`.
   """
 
@@ -37,6 +40,7 @@ class Stage:
   folder: str
   function: Callable[[Run], dict[str, Any]]
   needs: tuple[str, ...] = ()
+  reads: tuple[str, ...] = ()
   asks: bool = False
   everywhere: bool = False
 
@@ -47,7 +51,7 @@ def recipe(config: ConfigDict) -> list[Stage]:
   Stage 2's data needs no model of ours, so the teacher is done, and its memory free, before the first training step.
   """
   steps = [
-    Stage("seeds", "seeds", data.seeds),
+    Stage("seeds", "seeds", data.seeds, reads=("seeds",)),
     Stage("synthesize stage 1", "synthesis/stage1", data.synthesize_normal, ("seeds",), asks=True),
     Stage("synthesize stage 2", "synthesis/stage2", data.synthesize_hard, ("seeds",), asks=True),
     Stage("curate stage 1", "sft/stage1", data.curate(1), ("synthesis/stage1",)),
@@ -62,47 +66,18 @@ def recipe(config: ConfigDict) -> list[Stage]:
   return steps
 
 
-def open_workdir(workdir: epath.PathLike, config: ConfigDict) -> epath.Path:
-  """Makes the workdir and leaves the resolved config in it, or refuses one that was made with another config.
-
-  Raises:
-    UserError: the folder cannot be written, or its config differs (the first key that does is named).
-  """
-  workdir = epath.Path(workdir)
-  config_lib.check(config)
-  path, resolved = workdir / "config.json", config_lib.as_json(config)
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-      saved = files.read_json(path)
-      found = config_lib.first_difference(config_lib.binding(saved), config_lib.binding(resolved))
-      if found:
-        key, old, new = found
-        raise UserError(
-          f"this workdir was made with config.{key} = {old!r}, now it is {new!r}",
-          where=workdir,
-          remedy="use another --workdir, or the config of this one (its config.json)",
-        )
-    else:
-      files.write_json(path, resolved)
-      files.write_text(workdir / "config_hash", config_lib.config_hash(config) + "\n")
-    (workdir / ".writable").touch()
-    (workdir / ".writable").unlink()
-  except OSError as error:
-    raise UserError(f"cannot write here ({error.strerror})", where=workdir, remedy="choose another --workdir") from None
-  return workdir
-
-
-def complete(stage: Stage, workdir: epath.Path) -> bool:
+def complete(stage: Stage, workdir: epath.Path, config: ConfigDict) -> bool:
   """Whether the stage's mark is there and was made from the inputs that are there now."""
   facts = files.completion(workdir / stage.folder)
-  return facts is not None and facts["inputs"] == inputs_hash(stage, workdir)
+  return facts is not None and facts["inputs"] == inputs_of(stage, workdir, config)
 
 
-def inputs_hash(stage: Stage, workdir: epath.Path) -> dict[str, str | None]:
-  """Folder → output hash of the stage that made it (None while it is not complete)."""
+def inputs_of(stage: Stage, workdir: epath.Path, config: ConfigDict) -> dict[str, Any]:
+  """Folder → output hash of the stage that made it (None while it is not complete); and what the stage `reads`."""
   marks = {folder: files.completion(workdir / folder) for folder in stage.needs}
-  return {folder: mark and mark["output"] for folder, mark in marks.items()}
+  resolved = config_lib.as_json(config)
+  read = {f"config.{group}": resolved[group] for group in stage.reads}
+  return {folder: mark and mark["output"] for folder, mark in marks.items()} | read
 
 
 def perform(selected: Sequence[Stage], config: ConfigDict, workdir: epath.PathLike) -> dict[str, Any]:
@@ -114,20 +89,26 @@ def perform(selected: Sequence[Stage], config: ConfigDict, workdir: epath.PathLi
   distributed.initialize()
   agreed = {"workdir": str(workdir), "config": config_lib.as_json(config), "stages": [stage.name for stage in selected]}
   distributed.require_agreement("the run", {**agreed, "code": distributed.code_version()})
-  with _opened(workdir, config) as run:
+  with opened(workdir, config) as run:
     return {stage.name: _perform(stage, selected[index:], run) for index, stage in enumerate(selected)}
 
 
 @contextlib.contextmanager
-def _opened(workdir: epath.PathLike, config: ConfigDict) -> Iterator[Run]:
-  """What the stages share, over a workdir that the writer has locked and all processes see."""
+def opened(workdir: epath.PathLike, config: ConfigDict) -> Iterator[Run]:
+  """What the stages share, over a workdir that the writer has locked and all processes see.
+
+  Raises:
+    UserError: the folder cannot be written, is in use, or belongs to another config (the first key is named).
+  """
+  config_lib.check(config)
   mirror = Mirror(workdir, process=distributed.process_index())
   mirror.open(writer=distributed.is_writer())
   with contextlib.ExitStack() as stack:
     if distributed.is_writer():
-      open_workdir(mirror.local, config)
-      mirror.push_files("config.json", "config_hash")
+      _make(mirror.local)
       stack.enter_context(files.lock(mirror.local / ".lock", f"the workdir {workdir}"))
+      _claim(mirror.local, config)
+      mirror.push_files("config.json", "config_hash")
     distributed.barrier("the workdir is open", seconds=FETCH)
     if not (mirror.durable / "config.json").exists():
       raise UserError(
@@ -138,14 +119,43 @@ def _opened(workdir: epath.PathLike, config: ConfigDict) -> Iterator[Run]:
     yield stack.enter_context(Run(config, mirror))
 
 
+def _make(workdir: epath.Path) -> None:
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / ".writable").touch()
+    (workdir / ".writable").unlink()
+  except OSError as error:
+    raise UserError(f"cannot write here ({error.strerror})", where=workdir, remedy="choose another --workdir") from None
+
+
+def _claim(workdir: epath.Path, config: ConfigDict) -> None:
+  """Leaves the resolved config in the workdir, or refuses one in which another config has made something dear."""
+  path, resolved = workdir / "config.json", config_lib.as_json(config)
+  saved = files.read_json(path) if path.exists() else None
+  if saved is not None:
+    found = config_lib.first_difference(config_lib.binding(saved), config_lib.binding(resolved))
+    if not found:
+      return
+    key, old, new = found
+    if any(entry.name not in CHEAP for entry in workdir.iterdir()):
+      raise UserError(
+        f"this workdir was made with config.{key} = {old!r}, now it is {new!r}",
+        where=workdir,
+        remedy="use another --workdir, or the config of this one (its config.json)",
+      )
+    log(f"nothing was made here yet, so this config takes the place of the old one (config.{key} was {old!r})")
+  files.write_json(path, resolved)
+  files.write_text(workdir / "config_hash", config_lib.config_hash(config) + "\n")
+
+
 def _perform(stage: Stage, following: Sequence[Stage], run: Run) -> dict[str, Any]:
   """One stage: done here, done by the writer while this process waits, or found complete; returns its facts."""
   folder, writer = run.workdir / stage.folder, distributed.is_writer()
-  if writer and any(later.asks and not complete(later, run.workdir) for later in following):
+  if writer and any(later.asks and not complete(later, run.workdir, run.config) for later in following):
     run.begin_teacher()  # compiles while earlier stages work
   else:
     run.end_teacher()
-  if distributed.gather(f"{stage.name} is complete", complete(stage, run.workdir), seconds=SHORT)[0]:
+  if distributed.gather(f"{stage.name} is complete", complete(stage, run.workdir, run.config), seconds=SHORT)[0]:
     log(f"{stage.name}: complete, skipped")
     return files.completion(folder)
   _require_inputs(stage, run.workdir)
@@ -155,7 +165,7 @@ def _perform(stage: Stage, following: Sequence[Stage], run: Run) -> dict[str, An
     result = stage.function(run) if writer or stage.everywhere else {}
   if writer:
     result["seconds"] = round(time.perf_counter() - start, 3)
-    files.mark_complete(folder, inputs=inputs_hash(stage, run.workdir), **result)
+    files.mark_complete(folder, inputs=inputs_of(stage, run.workdir, run.config), **result)
     run.mirror.push(stage.folder)
     log(f"{stage.name}: done in {result['seconds']:.1f} s")
   distributed.barrier(f"{stage.name} is done", seconds=LONG)

@@ -63,7 +63,11 @@ def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequen
     remedy = f"set config.mesh.data to {slices}, or a multiple of it"
     raise UserError(f"data {sizes['data']} does not spread over {slices} slices", where="mesh", remedy=remedy)
   inner = (sizes["data"] // slices, sizes["fsdp"], sizes["tensor"])
-  return Mesh(mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices), MESH_AXES, axis_types=types)
+  return Mesh(
+    mesh_utils.create_hybrid_device_mesh(inner, (slices, 1, 1), devices, allow_split_physical_axes=True),
+    MESH_AXES,
+    axis_types=types,
+  )
 
 
 def serving_sizes(devices: int, *, kv_heads: int, heads: int, others: Sequence[int]) -> dict[str, int]:

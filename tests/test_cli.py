@@ -1,6 +1,7 @@
 """The command line: it answers at once, and a mistake gets an exit code and one paragraph, never a traceback."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -81,13 +82,24 @@ def test_bad_seed_files_are_named_with_their_line(tmp_path, capfd):
     assert message in capfd.readouterr().err
 
 
-def test_a_workdir_belongs_to_one_config(tmp_path, capfd):
+def test_a_workdir_belongs_to_one_config_once_something_was_asked_in_it(tmp_path, capfd):
   workdir = f"--workdir={tmp_path / 'run'}"
   assert cli.call(["seeds", QUICKSTART, workdir]) == 0
+  (tmp_path / "run/synthesis").mkdir()
   assert cli.call(["seeds", QUICKSTART, workdir, "--config.seeds.limit=7"]) == 1
   assert "config.seeds.limit = " in capfd.readouterr().err
   assert cli.call(["seeds", QUICKSTART, workdir]) == 0
   assert "complete, skipped" in capfd.readouterr().err
+
+
+def test_a_mistake_before_anything_was_made_does_not_bind_the_workdir(tmp_path, capfd):
+  workdir = f"--workdir={tmp_path / 'run'}"
+  assert cli.call(["seeds", QUICKSTART, workdir, "--config.seeds.sources=('no.jsonl',)"]) == 1
+  assert cli.call(["synthesize", QUICKSTART, workdir, "--dry-run", "--config.seeds.limit=7"]) == 0
+  assert "takes the place of the old one (config.seeds.limit was 400)" in capfd.readouterr().err
+  assert cli.call(["seeds", QUICKSTART, workdir, "--config.seeds.limit=5", "--config.synthesis.pass1.fobar=3.0"]) == 0
+  assert json.loads((tmp_path / "run/config.json").read_text())["seeds"]["limit"] == 5
+  assert json.loads((tmp_path / "run/seeds/summary.json").read_text())["problems"] == 5
 
 
 def test_a_folder_that_cannot_be_written_is_refused(capfd):

@@ -168,8 +168,11 @@ def test_a_verb_on_a_bucket_goes_on_on_another_machine(scratch, capfd):
   shutil.rmtree(scratch / "process0")
   assert cli.call(arguments) == 0
   assert "seeds: complete, skipped" in capfd.readouterr().err
-  assert cli.call([*arguments, "--config.seeds.limit=4"]) == 1
-  assert "was made with config.seeds.limit = 3, now it is 4" in capfd.readouterr().err
+  assert cli.call([*arguments, "--config.seeds.limit=4"]) == 0
+  assert len((epath.Path(URL) / "seeds/problems.jsonl").read_text().splitlines()) == 4
+  (scratch / "process0/gs/bucket/runs/a/synthesis").mkdir()
+  assert cli.call([*arguments, "--config.seeds.limit=3"]) == 1
+  assert "was made with config.seeds.limit = 4, now it is 3" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

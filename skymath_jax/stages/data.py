@@ -242,12 +242,15 @@ def _provenance(run: Run, synthesis_summary: Facts) -> Facts:
   }
 
 
-def curate_files(config: ConfigDict, workdir: epath.Path) -> Facts:
+def curate_files(run: Run) -> Facts:
   """`curate` on its own: the files of `curation.inputs` → `curation/kept.jsonl`, `dropped.jsonl`, `summary.json`."""
+  config = run.config
   output = curation.Output(
     name=config.name, facts={"files": list(config.curation.inputs)}, parquet=config.curation.parquet
   )
-  return _curate(config, config.curation.inputs, workdir / "curation", output)
+  facts = _curate(config, config.curation.inputs, run.workdir / "curation", output)
+  run.mirror.push("curation")
+  return facts
 
 
 def synthesis_plan(run: Run) -> Facts:

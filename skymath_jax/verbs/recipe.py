@@ -66,8 +66,9 @@ def curate(argv: Sequence[str]) -> int:
   if values.config.curation.inputs:
     from skymath_jax.stages import data
 
-    workdir = pipeline.open_workdir(values.workdir, values.config)
-    print(json.dumps(data.curate_files(values.config, workdir), indent=2))
+    with pipeline.opened(values.workdir, values.config) as run:
+      facts = data.curate_files(run)
+    print(json.dumps(facts, indent=2))
     return 0
   return _stages(argv, ("sft/stage1", "sft/stage2"))
 
