@@ -32,8 +32,9 @@ SHORT, FETCH, LONG = 600, 3600, 14 * 24 * 3600
 class Stage:
   """One step of the recipe: `function(run) -> facts`, writing below `folder`.
 
-  `needs` are the folders it reads, `reads` the groups of the config without which it cannot be judged complete; `asks` says that it asks the teacher, which starts early and ends after the last.
-  In a job of several processes a stage is the writer's, unless it works `everywhere`.
+  `needs` are the folders that it works from, `reads` the groups of the config that a complete one must have been made
+  with; `asks` says that it asks the teacher, which starts early and ends after the last. In a job of several processes
+  a stage is the writer's, unless it works `everywhere`.
   """
 
   name: str

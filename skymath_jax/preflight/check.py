@@ -1,10 +1,9 @@
 """The verdict: fits or not, peak and breakdown of one chip, step seconds, and the smallest change that makes it fit."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
-
-import jax
 
 from skymath_jax import sharding
 from skymath_jax.console import log
@@ -43,10 +42,15 @@ class _Recipe:
   mesh_sizes: dict[str, int]
 
   def changed(self, change: Change) -> "_Recipe":
-    model = {key.removeprefix("model."): v for key, v in change.items() if key.startswith("model.")}
-    rest = {key.removeprefix("training."): v for key, v in change.items() if key.startswith("training.")}
-    config = dataclasses.replace(self.config, **model)
-    return dataclasses.replace(self, config=config, settings=dataclasses.replace(self.settings, **rest))
+    groups: dict[str, Change] = {"model": {}, "training": {}, "mesh": {}}
+    for key, value in change.items():
+      group, _, name = key.partition(".")
+      groups[group][name] = value
+    return _Recipe(
+      config=dataclasses.replace(self.config, **groups["model"]),
+      settings=dataclasses.replace(self.settings, **groups["training"]),
+      mesh_sizes={**self.mesh_sizes, **groups["mesh"]},
+    )
 
 
 def check(
@@ -71,9 +75,9 @@ def check(
   if outcome.fits and target.compiles:
     parts["everything_else"] = max(0, outcome.peak_bytes - sum(parts.values()))
   bounds = estimate.step_seconds(config, settings, mine, target)
-  advice = _headroom(outcome, target) if outcome.fits else []
+  advice = [_headroom(outcome, target), *_idle(recipe, target, mesh)] if outcome.fits else []
   if not outcome.fits and advise:
-    advice = [_remedy(recipe, target, mesh)]
+    advice = [_remedy(recipe, target)]
   return Report(
     topology=target.name,
     slices=target.slices,
@@ -94,7 +98,8 @@ def _try(recipe: _Recipe, target: Target) -> tuple[Any, compiled.Outcome]:
   """(mesh, outcome) of one recipe on one target."""
   if target.compiles:
     mesh = sharding.make_mesh(**recipe.mesh_sizes, devices=compiled.devices(target))
-    return mesh, compiled.compile_step(recipe.config, recipe.settings, mesh)
+    outcome = compiled.compile_step(recipe.config, recipe.settings, mesh)
+    return mesh, dataclasses.replace(outcome, fits=outcome.fits and outcome.peak_bytes <= target.chip.usable_bytes)
   mesh = sharding.abstract_mesh(**recipe.mesh_sizes, count=target.chips)
   mine = estimate.share(recipe.settings, mesh)
   needed = sum(estimate.breakdown(recipe.config, recipe.settings, mine).values())
@@ -102,9 +107,34 @@ def _try(recipe: _Recipe, target: Target) -> tuple[Any, compiled.Outcome]:
   return mesh, compiled.Outcome(fits=fits, peak_bytes=needed, temporary_bytes=0, seconds=0.0)
 
 
-def _headroom(outcome: compiled.Outcome, target: Target) -> list[str]:
+def _headroom(outcome: compiled.Outcome, target: Target) -> str:
   free = target.chip.usable_bytes - outcome.peak_bytes
-  return [f"fits, with {free / GIB:.1f} GiB of {target.chip.usable_bytes / GIB:.2f} GiB a chip to spare"]
+  return f"fits, with {free / GIB:.1f} GiB of {target.chip.usable_bytes / GIB:.2f} GiB a chip to spare"
+
+
+def _idle(recipe: _Recipe, target: Target, mesh: Any) -> Iterator[str]:
+  """A word on chips that would all compute the same."""
+  rows, shards = recipe.settings.rows // recipe.settings.micro_batches, sharding.parts(mesh, "batch")
+  if rows % shards:
+    change = spread(recipe.config, recipe.settings, recipe.mesh_sizes, target.chips)
+    remedy = f"set {' '.join(_spelled(change))}" if change else f"make config.training.rows a multiple of {shards}"
+    yield f"a micro-batch of {rows} rows does not divide over {shards} chips, so each computes all of it: {remedy}"
+
+
+def spread(config: DecoderConfig, settings: Settings, mesh_sizes: dict[str, int], chips: int) -> Change:
+  """What the mesh needs so that it uses `chips` and the rows of a micro-batch divide over them; {} if nothing helps."""
+  rows, tensor = settings.rows // settings.micro_batches, mesh_sizes["tensor"]
+  if tensor < 1:
+    return {}
+  while rows % (chips // tensor) and config.kv_heads % (2 * tensor) == 0 and chips % (2 * tensor) == 0:
+    tensor *= 2
+  if rows % (chips // tensor):
+    return {}
+  change = {} if tensor == mesh_sizes["tensor"] else {"mesh.tensor": tensor}
+  sizes = {**mesh_sizes, "tensor": tensor}
+  if -1 not in sizes.values() and math.prod(sizes.values()) != chips:
+    change["mesh.fsdp"] = -1
+  return change
 
 
 def changes(recipe_config: DecoderConfig, settings: Settings, shards: int) -> Iterator[Change]:
@@ -132,34 +162,44 @@ def changes(recipe_config: DecoderConfig, settings: Settings, shards: int) -> It
     yield {**strongest, "training.mu_dtype": "bfloat16"}
 
 
-def _remedy(recipe: _Recipe, target: Target, mesh: jax.sharding.Mesh) -> str:
-  """The first change that the target takes, else the first larger slice on which the recipe fits as it is."""
-  for change in changes(recipe.config, recipe.settings, sharding.parts(mesh, "batch")):
-    if not _plausible(recipe.changed(change), target, mesh):
-      continue
-    log(f"does not fit; trying {_spelled(change)}")
-    _, outcome = _try(recipe.changed(change), target)
-    if outcome.fits:
-      return f"set {_spelled(change)}: then it needs {outcome.peak_bytes / GIB:.1f} GiB a chip"
-  larger = target.larger()
-  while larger is not None:
-    log(f"does not fit; trying {larger.name}")
-    try:
-      _, outcome = _try(recipe, larger)
-    except UserError:  # a mesh with fixed sizes
-      outcome = None
-    if outcome is not None and outcome.fits:
-      return f"use {larger.name}: there it needs {outcome.peak_bytes / GIB:.1f} GiB a chip"
-    larger = larger.larger()
+def _remedy(recipe: _Recipe, target: Target) -> str:
+  """The first change that the target takes; else the first larger slice, with what it takes there.
+
+  On a larger slice only what leaves the arithmetic alone is tried, and the recipe as it is comes first.
+  """
+  place: Target | None = target
+  while place is not None:
+    for change in _candidates(recipe, place, larger=place != target):
+      log(f"does not fit; trying {' '.join((place.title, *_spelled(change)))}")
+      _, outcome = _try(recipe.changed(change), place)
+      if outcome.fits:
+        needed = f"it needs {outcome.peak_bytes / GIB:.1f} GiB a chip"
+        if place == target:
+          return f"set {' '.join(_spelled(change))}: then {needed}"
+        return f"use {' '.join((place.title, *_spelled(change)))}: there {needed}"
+    place = place.larger()
   return "nothing that preflight knows makes it fit: shorten training.max_length, or take chips with more memory"
 
 
-def _plausible(recipe: _Recipe, target: Target, mesh: Any) -> bool:
-  """Whether the states and kept activations alone would fit: what cannot fit by arithmetic is not compiled."""
-  mine = estimate.share(recipe.settings, mesh)
-  parts = estimate.breakdown(recipe.config, recipe.settings, mine)
-  return sum(parts[key] for key in ("parameters", "first_moment", "second_moment")) < target.chip.usable_bytes
+def _candidates(recipe: _Recipe, target: Target, *, larger: bool) -> Iterator[Change]:
+  """Changes worth compiling on `target`: what its mesh needs, alone and with what saves memory.
+
+  A mesh of fixed sizes that is not the slice's, and states that alone do not fit by arithmetic, are not.
+  """
+  base = spread(recipe.config, recipe.settings, recipe.mesh_sizes, target.chips)
+  try:
+    mesh = sharding.abstract_mesh(**recipe.changed(base).mesh_sizes, count=target.chips)
+  except UserError:
+    return
+  savings = changes(recipe.config, recipe.settings, sharding.parts(mesh, "batch"))
+  found = [base] if base or larger else []
+  found += [{**base, **change} for change in savings if not (larger and "training.mu_dtype" in change)]
+  for change in found:
+    changed = recipe.changed(change)
+    parts = estimate.breakdown(changed.config, changed.settings, estimate.share(changed.settings, mesh))
+    if sum(parts[key] for key in ("parameters", "first_moment", "second_moment")) < target.chip.usable_bytes:
+      yield change
 
 
-def _spelled(change: Change) -> str:
-  return " ".join(f"--config.{key}={value}" for key, value in change.items())
+def _spelled(change: Change) -> list[str]:
+  return [f"--config.{key}={value}" for key, value in change.items()]

@@ -71,6 +71,11 @@ class Target:
     return math.prod(self.shape) * self.slices
 
   @property
+  def title(self) -> str:
+    """`v5e-16`, or `2 × v5e-16`."""
+    return self.name if self.slices == 1 else f"{self.slices} × {self.name}"
+
+  @property
   def compiles(self) -> bool:
     """Whether libtpu can compile for it without the hardware; for the others there is an estimate."""
     return self.chip.name.startswith("TPU")

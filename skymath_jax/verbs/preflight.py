@@ -35,6 +35,7 @@ def preflight(argv: Sequence[str]) -> int:
   if values.step not in ("train", "serve"):
     raise UsageError(f"--step={values.step} is not known; use train or serve.")
   os.environ["JAX_PLATFORMS"] = "cpu"  # the slice is only described; nothing is run, and no chip is taken
+  os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # only who has the chips can read such an entry back
   from skymath_jax import preflight as room
   from skymath_jax.stages import model
 
@@ -48,8 +49,7 @@ def preflight(argv: Sequence[str]) -> int:
   print(json.dumps(dataclasses.asdict(report), indent=2))
   peak, usable = report.peak_bytes_per_chip / GIB, report.usable_bytes_per_chip / GIB
   verdict = "fits" if report.fits else "does not fit"
-  name = report.topology if report.slices == 1 else f"{report.slices} × {report.topology}"
-  log(f"{values.config.name} on {name}: {verdict} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)")
+  log(f"{values.config.name} on {target.title}: {verdict} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)")
   for line in report.advice:
     log(line)
   return 0 if report.fits else 1

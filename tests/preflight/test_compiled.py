@@ -110,4 +110,17 @@ def test_a_slice_that_is_too_small_is_reported_with_the_remedy():
   code, report, errors = preflight("--config=configs/skywork_llama2_7b.py", "--topology=v5e-4")
   assert code == 1 and not report["fits"]
   assert report["peak_bytes_per_chip"] > report["usable_bytes_per_chip"]
-  assert report["advice"][0].startswith(("use v5e-", "set --config.")) and report["advice"][0] in errors
+  assert report["advice"][0].startswith("use v5e-16 --config.mesh.tensor=2: ") and report["advice"][0] in errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_slices_hold_copies_of_the_weights_and_share_the_rows():
+  """`data` runs over the slow network: each slice has all weights, half the rows, and the gradients are summed."""
+  flags = ["--topology=v5e-16", "--config.training.rows=16", "--advise=false"]
+  code, both, errors = preflight(
+    "--config=configs/skywork_llama2_7b_v5e_16.py", *flags, "--slices=2", "--config.mesh.data=2"
+  )
+  assert code == 0 and both["fits"] and both["chips"] == 32, errors[-2000:]
+  assert both["breakdown"]["parameters"] == pytest.approx(4 * 6.74e9 / 16, rel=0.01)
+  assert both["bounds"]["slice_network"] > 0

@@ -9,7 +9,7 @@ from skymath_jax import cli, preflight, sharding, training
 from skymath_jax.errors import UserError
 from skymath_jax.models import shapes
 from skymath_jax.preflight import estimate, targets
-from skymath_jax.preflight.check import changes
+from skymath_jax.preflight.check import changes, spread
 
 LLAMA = dataclasses.replace(shapes.SHAPES["Llama-2-7b-hf"], dtype="bfloat16")
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
@@ -70,6 +70,24 @@ def test_changes_go_from_cheap_to_dear():
   found = list(changes(dataclasses.replace(LLAMA, remat="wide"), training.Settings(rows=8), 2))
   assert found[0] == {"training.micro_batches": 2}
   assert found[-1] == {"training.micro_batches": 4, "model.remat": "full", "training.mu_dtype": "bfloat16"}
+
+
+def test_a_mesh_is_spread_until_the_rows_divide():
+  settings = training.Settings(rows=8)
+  assert spread(LLAMA, settings, {**ONE, "fsdp": -1}, 8) == {}
+  assert spread(LLAMA, settings, {**ONE, "fsdp": -1}, 32) == {"mesh.tensor": 4}
+  assert spread(LLAMA, settings, {**ONE, "fsdp": 8, "tensor": 2}, 32) == {"mesh.tensor": 4}
+  assert spread(LLAMA, settings, {"data": 2, "fsdp": 8, "tensor": 2}, 32) == {"mesh.tensor": 4, "mesh.fsdp": -1}
+  assert spread(LLAMA, dataclasses.replace(settings, micro_batches=2), {**ONE, "fsdp": -1}, 8) == {"mesh.tensor": 2}
+  assert spread(LLAMA, dataclasses.replace(settings, rows=7), {**ONE, "fsdp": -1}, 256) == {}  # nothing helps
+
+
+def test_chips_that_would_all_compute_the_same_are_told():
+  report = preflight.check(LLAMA, training.Settings(rows=4), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
+  assert report.fits and "each computes all of it: set --config.mesh.tensor=2" in report.advice[1]
+  few_heads = dataclasses.replace(LLAMA, kv_heads=4)
+  odd = preflight.check(few_heads, training.Settings(rows=3), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
+  assert odd.fits and "make config.training.rows a multiple of 8" in odd.advice[1]
 
 
 def test_targets_by_their_usual_names():
