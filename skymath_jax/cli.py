@@ -76,7 +76,9 @@ def call(argv: list[str]) -> int:
     print(f"skymath: there is no verb {argv[0]!r}; it is one of: {', '.join(VERBS)}.", file=sys.stderr)
     return 2
   set_environment()
-  module, function, _ = VERBS[argv[0]]
+  module, function, purpose = VERBS[argv[0]]
+  if "--help" in argv or "-h" in argv:
+    print(f"skymath {argv[0]}: {purpose}\n")
   try:
     verbs = importlib.import_module(f"skymath_jax.{module}")
     return getattr(verbs, function)(argv) or 0

@@ -48,6 +48,12 @@ def test_every_listed_verb_exists_and_has_help(verb, capsys):
   assert f"usage: skymath {verb}" in capsys.readouterr().out
 
 
+def test_help_says_what_the_verb_does(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(["curate", "--help"])
+  assert capsys.readouterr().out.startswith("skymath curate: validation, decontamination")
+
+
 @pytest.mark.parametrize(
   "arguments, code, message",
   [
@@ -59,6 +65,11 @@ def test_every_listed_verb_exists_and_has_help(verb, capsys):
     (("run", QUICKSTART, "--workdir=x", "stray"), 2, "did not expect 'stray'"),
     (("run", "--config=none.py", "--workdir=x"), 1, "none.py: no such config file"),
     (("run", QUICKSTART, "--workdir=x", "--config.trainig.rows=1"), 1, "did you mean config.training.rows?"),
+    (
+      ("run", QUICKSTART, "--workdir=x", "--config.seeds.sources=a.jsonl", "--config.teacher.modle=b"),
+      1,
+      "config.teacher.modle: no such key",
+    ),
     (("run", QUICKSTART, "--workdir=x", "--config.training.rows=1.5"), 1, "config.training.rows: '1.5' is not"),
     (("run", QUICKSTART, "--workdir=x", "--config.training.rows=0"), 1, "config.training.rows: zero makes no sense"),
     (("grade", "--input=x", "--output=y", "--mode=kind"), 2, "--mode=kind is not known"),
@@ -115,6 +126,26 @@ def test_a_problem_without_answer_is_refused_where_one_is_needed(tmp_path, capfd
   assert cli.call([*arguments, *nobody]) == 1
   said = capfd.readouterr().err
   assert "answer" in said and "fobar" in said and "Traceback" not in said
+  assert "seeds/problems.jsonl: 1 of 1 problems have no answer" in said and "of s (" in said
+  assert cli.call([*arguments, *nobody, "--dry-run"]) == 1  # the rehearsal finds it, too
+
+
+def test_hard_levels_that_no_seed_has_are_refused_before_the_first_request(tmp_path, capfd):
+  (tmp_path / "s.jsonl").write_text('{"question": "2 + 3 = ?", "answer": "5", "level": 2}\n')
+  arguments = ["synthesize", QUICKSTART, f"--workdir={tmp_path / 'run'}", f"--config.seeds.sources={tmp_path}/s.jsonl"]
+  nobody = ["--config.teacher.backend=openai", "--config.teacher.base_url=http://127.0.0.1:9/v1"]
+  assert cli.call([*arguments, *nobody]) == 1
+  assert "no seed problem has a level of [4, 5]; the levels are [2]" in capfd.readouterr().err
+
+
+def test_a_rehearsal_without_prices_names_no_cost(tmp_path, capfd):
+  (tmp_path / "s.jsonl").write_text('{"question": "2 + 3 = ?", "answer": "5", "level": 5}\n')
+  arguments = ["synthesize", QUICKSTART, f"--config.seeds.sources={tmp_path}/s.jsonl", "--dry-run"]
+  assert cli.call([*arguments, f"--workdir={tmp_path / 'a'}"]) == 0
+  said = capfd.readouterr()
+  assert json.loads(said.out)["total"]["cost"] is None and "config.teacher.price_in" in said.err
+  assert cli.call([*arguments, f"--workdir={tmp_path / 'b'}", "--config.teacher.price_out=1000.0"]) == 0
+  assert json.loads(capfd.readouterr().out)["total"]["cost"] > 1
 
 
 def test_a_server_that_does_not_answer_is_named(tmp_path, capfd):

@@ -57,6 +57,20 @@ def _seed_problems(run: Run) -> list[Problem]:
   return records.read(Problem, run.workdir / "seeds" / "problems.jsonl")
 
 
+def _checked_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
+  """(all seed problems, the hard ones): what every pass needs of them is looked at before the first request is paid.
+
+  Raises:
+    UserError: an answer that a method needs is missing, or a pass has runs and no problem to run on.
+  """
+  config, path = run.config.synthesis, run.workdir / "seeds" / "problems.jsonl"
+  problems = _seed_problems(run)
+  synthesis.require_answers(problems, config.pass1.to_dict(), where=path)
+  hard = synthesis.hard_seeds(problems, config.hard_levels) if any(config.hard.to_dict().values()) else []
+  synthesis.require_answers(hard, config.hard.to_dict(), where=path)
+  return problems, hard
+
+
 def _pass(
   run: Run, store: synthesis.ResponseStore, problems: list[Problem], name: str, **where: int
 ) -> synthesis.Result:
@@ -125,7 +139,7 @@ async def _judge(
 def synthesize_normal(run: Run) -> Facts:
   """Stage 1: seeds → instances → k-center selection of their problems → more instances (Skywork section 3.1)."""
   folder = run.workdir / "synthesis" / "stage1"
-  problems = _seed_problems(run)
+  problems, _ = _checked_seeds(run)
   with synthesis.ResponseStore(folder / "responses.sqlite") as store:
     first = _pass(run, store, problems, "pass1", stage=1, number=1)
     synthetic = synthesis.as_problems(first.outcomes.instances(), leave_out=NOT_FOR_PASS_2)
@@ -145,7 +159,7 @@ def synthesize_normal(run: Run) -> Facts:
 def synthesize_hard(run: Run) -> Facts:
   """Stage 2: the same methods on the hard seeds only (Skywork section 3.2)."""
   folder = run.workdir / "synthesis" / "stage2"
-  hard = synthesis.hard_seeds(_seed_problems(run), run.config.synthesis.hard_levels)
+  _, hard = _checked_seeds(run)
   with synthesis.ResponseStore(folder / "responses.sqlite") as store:
     result = _pass(run, store, hard, "hard", stage=2, number=1)
     return _finish_synthesis(run, folder, store, [result], seeds=len(hard))
@@ -255,12 +269,13 @@ def curate_files(run: Run) -> Facts:
 
 def synthesis_plan(run: Run) -> Facts:
   """Pass → method → runs and (at most) requests, with a guess at tokens and money; the teacher is asked nothing."""
-  config, teacher, problems = run.config.synthesis, run.config.teacher, _seed_problems(run)
+  config, teacher = run.config.synthesis, run.config.teacher
+  problems, hard = _checked_seeds(run)
   settings, lengths = _synthesis_settings(config), synthesis.Lengths.of(problems)
   parts = {
     "pass1": problems,
     "pass2": config.coreset_size,
-    "hard": synthesis.hard_seeds(problems, config.hard_levels),
+    "hard": hard,
   }
   passes = {
     name: synthesis.plan(what, config[name].to_dict(), settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)

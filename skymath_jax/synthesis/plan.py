@@ -133,8 +133,8 @@ def judging(instances: int, names: Sequence[str], lengths: Lengths) -> dict[str,
 
 def total(
   passes: Mapping[str, Mapping[str, Mapping[str, int]]], *, max_tokens: int, price_in: float, price_out: float
-) -> dict[str, float]:
-  """All passes together, with the money at prices for a million tokens: as guessed, and at most.
+) -> dict[str, float | None]:
+  """All passes together, with the money at prices for a million tokens: as guessed, and at most; None without prices.
 
   Args:
     max_tokens: most tokens of one response.
@@ -143,13 +143,14 @@ def total(
   requests, prompt, completion = (
     sum(row[key] for row in rows) for key in ("requests", "prompt_tokens", "completion_tokens")
   )
+  priced = price_in > 0 or price_out > 0
   return {
     "requests": requests,
     "prompt_tokens": prompt,
     "completion_tokens": completion,
     "completion_tokens_at_most": requests * max_tokens,
-    "cost": round((prompt * price_in + completion * price_out) / MILLION, 2),
-    "cost_at_most": round((prompt * price_in + requests * max_tokens * price_out) / MILLION, 2),
+    "cost": round((prompt * price_in + completion * price_out) / MILLION, 2) if priced else None,
+    "cost_at_most": round((prompt * price_in + requests * max_tokens * price_out) / MILLION, 2) if priced else None,
   }
 
 

@@ -22,7 +22,9 @@ def hard_seeds(problems: Sequence[Problem], levels: Iterable[int]) -> list[Probl
       f"no seed problem has a level of {sorted(wanted)}"
       + (f"; the levels are {known}" if known else f"; none of the {len(problems)} problems has a level"),
       where="synthesis.hard_levels",
-      remedy="choose other levels" if known else 'give the seed problems a "level" of 1 to 5',
+      remedy="choose other levels, or set all runs of synthesis.hard to 0"
+      if known
+      else 'give the seed problems a "level" of 1 to 5, or set all runs of synthesis.hard to 0',
     )
   return chosen
 
@@ -38,7 +40,7 @@ def require_answers(problems: Sequence[Problem], runs: Mapping[str, float], wher
   if needing and lacking:
     first = lacking[0]
     raise UserError(
-      f"{len(lacking):,} of {len(problems):,} problems have no answer, the first is {first.id} "
+      f"{len(lacking):,} of {len(problems):,} problems have no answer, the first is {first.id} of {first.source} "
       f"({first.question[:60]!r}), and {' and '.join(needing)} cannot do without",
       where=where or first.source,
       remedy=f"add the answers, leave those problems out, or set the runs of {' and '.join(needing)} to 0",

@@ -96,16 +96,17 @@ def _refuse_bad_config(argv: Sequence[str]) -> None:
 
 
 def _explain_override(argv: Sequence[str]) -> None:
-  """Raises `UserError` for the first `--config.KEY=VALUE` whose key does not exist or whose value has another type."""
+  """Raises `UserError` for the first override of a key that does not exist, or else with a value that does not fit."""
   defaults = config_lib.flatten(config_lib.base())
-  for argument in argv:
-    key, _, value = argument.removeprefix("--config.").partition("=")
-    if not argument.startswith("--config."):
-      continue
+  given = [a.removeprefix("--config.").partition("=")[::2] for a in argv if a.startswith("--config.")]
+  for key, _ in given:
     if key not in defaults:
       remedy = f"did you mean config.{config_lib.nearest(key)}? `skymath config` lists all"
       raise UserError("no such key", where=f"config.{key}", remedy=remedy)
+  for key, value in given:
     wanted = type(defaults[key])
+    if wanted is tuple and not value.startswith(("(", "[")):
+      continue  # one word is a tuple of one
     try:
       right = ast.literal_eval(value) if wanted in (int, float, bool, tuple) else value
     except (ValueError, SyntaxError):

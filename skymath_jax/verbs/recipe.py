@@ -53,7 +53,10 @@ def synthesize(argv: Sequence[str]) -> int:
   if values.dry_run:
     pipeline.perform(pipeline.recipe(values.config)[:1], values.config, values.workdir)
     run = context.Run(values.config, Mirror(values.workdir))
-    print(json.dumps(data.synthesis_plan(run), indent=2))
+    plan = data.synthesis_plan(run)
+    print(json.dumps(plan, indent=2))
+    if plan["total"]["cost"] is None:
+      log("no cost: set config.teacher.price_in and config.teacher.price_out, money for a million tokens")
     return 0
   return _stages([a for a in argv if "dry_run" not in a], ("seeds", "synthesis/stage1", "synthesis/stage2"))
 
