@@ -1,8 +1,8 @@
 """The recipe as a list of resumable stages: what is complete is skipped, what is not is resumed.
 
 A stage owns one folder of the workdir. `COMPLETE.json`, the last file that it writes, holds its facts and the hash of
-its inputs; a stage whose inputs are no longer the same is done again. A workdir belongs to one config from the moment
-that something was asked of the teacher, or trained, in it.
+its inputs; a stage whose inputs are no longer the same is done again. What was made with a key of the config binds it:
+while a workdir holds answers of the teacher, no other teacher may be named for it; the learning rate may still change.
 """
 
 import contextlib
@@ -22,7 +22,19 @@ from skymath_jax.mirror import Mirror
 from skymath_jax.stages import data, model, summary
 from skymath_jax.stages.context import Run
 
-# What a workdir holds before anything in it has cost something: bookkeeping, and seeds, which are read again at once
+# Group of the config → the folders of a workdir that are made with it. Other groups are bound by whatever is not CHEAP:
+# bookkeeping, and the seeds, which are read again at once
+MADE_WITH = {
+  "seeds": ("synthesis", "sft"),
+  "teacher": ("synthesis",),
+  "synthesis": ("synthesis",),
+  "curation": ("sft", "curation"),
+  "model": ("checkpoints", "evaluation", "export"),
+  "training": ("checkpoints", "evaluation", "export"),
+  "evaluation": ("evaluation",),
+  "export": ("export",),
+  "study": ("study",),
+}
 CHEAP = {"config.json", "config_hash", ".lock", ".mirror.json", "server.log", "seeds"}
 # seconds that processes wait for each other: at a meeting, for a workdir from a bucket, for a stage's work
 SHORT, FETCH, LONG = 600, 3600, 14 * 24 * 3600
@@ -130,21 +142,25 @@ def _make(workdir: epath.Path) -> None:
 
 
 def _claim(workdir: epath.Path, config: ConfigDict) -> None:
-  """Leaves the resolved config in the workdir, or refuses one in which another config has made something dear."""
+  """Leaves the resolved config in the workdir, or refuses one with which something there was not made."""
   path, resolved = workdir / "config.json", config_lib.as_json(config)
-  saved = files.read_json(path) if path.exists() else None
-  if saved is not None:
-    found = config_lib.first_difference(config_lib.binding(saved), config_lib.binding(resolved))
-    if not found:
+  if path.exists():
+    old, new = (config_lib.binding(c) for c in (files.read_json(path), resolved))
+    changed = [key for key in {**new, **old} if key not in old or key not in new or old[key] != new[key]]
+    if not changed:
       return
-    key, old, new = found
-    if any(entry.name not in CHEAP for entry in workdir.iterdir()):
-      raise UserError(
-        f"this workdir was made with config.{key} = {old!r}, now it is {new!r}",
-        where=workdir,
-        remedy="use another --workdir, or the config of this one (its config.json)",
-      )
-    log(f"nothing was made here yet, so this config takes the place of the old one (config.{key} was {old!r})")
+    there = {entry.name for entry in workdir.iterdir()} - CHEAP
+    for key in changed:
+      was, now = (repr(flat[key]) if key in flat else "not there" for flat in (old, new))
+      group = key.partition(".")[0]
+      bound = [folder for folder in (MADE_WITH[group] if group in MADE_WITH else sorted(there)) if folder in there]
+      if bound:
+        raise UserError(
+          f"what is in {' and '.join(bound)} was made with config.{key} = {was}, now it is {now}",
+          where=workdir,
+          remedy=f"use another --workdir, or the config of this one (its config.json), or move {bound[0]}/ away",
+        )
+      log(f"config.{key} was {was} here, now it is {now}: nothing was made with it yet")
   files.write_json(path, resolved)
   files.write_text(workdir / "config_hash", config_lib.config_hash(config) + "\n")
 

@@ -93,21 +93,29 @@ def test_bad_seed_files_are_named_with_their_line(tmp_path, capfd):
     assert message in capfd.readouterr().err
 
 
-def test_a_workdir_belongs_to_one_config_once_something_was_asked_in_it(tmp_path, capfd):
-  workdir = f"--workdir={tmp_path / 'run'}"
-  assert cli.call(["seeds", QUICKSTART, workdir]) == 0
-  (tmp_path / "run/synthesis").mkdir()
-  assert cli.call(["seeds", QUICKSTART, workdir, "--config.seeds.limit=7"]) == 1
-  assert "config.seeds.limit = " in capfd.readouterr().err
-  assert cli.call(["seeds", QUICKSTART, workdir]) == 0
-  assert "complete, skipped" in capfd.readouterr().err
+def test_a_workdir_keeps_the_config_that_its_folders_were_made_with(tmp_path, capfd):
+  arguments, made = ["seeds", QUICKSTART, f"--workdir={tmp_path / 'run'}"], tmp_path / "run/synthesis"
+  assert cli.call(arguments) == 0
+  made.mkdir()
+  assert cli.call([*arguments, "--config.seeds.limit=7"]) == 1
+  said = capfd.readouterr().err
+  assert "what is in synthesis was made with config.seeds.limit = 400, now it is 7" in said
+  assert cli.call([*arguments, "--config.training.stage1.epochs=7", "--config.teacher.price_in=1.0"]) == 0
+  said = capfd.readouterr().err
+  assert "config.training.stage1.epochs was" in said and "seeds: complete, skipped" in said
+  assert cli.call(arguments) == 0  # back again
+  (tmp_path / "run/checkpoints").mkdir()
+  assert cli.call([*arguments, "--config.training.stage1.epochs=7"]) == 1
+  assert "what is in checkpoints was made with config.training.stage1.epochs" in capfd.readouterr().err
+  assert cli.call([*arguments, "--config.rng_seed=5"]) == 1
+  assert "what is in checkpoints and synthesis was made with config.rng_seed = 0" in capfd.readouterr().err
 
 
 def test_a_mistake_before_anything_was_made_does_not_bind_the_workdir(tmp_path, capfd):
   workdir = f"--workdir={tmp_path / 'run'}"
   assert cli.call(["seeds", QUICKSTART, workdir, "--config.seeds.sources=('no.jsonl',)"]) == 1
   assert cli.call(["synthesize", QUICKSTART, workdir, "--dry-run", "--config.seeds.limit=7"]) == 0
-  assert "takes the place of the old one (config.seeds.limit was 400)" in capfd.readouterr().err
+  assert "config.seeds.sources was ['no.jsonl'] here, now it is" in capfd.readouterr().err
   assert cli.call(["seeds", QUICKSTART, workdir, "--config.seeds.limit=5", "--config.synthesis.pass1.fobar=3.0"]) == 0
   assert json.loads((tmp_path / "run/config.json").read_text())["seeds"]["limit"] == 5
   assert json.loads((tmp_path / "run/seeds/summary.json").read_text())["problems"] == 5
