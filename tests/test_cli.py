@@ -121,6 +121,19 @@ def test_a_mistake_before_anything_was_made_does_not_bind_the_workdir(tmp_path, 
   assert json.loads((tmp_path / "run/seeds/summary.json").read_text())["problems"] == 5
 
 
+def test_seeds_that_are_test_problems_are_told_before_anything_is_paid(tmp_path, capfd):
+  (tmp_path / "s.jsonl").write_text('{"question": "What is $1 + 2$?"}\n{"question": "What is 3 + 4?"}\n')
+  (tmp_path / "t.jsonl").write_text('{"question": "What is 1+2?", "answer": "3"}\n')
+  arguments = ["seeds", QUICKSTART, f"--config.seeds.sources={tmp_path}/s.jsonl"]
+  for name, overlap in (("t", {"s": {f"{tmp_path}/t.jsonl": 1}}), ("none", None)):
+    test_set = f"--config.curation.test_sets={tmp_path}/{name}.jsonl"
+    assert cli.call([*arguments, test_set, f"--workdir={tmp_path / name}"]) == 0
+    assert json.loads((tmp_path / name / "seeds/summary.json").read_text())["in_test_sets"] == overlap
+    said = capfd.readouterr().err
+    assert ("1 seed problems of s are problems of" in said) == (overlap is not None)
+    assert ("not compared with the test sets" in said) == (overlap is None)
+
+
 def test_a_folder_that_cannot_be_written_is_refused(capfd):
   assert cli.call(["seeds", QUICKSTART, "--workdir=/proc/skymath"]) == 1
   assert "/proc/skymath: cannot write here" in capfd.readouterr().err

@@ -65,6 +65,19 @@ def _respelled(match: re.Match[str]) -> str:
   return _COMMANDS[name] if name in _COMMANDS else f"\\{name}"
 
 
+def exact_overlap(problems: Sequence[Problem], test_sets: Mapping[str, Sequence[Problem]]) -> dict[str, dict[str, int]]:
+  """Source → test set → how many of the problems are that set's own, after `normalize`; only where there are any."""
+  found: dict[str, dict[str, int]] = {}
+  questions = [(problem.source, normalize(problem.question)) for problem in problems]
+  for name, tests in test_sets.items():
+    known = {normalize(problem.question) for problem in tests}
+    for source, question in questions:
+      if question in known:
+        found.setdefault(source, {}).setdefault(name, 0)
+        found[source][name] += 1
+  return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
   """One text of a test problem: which set, which row (from 0), question or solution."""

@@ -72,6 +72,12 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
   if name == MICRO_GSM:
     return _micro_gsm(text, wanted or "train")
   if name not in SOURCES:
+    if epath.Path(text).expanduser().exists():
+      raise UserError(
+        "this kind of file is not read",
+        where=text,
+        remedy="make it .jsonl, .parquet or .arrow",
+      )
     near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
     remedy = (
       f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a .jsonl or .parquet file"

@@ -22,7 +22,7 @@ from skymath_jax.stages.context import Facts, Run
 
 
 def seeds(run: Run) -> Facts:
-  """Loads the seed problems of all sources into `seeds/problems.jsonl`."""
+  """Loads the seed problems of all sources into `seeds/problems.jsonl`, and counts those that are test problems."""
   config, folder = run.config.seeds, run.workdir / "seeds"
   problems: dict[str, Problem] = {}
   for source in config.sources:
@@ -31,15 +31,34 @@ def seeds(run: Run) -> Facts:
   if not problems:
     raise UserError("there are no seed problems", where="config.seeds.sources", remedy="name at least one source")
   records.write_lines(folder / "problems.jsonl", problems.values())
+  overlap = _overlap(run.config, list(problems.values()))
   summary = {
     "problems": len(problems),
     "sources": _count(p.source for p in problems.values()),
     "levels": _count(str(p.level) for p in problems.values()),
     "subjects": _count(str(p.subject) for p in problems.values()),
     "without_answer": sum(p.answer is None for p in problems.values()),
+    "in_test_sets": overlap,
   }
   files.write_json(folder / "summary.json", summary)
   return {"output": files.sha256(folder / "problems.jsonl"), **summary}
+
+
+def _overlap(config: ConfigDict, problems: list[Problem]) -> dict[str, dict[str, int]] | None:
+  """Source → test set → problems in common, said aloud before a request is paid; None without the test sets.
+
+  Curation refuses to work without them; counting the seeds or a rehearsal need not.
+  """
+  try:
+    tests = _test_sets(config)
+  except UserError as error:
+    log(f"warning: the seeds are not compared with the test sets. {error}")
+    return None
+  overlap = curation.exact_overlap(problems, tests)
+  for source, counts in overlap.items():
+    for name, count in counts.items():
+      log(f"warning: {count:,} seed problems of {source} are problems of {name}; curation drops what keeps their words")
+  return overlap
 
 
 def _count(values: Iterable[str]) -> dict[str, int]:

@@ -179,3 +179,10 @@ def test_real_sets_give_the_known_counts(folder):
   assert [sum(v.longest_run >= n for v in train) for n in (30, 13, 10)] == [90, 517, 1096]
   # three that a plain normaliser sees, and two that differ in x^{2} / x^2 and \\ne / \\neq only
   assert sum(v.hit is not None and v.hit.kind == "exact" for v in train) == 5
+
+
+def test_seed_problems_that_are_test_problems_are_counted():
+  tests = {"a": [Problem.create("a", "What is $\\frac12$ of 8?"), Problem.create("a", "2 + 2 = ?")], "b": []}
+  seeds = [Problem.create("s", "What is \\dfrac{1}{2}  of 8?"), Problem.create("t", "2+2=?"), Problem.create("t", "3?")]
+  assert decontaminate.exact_overlap(seeds, tests) == {"s": {"a": 1}, "t": {"a": 1}}
+  assert decontaminate.exact_overlap(seeds[2:], tests) == {}

@@ -34,6 +34,12 @@ def test_a_path_is_the_users_own_file(tmp_path):
   assert (problem.question, problem.answer) == ("2 + 3 = ?", "5")
 
 
+def test_a_file_of_another_kind_is_no_unknown_name(tmp_path):
+  (tmp_path / "mine.csv").write_text("question,answer\n")
+  with pytest.raises(UserError, match=r"this kind of file is not read.*\.jsonl, \.parquet or \.arrow"):
+    datasets.load(str(tmp_path / "mine.csv"))
+
+
 def test_the_micro_world_is_in_the_catalog():
   problems = datasets.load("micro_gsm:test")
   assert problems and problems == datasets.load("micro_gsm", split="test")
