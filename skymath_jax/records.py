@@ -101,11 +101,13 @@ def read_lines(path: epath.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
   """Yields (line number from 1, JSON object); blank lines are passed over.
 
   Raises:
-    UserError: the file is missing, or a line is not a JSON object (file and line are named).
+    UserError: the file is missing or a folder, or a line is not a JSON object (file and line are named).
   """
   path = epath.Path(path)
   if not path.exists():
-    raise UserError("no such file", where=path, remedy="check the path in the config")
+    raise UserError("no such file", where=path, remedy="check the path")
+  if path.is_dir():
+    raise UserError("this is a folder", where=path, remedy="name a JSONL file in it")
   with path.open("rb") as f:
     for number, line in enumerate(f, start=1):
       if not line.strip():

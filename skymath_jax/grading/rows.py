@@ -70,9 +70,11 @@ def grade_file(source: epath.PathLike, target: epath.PathLike, *, mode: str = "s
   """`grade_rows` from one JSONL file to another; returns {`rows`, `correct`, `accuracy`, `no_answer`, `mode`}.
 
   Raises:
-    UserError: a line is not JSON or not a row that can be graded; file and line are named, and nothing is written.
+    UserError: no row, or a line is not JSON or cannot be graded; file and line are named, and nothing is written.
   """
   numbered = list(records.read_lines(source))
+  if not numbered:
+    raise UserError("no rows to grade", where=source, remedy='write {"gold": …, "pred": …} objects, one a line')
   for number, row in numbered:
     _check(row, where=f"{source}:{number}", what="this row")
   graded = grade_rows((row for _, row in numbered), mode, workers)
@@ -81,7 +83,7 @@ def grade_file(source: epath.PathLike, target: epath.PathLike, *, mode: str = "s
   return {
     "rows": len(graded),
     "correct": right,
-    "accuracy": right / len(graded) if graded else 0.0,
+    "accuracy": right / len(graded),
     "no_answer": sum(row["extracted"] is None for row in graded),
     "mode": mode,
   }

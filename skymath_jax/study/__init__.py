@@ -5,9 +5,9 @@ from ml_collections import ConfigDict
 
 from skymath_jax import files
 from skymath_jax.study import page, plot, results
-from skymath_jax.study.cells import Facts, Study
+from skymath_jax.study.cells import Facts, Study, cells_of
 
-__all__ = ["Study", "report", "run"]
+__all__ = ["Study", "cells_of", "report", "run"]
 
 
 def run(config: ConfigDict, workdir: epath.PathLike) -> Facts:

@@ -1,5 +1,6 @@
 """The verbs that do a part of the recipe, or all of it: flags, and the call into the pipeline."""
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -96,7 +97,8 @@ def evaluate(argv: Sequence[str]) -> int:
   benchmark = Flag("benchmark", None, "catalog name, math500 or JSONL file; @distractors1 to 5 after it weaves them in")
   pair = Flag("compare", None, "FOLDER,FOLDER of two evaluations of the same problems, to compare one by one")
   if any(argument.startswith("--compare") for argument in argv):
-    return _compare(parse(argv, pair).compare)
+    workdir = dataclasses.replace(WORKDIR, required=False)
+    return _compare(parse(argv, workdir, pair, config="optional").compare)  # only `pair` counts here
   values = parse(argv, WORKDIR, model, benchmark, pair, config="optional")
   if values.model is None:
     if values.config is None:
@@ -134,6 +136,7 @@ def study(argv: Sequence[str]) -> int:
     )
   from skymath_jax import pipeline, study
 
+  study.cells_of(values.config)  # refuses what is no study before the teacher is asked
   data = [stage for stage in pipeline.recipe(values.config) if stage.folder.startswith(("seeds", "synthesis", "sft"))]
   pipeline.perform(data, values.config, values.workdir)
   print(json.dumps(study.run(values.config, values.workdir)["headline"], indent=2))

@@ -95,6 +95,8 @@ def grade(argv: Sequence[str]) -> int:
   values = parse(argv, *wanted)
   if values.mode not in config_lib.CHOICES["evaluation.mode"]:
     raise UsageError(f"--mode={values.mode} is not known; use strict or symbolic.")
+  if values.workers < 0:
+    raise UsageError(f"--workers={values.workers}: give one or more, or 0 for one a CPU core.")
   from skymath_jax import grading
 
   workers = values.workers or os.cpu_count() or 1
