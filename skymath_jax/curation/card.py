@@ -26,7 +26,7 @@ def card(summary: Mapping[str, Any], *, name: str, facts: Mapping[str, Any]) -> 
 made by a language model. Answers are the teacher's and may be wrong; `gold_match` says where a gold answer was
 known and whether it agrees.
 
-{_origin(facts)}
+{_origin({**facts, "choices": _choices(summary["settings"])})}
 
 ## By method
 
@@ -54,13 +54,28 @@ known and whether it agrees.
 
 ## Contamination
 
-Checked against {against}: query and response, exact after normalisation, shared runs of words, and whole questions
-inside a text; each pair that was hit is in `dropped.jsonl` with the test row and the text in common.
+Checked against {against}:
+query and response, exact after normalisation, shared runs of words, and whole questions inside a text; each pair that
+was hit is in `dropped.jsonl` with the test row and the text in common.
 
 {_hits(checked, summary.get("yardstick", {}))}
 
-Paraphrases of test items are not detected, unless the fuzzy check was switched on (hits of kind `fuzzy`).
+{_paraphrases(summary["settings"]["fuzzy"])}
 """
+
+
+def _choices(settings: Mapping[str, Any]) -> str:
+  shown = {key: " and ".join(map(str, v)) if isinstance(v, list | tuple) else v for key, v in settings.items()}
+  return ", ".join(f"{key} {value or 'off'}" for key, value in shown.items())
+
+
+def _paraphrases(threshold: float) -> str:
+  if not threshold:
+    return "Test items in other words were not looked for (the fuzzy check was off)."
+  return (
+    f"Queries whose likeness to a test question is {threshold} or more (words and numbers in common) were dropped as "
+    "hits of kind `fuzzy`."
+  )
 
 
 def _origin(facts: Mapping[str, Any]) -> str:

@@ -159,6 +159,7 @@ def curate_files(
         "steps": funnel.to_json(),
         **statistics.summary([found.statistics for found in written]),
         "distinct_queries": _distinct(facts, drops),
+        "settings": dataclasses.asdict(settings),
         "decontamination": sensitivity(facts, drops, test_sets, settings),
         **({"yardstick": _yardstick(output.yardstick, test_sets, settings)} if output.yardstick else {}),
       }

@@ -96,6 +96,7 @@ def test_nor_do_they_with_the_fuzzy_pass(source, tmp_path, workers, chunk_bytes)
   found = run(source, tmp_path / "set", **options)
   curated = curation.curate(rows(), test_sets=tests, settings=settings)
   assert found["decontamination"] == curated.sensitivity and 0 < curated.sensitivity["hits"]["fuzzy"] < 200
+  assert "likeness to a test question is 0.5 or more" in (tmp_path / "set" / "card.md").read_text()
   dropped = [row for _, row in records.read_lines(tmp_path / "set" / "dropped.jsonl")]
   assert dropped == [drop.to_json() for drop in curated.dropped]
 
@@ -137,6 +138,8 @@ def test_the_card_tells_origin_funnel_lengths_and_leaks(source, tmp_path):
   assert card.startswith("# micro stage 1\n") and "- teacher: t@1" in card and "none" not in card.partition("##")[0]
   assert "- seed problems:\n  - math: 3 problems, licence MIT" in card
   assert "spiders (1 problems)" in card and "| xwin |" in card and "contamination" in card
+  assert "- choices: ngram 30, fuzzy off, near_duplicate 0.7, quality majority, hard off, responses_per_query 2" in card
+  assert "in other words were not looked for" in card
   assert "| 10 or more |" in card and "the seed problems (2)" in card and "1 (50.00%)" in card
   for name in ("funnel.svg", "methods.svg", "lengths.svg"):
     assert f"({name})" in card and (tmp_path / "set" / name).read_text().startswith("<svg")
