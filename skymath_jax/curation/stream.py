@@ -125,8 +125,7 @@ def curate_files(
     workers: processes; 0 = one for each core, or none for small files.
     chunk_bytes: how much a worker looks at in one go; changes memory and speed only.
 
-  Returns:
-    the contents of summary.json.
+  Returns: the contents of summary.json.
 
   Raises:
     UserError: a file or a row that cannot be read.
