@@ -73,8 +73,8 @@ def describe(tree: Tree) -> Pieces:
     return REALS
   if kind == "tuple" and len(tree[3]) == 2:
     low, high = (_end(item) for item in tree[3])
-    if _less(high, low):
-      raise NotASetError("the ends are the wrong way round")
+    if _less(high, low) or (_same(low, high) and tree[1:3] != ("[", "]")):
+      raise NotASetError("the ends are the wrong way round, or one point with an open end")
     return _normal(
       [Piece(low, tree[1] == "[" and abs(low) != _INFINITY, high, tree[2] == "]" and abs(high) != _INFINITY)]
     )
