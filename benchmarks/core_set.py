@@ -14,8 +14,7 @@ import time
 import jax
 import numpy as np
 
-from skymath_jax.curation import coreset
-from skymath_jax.diversity import k_center
+from skymath_jax.diversity.k_center import k_center
 
 DIMENSIONS = 384
 
@@ -53,15 +52,13 @@ def main() -> None:
   n, k = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((1, 500_000), (2, 50_000)))
   sample = points(5000).astype(np.float64)
   reference = plain(sample, 500)
-  for name, choose in (("numpy", coreset.k_center), ("jax", k_center.k_center)):
-    found = choose(sample if name == "numpy" else sample.astype(np.float32), 500)
-    facts = {"same_picks": found == reference, "radius": round(radius(sample, found), 6)}
-    facts |= {"reference_radius": round(radius(sample, reference), 6), "engine": name, "device": jax.default_backend()}
-    print(json.dumps({"name": "core_set_radius", "value": facts["radius"], "unit": "distance", "settings": facts}))
+  found = k_center(sample.astype(np.float32), 500)
+  facts = {"same_picks": found == reference, "radius": round(radius(sample, found), 6)}
+  facts |= {"reference_radius": round(radius(sample, reference), 6), "device": jax.default_backend()}
+  print(json.dumps({"name": "core_set_radius", "value": facts["radius"], "unit": "distance", "settings": facts}))
   data = points(n)
-  choose = coreset.k_center if jax.default_backend() == "cpu" else k_center.k_center
   start, cpu = time.perf_counter(), time.process_time()
-  picks = choose(data, k, block=1024)
+  picks = k_center(data, k, block=1024)
   facts = {
     "n": n, "k": len(picks), "dimensions": DIMENSIONS, "device": jax.default_backend(),
     "cpu_seconds": round(time.process_time() - cpu, 1),

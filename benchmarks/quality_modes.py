@@ -18,8 +18,8 @@ import sys
 
 import numpy as np
 
-from skymath_jax import curation, datasets, models
-from skymath_jax.curation import Settings, coreset
+from skymath_jax import curation, datasets, diversity, models
+from skymath_jax.curation import Settings
 from skymath_jax.generation import Sampling
 from skymath_jax.records import Instance, Problem
 from skymath_jax.serving.local import LocalGenerator
@@ -83,14 +83,14 @@ def shares(instances: list[Instance], check) -> dict[str, dict[str, float]]:
   }  # fmt: skip
 
 
-def diversity(instances: list[Instance], seeds: list[Problem]) -> dict[str, dict[str, float]]:
-  base = coreset.embed([p.question for p in seeds])
+def variety(instances: list[Instance], seeds: list[Problem]) -> dict[str, dict[str, float]]:
+  base = diversity.embed([p.question for p in seeds])
   near = curation.curate(instances, test_sets={}, settings=Settings())
   dropped = [family(d.instance) for d in near.dropped if d.reason == "near_duplicate"]
   found = {}
   for name in sorted({family(i) for i in instances}):
     queries = list(dict.fromkeys(i.query for i in instances if family(i) == name))
-    nearest = (2 - 2 * coreset.embed(queries) @ base.T).min(axis=1)
+    nearest = (2 - 2 * diversity.embed(queries) @ base.T).min(axis=1)
     share = dropped.count(name) / sum(family(i) == name for i in instances)
     found[name] = {
       "queries": len(queries), "near_duplicates": round(share, 4),
@@ -119,7 +119,7 @@ def main() -> None:
     print(
       json.dumps({"name": "solve_rate", "value": round(float(np.mean(right)), 3), "unit": "right", "settings": facts})
     )
-  for method, row in diversity(instances, seeds).items():
+  for method, row in variety(instances, seeds).items():
     print(
       json.dumps(
         {"name": "diversity", "value": row["diversity_gain"], "unit": "gain", "settings": {"method": method, **row}}

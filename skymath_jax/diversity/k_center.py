@@ -1,8 +1,9 @@
-"""Greedy k-center in JAX: the exact blocked rule of `curation/coreset.py`, compiled, on one device.
+"""Greedy k-center in JAX, exact and compiled, on one device (Skywork section 3.1; Sener & Savarese 2017).
 
-A round takes the B farthest points with `top_k`; as long as the best of them beats every point outside, it is the true
-arg-max of all, because distances only shrink; then one matrix product updates all distances. Work is 2·n·k·d: 19 TFLOP
-for 50,000 of 500,000 × 384, a second or two of an accelerator's peak.
+The greedy rule takes, k times, the point farthest from all centres so far. Its usual form passes over the whole matrix
+once per pick. Here a round takes the B farthest points with `top_k`; as long as the best of them beats every point
+outside, it is the true arg-max of all, because distances only shrink; then one matrix product updates all distances.
+Work is 2·n·k·d: 19 TFLOP for 50,000 of 500,000 × 384, a second or two of an accelerator's peak.
 """
 
 import functools

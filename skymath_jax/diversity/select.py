@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 
 from skymath_jax import models
-from skymath_jax.curation import coreset
-from skymath_jax.diversity import k_center
+from skymath_jax.diversity import hashed
+from skymath_jax.diversity.k_center import k_center
 from skymath_jax.errors import UserError
 
 SENTENCES = "sentence-transformers:"
@@ -27,17 +27,19 @@ def select(
   """Indices of up to `k` texts that cover the set best, in the order in which they were picked.
 
   Args:
-    texts: what to choose from; a text that repeats an earlier one or a centre is never chosen.
+    texts: what to choose from; a text that repeats an earlier one or a centre is never chosen, so fewer than `k`
+      come back where there are fewer distinct ones.
     k: how many.
-    centres: texts that count as chosen already (the seeds).
+    centres: texts that count as chosen already (the seeds); without any, the first text is the first pick.
     embedding: one of EMBEDDINGS.
     model: the model of `model`: HF folder, checkpoint or asset:NAME.
   """
-  vectors = embedder(embedding, model)
-  on_cpu = jax.default_backend() == "cpu"  # there, the BLAS behind numpy is as fast and compiles nothing
-  return coreset.select(
-    texts, k, centres=centres, vectors_of=vectors, choose=coreset.k_center if on_cpu else k_center.k_center
-  )
+  vectors_of = embedder(embedding, model)
+  first = dict.fromkeys(centres, -1)
+  candidates = [i for i, text in enumerate(texts) if first.setdefault(text, i) == i]
+  points = vectors_of([texts[i] for i in candidates])
+  given = vectors_of(list(dict.fromkeys(centres)))
+  return [candidates[i] for i in k_center(points, k, given)]
 
 
 def embed(texts: Sequence[str], embedding: str = "hashed", model: str = "") -> np.ndarray:
@@ -52,7 +54,7 @@ def embedder(embedding: str, model: str = "") -> Callable[[Sequence[str]], np.nd
     UserError: no such embedding, or its library is not installed.
   """
   if embedding == "hashed":
-    return coreset.embed
+    return hashed.embed
   if embedding == "model":
     return _Model(model)
   if embedding.startswith(SENTENCES):
@@ -78,7 +80,7 @@ class _Model:
     return mean / jnp.maximum(jnp.linalg.norm(mean, axis=1, keepdims=True), 1e-9)
 
   def __call__(self, texts: Sequence[str]) -> np.ndarray:
-    ids = [self._tokenizer.encode(coreset.plain(text), bos=True)[: self._longest] for text in texts]
+    ids = [self._tokenizer.encode(hashed.plain(text), bos=True)[: self._longest] for text in texts]
     order = np.argsort([len(row) for row in ids], kind="stable")  # like lengths together: little padding
     vectors: list[np.ndarray] = []
     for start in range(0, len(ids), BATCH):
@@ -104,4 +106,4 @@ def _sentences(name: str) -> Callable[[Sequence[str]], np.ndarray]:
       remedy="install it, or use hashed or model",
     ) from None
   encoder = sentence_transformers.SentenceTransformer(name)
-  return lambda texts: encoder.encode([coreset.plain(text) for text in texts], normalize_embeddings=True)
+  return lambda texts: encoder.encode([hashed.plain(text) for text in texts], normalize_embeddings=True)

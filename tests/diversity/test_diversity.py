@@ -1,11 +1,9 @@
-"""The compiled selection picks what the plain rule picks; embeddings are unit vectors that know like from unlike."""
+"""Selection by text; embeddings are unit vectors that know like from unlike."""
 
 import numpy as np
 import pytest
 
 from skymath_jax import diversity
-from skymath_jax.curation import coreset
-from skymath_jax.diversity import k_center
 from skymath_jax.errors import UserError
 
 TEXTS = [
@@ -15,25 +13,14 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("block", "given"), [(7, 0), (64, 5)])  # each shape is compiled, which takes a second
-def test_the_compiled_rule_picks_what_the_plain_rule_picks(block, given):
-  rng = np.random.default_rng(block + given)
-  points = rng.normal(size=(600, 16)).astype(np.float32)
-  centres = points[:given] + 0.01 if given else None
-  assert k_center.k_center(points, 80, centres, block=block) == coreset.k_center(points, 80, centres)
-
-
-def test_all_points_and_none(monkeypatch):
-  monkeypatch.setattr(k_center, "ROWS_AT_ONCE", 8)  # several blocks, the last one padded
-  points = np.random.default_rng(0).normal(size=(21, 4)).astype(np.float32)
-  assert sorted(k_center.k_center(points, 99, block=16)) == list(range(21))
-  assert k_center.k_center(points, 0) == [] == k_center.k_center(points[:0], 5)
-  assert k_center.k_center(points, 6, block=4) == coreset.k_center(points, 6)
-
-
-def test_the_default_is_what_curation_selects():
-  texts = [f"{TEXTS[n % 3]} {n}" for n in range(40)]
-  assert diversity.select(texts, 10, centres=TEXTS) == coreset.select(texts, 10, centres=TEXTS)
+def test_select_skips_repeats_and_what_the_centres_cover():
+  texts = ["one two three", "one two three", "alpha beta gamma", "one two three four", "delta epsilon"]
+  assert diversity.select(texts, 2)[0] == 0
+  assert sorted(diversity.select(texts, 99)) == [0, 2, 3, 4]
+  assert diversity.select(texts, 99, centres=["alpha beta gamma"])[-1] == 3
+  assert 2 not in diversity.select(texts, 99, centres=["alpha beta gamma"])
+  assert set(diversity.select(texts, 2, centres=["one two three"])) == {2, 4}
+  assert diversity.select([], 3) == [] and diversity.select(texts, 0) == []
 
 
 @pytest.mark.parametrize("embedding", ["hashed", "model"])
