@@ -1,14 +1,11 @@
 import asyncio
 import random
-import re
 
 import pytest
 
 from skymath_jax import prompts
-from skymath_jax.curation import hashing
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings
-from skymath_jax.synthesis.methods import evol, metamath, parse, xwin
 from synthesis.teacher import SAMPLING
 
 MIA = Problem.create("toy", "Mia has 5 apples. She buys 3 more. How many apples has she now?", answer="8", level=2)
@@ -398,43 +395,3 @@ def test_several_samples_are_several_instances_of_one_query_and_a_bad_one_costs_
   solved = "SOLUTION:\nIt is 2.\nFINAL ANSWER: 2"
   assert len(augment("xwin", XWIN + FINAL, solved, solved + "5", settings=Settings(samples=2))[0]) == 2
   assert refused("answer_augmentation", bad, "", settings=Settings(samples=2)) == "no_answer_line"
-
-
-def shots(name):
-  """The worked examples of a prompt, one {label: text} each."""
-  text = prompts.load(name).text
-  first = next(line for line in text.splitlines() if line in ("Problem:", "Question:", "Given question:"))
-  parts = text.split(f"{first}\n")[1:-1]
-  assert len(parts) >= 2
-  return [
-    dict(re.findall(r"(?ms)^([A-Z][\w ]+:)\n(.*?)\n*(?=^[A-Z][\w ]+:\n|\Z)", f"{first}\n{part}")) for part in parts
-  ]
-
-
-def spoken(text, name="metamath/solve"):
-  return Reply(text=text, truncated=False, prompt=prompts.load(name), sampling=SAMPLING, tokens=1)
-
-
-@pytest.mark.parametrize("style", prompts.STYLES)
-def test_the_examples_are_what_the_parsers_want_of_the_teacher(style):
-  folder = f"few_shot/{style}"
-  for name in ("solve", "solve_backward"):
-    for shot in shots(f"{folder}/metamath/{name}"):
-      worked = parse.solution(spoken(shot["Solution:"]))
-      assert worked.answer.strip("$")[-3:] in worked.response.partition("\nThe answer")[0]
-      assert (name == "solve") != shot["Problem:"].endswith("What is the value of X?")
-  for shot in shots(f"{folder}/metamath/rephrase"):
-    assert hashing.numbers(shot["New wording:"]) == hashing.numbers(shot["Problem:"])
-    assert parse.question(spoken(shot["New wording:"], "metamath/rephrase")) != shot["Problem:"]
-  for shot in shots(f"{folder}/metamath/declare"):
-    assert metamath._statement(shot["Statement:"], shot["Answer:"]) == shot["Statement:"]
-  for operation in evol.OPERATIONS:
-    for shot in shots(f"{folder}/evol/{operation}"):
-      evolved = parse.question(spoken(shot["New problem:"], f"evol/{operation}"))
-      added = len(evolved.split()) - len(shot["Problem:"].split())
-      assert evol.gains(evolved, shot["Problem:"]) and (operation == "new_problem" or added <= 20)
-  for shot in shots(f"{folder}/xwin/create"):
-    labels = xwin.CREATE_HEADINGS
-    assert len(parse.sections(spoken("\n".join(f"{label}\n{shot[label]}" for label in labels)), *labels)) == 3
-  for shot in shots(f"{folder}/xwin/solve"):
-    assert shot["SOLUTION:"] and "\n" not in shot["FINAL ANSWER:"]
