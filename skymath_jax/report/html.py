@@ -83,6 +83,8 @@ def clean(value: Any, longest: int = LONGEST) -> str:
   """
   text = "" if value is None or isinstance(value, jinja2.Undefined) else str(value).replace("\r\n", "\n")
   rest = len(text) - longest
+  if rest <= longest // 8:  # the note would be longer than what it stands for
+    rest, longest = 0, len(text)
   text = "".join(c if _shows(c) else "\ufffd" for c in text[:longest])
   return f"{text} \u2026 ({rest:,} more characters)" if rest > 0 else text
 

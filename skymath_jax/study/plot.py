@@ -124,7 +124,7 @@ def scaling(summary: Facts, width: str) -> Figure:
       )  # fmt: skip
     top = max(point["ci95"][1] for point in points)
     axes.set_ylim(-2, min(102, 100 * top * 1.25 + 4))
-    axes.legend(loc="upper left", fontsize=8 if width == "wide" else 6.3)
+    axes.legend(loc="upper left", fontsize=8 if width == "wide" else 6.3, handlelength=3.4)  # shows dash and dot
     return figure
 
 

@@ -122,6 +122,7 @@ def test_clean_keeps_text_and_spaces_and_replaces_the_rest():
   assert html.clean(kept) == kept
   assert html.clean("a\r\nb\rc\0d\u202ee\ud800f\u2028g") == "a\nb\ufffdc\ufffdd\ufffde\ufffdf\ufffdg"
   assert html.clean("x" * 12, 10) == "x" * 10 + " … (2 more characters)"
+  assert html.clean("x" * 11, 10) == "x" * 11
   assert html.clean(None) == ""
   assert html.clean(0) == "0"
 
