@@ -10,10 +10,8 @@ and the same through gRPC, whose client is a process of its own. `--model=tiny` 
 
 import argparse
 import dataclasses
-import json
 import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +33,7 @@ from skymath_jax.serving.null import NoTokenizer
 from skymath_jax.serving.service import Frontend
 
 sys.path.insert(0, str(Path(__file__).parent))
+import serving_client
 import serving_overhead
 
 LLAMA2 = DecoderConfig(
@@ -67,18 +66,16 @@ def engine_of(name: str, slots: int, **settings: Any) -> DecoderEngine:
   return engine
 
 
-def through_grpc(engine: DecoderEngine, name: str, count: int, concurrency: int) -> float:
-  """New tokens/s of the same workload through JetStream; the client warms up with a few requests first."""
+def through_grpc(engine: DecoderEngine, name: str, work: serving_client.Work, concurrency: int) -> float:
+  """New tokens/s of the same workload through JetStream, its client a process of its own."""
   driver = driver_lib.Driver(engine, queue_size=4096, counters=Counters())
   frontend = Frontend(driver, NoTokenizer(), engine.core, model_id=name, chat_frame="raw")
   server = server_lib.Server(driver, frontend, Listening(port=0))
   server.start()
   try:
-    ask = {"address": f"127.0.0.1:{server.port}", "model": name, "count": count, "concurrency": concurrency}
-    done = subprocess.run([sys.executable, __file__, json.dumps(ask)], stdout=subprocess.PIPE, text=True, check=True)
+    return serving_client.rate(f"127.0.0.1:{server.port}", work, concurrency=concurrency)
   finally:
     server.stop()
-  return float(done.stdout.splitlines()[-1])
 
 
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
@@ -108,17 +105,5 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   }
   name = f"h200_decode.{chosen.model}"
   yield {"name": f"{name}.engine", "value": round(alone, 1), "unit": "new tokens/s", "settings": settings}
-  served = through_grpc(engine, chosen.model, chosen.requests, 2 * slots)
+  served = through_grpc(engine, chosen.model, work, 2 * slots)
   yield {"name": f"{name}.grpc", "value": round(served, 1), "unit": "new tokens/s", "peer": round(alone, 1)}
-
-
-def client(ask: dict[str, Any]) -> None:
-  """The client's process: prints tokens/s."""
-  work = workload(MODELS[ask["model"]].vocab_size, ask["count"])
-  few = [(text, 8, 0) for text, _, _ in work[:8]]
-  serving_overhead.served(ask["address"], NoTokenizer(), few, 0.0, 8)
-  print(serving_overhead.served(ask["address"], NoTokenizer(), work, 0.0, ask["concurrency"]))
-
-
-if __name__ == "__main__":
-  client(json.loads(sys.argv[1]))

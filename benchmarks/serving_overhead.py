@@ -1,15 +1,15 @@
 """What JetStream and gRPC cost on top of the engine: tokens/s through the server against the bare engine loop.
 
-    skymath bench serving_overhead [--requests=512] [--repeats=3]
+    skymath bench serving_overhead [--only=model|7b|7b_short] [--requests=N] [--repeats=3]
 
 `model`: the bundled micro teacher, 64 slots, on this machine's CPU, which engine, server and client share. `7b`: an
 engine that takes 12 ms a step for 256 slots and leaves the host alone meanwhile, as an accelerator does; prompts of 100
-to 300 tokens. The bare loop fills free slots, steps and reads, in one thread and with no more bookkeeping than that.
-Bare and served runs take turns; medians are compared. The peer in each row is the bare loop.
+to 300 tokens, answers of 64 to 192 (`7b_short`: 20 to 60). The bare loop fills free slots, steps and reads, in one
+thread and with no more bookkeeping than that. Server and client are processes of their own. Bare and served runs take
+turns; medians are compared. The peer in each row is the bare loop.
 """
 
 import argparse
-import asyncio
 import contextlib
 import random
 import statistics
@@ -17,11 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from skymath_jax import models
-from skymath_jax.generation import Request, Sampling
-from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.serving import driver as driver_lib
 from skymath_jax.serving import server as server_lib
 from skymath_jax.serving.core import Prompt
@@ -32,13 +31,18 @@ from skymath_jax.serving.loop import Counters
 from skymath_jax.serving.null import NoTokenizer, NullEngine
 from skymath_jax.serving.service import Frontend
 
+sys.path.insert(0, str(Path(__file__).parent))
+import serving_client
+
 MODEL = "asset:micro_teacher"
-STEP_SECONDS, SLOTS = 0.012, {"model": 64, "7b": 256}
+STEP_SECONDS, SLOTS = 0.012, {"model": 64, "7b": 256, "7b_short": 256}
+NEW_TOKENS = {"model": (64, 192), "7b": (64, 192), "7b_short": (20, 60)}
+REQUESTS = {"model": 512, "7b": 1024, "7b_short": 3072}  # several seconds of work
 
 
 def engine_of(kind: str) -> tuple[Any, Any]:
   """(engine, tokenizer); compiled where there is something to compile."""
-  if kind == "7b":
+  if kind != "model":
     return NullEngine(slots=SLOTS[kind], steps_per_call=8, step_seconds=STEP_SECONDS), NoTokenizer()
   decoder, tokenizer = models.load_any(MODEL)
   tokenizer.eos_id = None  # lengths are forced
@@ -50,9 +54,9 @@ def engine_of(kind: str) -> tuple[Any, Any]:
 def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
   """(prompt, new tokens, seed); lengths are forced."""
   rng = random.Random(0)
-  if kind == "7b":
+  if kind != "model":
     return [
-      ("".join(chr(97 + rng.randrange(26)) for _ in range(rng.randint(100, 300))), rng.randint(64, 192), 0)
+      ("".join(chr(97 + rng.randrange(26)) for _ in range(rng.randint(100, 300))), rng.randint(*NEW_TOKENS[kind]), 0)
       for _ in range(count)
     ]
   names = ("Ava", "Ben", "Cleo", "Dan")
@@ -60,7 +64,7 @@ def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
     f"{rng.choice(names)} has {rng.randint(2, 60)} pens and buys {rng.randint(2, 60)} more. How many pens now?\n"
     for _ in range(count)
   ]
-  return [(text, rng.randint(64, 192), number) for number, text in enumerate(texts)]
+  return [(text, rng.randint(*NEW_TOKENS[kind]), number) for number, text in enumerate(texts)]
 
 
 def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float) -> list[Prompt]:
@@ -82,7 +86,8 @@ def bare(engine: Any, prompts: Sequence[Prompt]) -> float:
       prefix = engine.prefill(params=engine.core.params, padded_tokens=prompt, true_length=len(prompt.tokens))
       slots.insert(prefix, slot)
       left[slot] = prompt.max_tokens
-    rows = slots.generate()
+    slots.dispatch()
+    rows = slots.rows()
     steps = rows.shape[1] // 2
     valid = rows[:, steps : 2 * steps].sum(axis=1).tolist()
     for slot in list(left):
@@ -93,28 +98,6 @@ def bare(engine: Any, prompts: Sequence[Prompt]) -> float:
         slots.release(slot)
         free.append(slot)
   return made / (time.perf_counter() - start)
-
-
-def served(
-  address: str, tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float, concurrency: int
-) -> float:
-  """Tokens/s through gRPC, `concurrency` requests under way at once."""
-  requests = [
-    Request(id=str(i), prompt=text, sampling=Sampling(temperature=temperature, max_tokens=new, seed=seed))
-    for i, (text, new, seed) in enumerate(work)
-  ]
-
-  async def ask() -> float:
-    client = JetStreamGenerator([address], tokenizer, "m", concurrency=concurrency)
-    await client.check()
-    start = time.perf_counter()
-    async for _ in client.generate(requests):
-      pass
-    seconds = time.perf_counter() - start
-    await client.close()
-    return client.stats.completion_tokens / seconds
-
-  return asyncio.run(ask())
 
 
 def serve(kind: str) -> None:
@@ -145,11 +128,12 @@ def measure(kind: str, count: int, repeats: int) -> dict[str, Any]:
   """One row: served tokens/s, with the bare loop's as peer."""
   work, rates = workload(kind, count), {"bare": [], "served": []}
   engine, tokenizer = engine_of(kind)
-  temperature = 0.0 if kind == "7b" else 1.0
+  temperature, folder = (1.0, str(models.resolve(MODEL))) if kind == "model" else (0.0, "")
+  asked = {"concurrency": 4 * SLOTS[kind], "temperature": temperature, "tokenizer": folder}
   prompts = prompts_of(tokenizer, work, temperature)
   with server_process(kind) as address:
     for number in range(repeats + 1):
-      alone, through = bare(engine, prompts), served(address, tokenizer, work, temperature, 4 * SLOTS[kind])
+      alone, through = bare(engine, prompts), serving_client.rate(address, work, **asked)
       if number:  # the first round warms up
         rates["bare"].append(alone)
         rates["served"].append(through)
@@ -168,12 +152,12 @@ def measure(kind: str, count: int, repeats: int) -> dict[str, Any]:
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   """Rows: the model on this CPU, and the 7B-sized step."""
   parser = argparse.ArgumentParser("skymath bench serving_overhead")
-  parser.add_argument("--requests", type=int, default=512)
+  parser.add_argument("--requests", type=int, default=0)
   parser.add_argument("--repeats", type=int, default=3)
   parser.add_argument("--only", choices=tuple(SLOTS), default=None)
   chosen = parser.parse_args(arguments)
   for kind in [chosen.only] if chosen.only else SLOTS:
-    yield measure(kind, chosen.requests, chosen.repeats)
+    yield measure(kind, chosen.requests or REQUESTS[kind], chosen.repeats)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import cache as kv_cache
 from skymath_jax.models import cudnn, ragged
 from skymath_jax.models.config import DecoderConfig
-from skymath_jax.sharding import per_device, same_place
+from skymath_jax.sharding import parts, per_device, same_place
 
 # (queries [batch length heads head_dim], keys, values [batch length kv_heads head_dim]) -> the same shape as queries
 Attention: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -179,32 +179,68 @@ def continued(config: DecoderConfig, context: tuple[jax.Array, jax.Array], start
   return attend
 
 
+def joins_heads(config: DecoderConfig) -> bool:
+  """Whether the cache has the form for TPUs (see `cache`), in which the mesh of `jax.set_mesh` must not cut a head."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return choose(config) == "splash" and (mesh.empty or config.kv_heads % parts(mesh, "kv_heads") == 0)
+
+
 def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, length: int | None) -> Attend:
   """Attention of one new token per slot: writes its key and value at `positions` `[slots]`, sees all at or before it.
 
   `layer` is one layer of a `KVCache`. `length` (static) bounds the keys read; positions lie below it. On a GPU
   the kernels of `ragged` read each slot up to its own position instead.
   """
-  S, K, M, D = jax.tree.leaves(layer)[0].shape
-  length = M if length is None else min(length, M)
-  index = jnp.arange(length)
-  visible = index <= positions[:, None]
-  if config.window is not None:
-    visible &= index > positions[:, None] - config.window
+  room = kv_cache.room((layer,))
+  length = room if length is None else min(length, room)
 
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
     updated = kv_cache.write(layer[0], k, positions), kv_cache.write(layer[1], v, positions)
-    q = q.reshape(S, K, -1, D) * D**-0.5
+    S, H, D = q.shape
+    if kv_cache.is_joined(updated):
+      return _joined(q * D**-0.5, updated, positions, length, config.window), updated
+    q = q.reshape(S, k.shape[1], -1, D) * D**-0.5
     way = ragged.choose(q, updated[0], config.window)
     if way != "xla":
       ways = {"cudnn": ragged.cudnn, "pallas": functools.partial(ragged.attention, window=config.window)}
-      return ways[way](q, *updated, positions + 1).reshape(S, -1, D), updated
+      return ways[way](q, *updated, positions + 1).reshape(S, H, D), updated
     (keys, key_scale), (values, value_scale) = (_read(held, length, q.dtype) for held in updated)
     scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
-    weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1)
-    return jnp.einsum("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values).reshape(S, -1, D), updated
+    visible = _visible(positions, length, config.window)[:, None, None]
+    weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1)
+    return jnp.einsum("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values).reshape(S, H, D), updated
 
   return attend
+
+
+def _visible(positions: jax.Array, length: int, window: int | None) -> jax.Array:
+  """Which of the first `length` positions each slot's token sees: bool `[slots length]`."""
+  index = jnp.arange(length)
+  visible = index <= positions[:, None]
+  return visible if window is None else visible & (index > positions[:, None] - window)
+
+
+def _joined(
+  q: jax.Array, layer: tuple[jax.Array, jax.Array], positions: jax.Array, length: int, window: int | None
+) -> jax.Array:
+  """Attention `[slots heads head_dim]` over a cache whose heads lie side by side.
+
+  A head's query stands at its own place of a row as wide as a token's keys, zeros at the others'. So one product takes
+  the keys as they lie in memory; the zeros it multiplies cost less than reading does.
+  """
+
+  def one_device(q: jax.Array, positions: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+    S, H, D = q.shape
+    K = keys.shape[2] // D
+    own = jnp.eye(K, dtype=q.dtype)
+    rows = (q.reshape(S, K, -1, 1, D) * own[:, None, :, None]).reshape(S, H, K * D)
+    scores = jnp.einsum("shf,slf->shl", rows, keys[:, :length], preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(jnp.where(_visible(positions, length, window)[:, None], scores, MASKED), axis=-1)
+    y = jnp.einsum("shl,slf->shf", weights.astype(q.dtype), values[:, :length])
+    return jnp.einsum("skgcd,kc->skgd", y.reshape(S, K, -1, K, D), own).reshape(S, H, D)
+
+  heads, held = ("slots", "heads", None), kv_cache.JOINED_AXES
+  return per_device(one_device, (heads, ("slots",), held, held), heads)(q, positions, *layer)
 
 
 def _read(held: Any, length: int, dtype: Any) -> tuple[jax.Array, Any]:

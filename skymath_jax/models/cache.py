@@ -1,7 +1,12 @@
-"""Keys and values of past tokens, by slot: one pair of arrays `[slots kv_heads max_length head_dim]` for each layer.
+"""Keys and values of past tokens, by slot: one pair of arrays for each layer.
+
+Arrays are `[slots kv_heads max_length head_dim]`, whose heads the kernels of GPUs read one by one; or, on a TPU, with
+the heads of a token side by side, `[slots max_length kv_heads × head_dim]` (`joined`). A TPU keeps the last two axes in
+tiles, and only of this form do the write of a token and the attention want the same tiles: of the other, XLA makes a
+copy of the whole cache in each call, or of each layer in each step.
 
 Layers are separate arrays, not one stack: a stack would be sliced, that is copied, at each layer of each step. In place
-of an array there may be an `Int8`: half the memory and half the reading of bfloat16.
+of an array (of the first form) there may be an `Int8`: half the memory and half the reading of bfloat16.
 """
 
 from collections.abc import Callable
@@ -14,7 +19,7 @@ from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import constrain
 
 KVCache: TypeAlias = tuple[tuple[Any, Any], ...]  # per layer (keys, values), each an array or an `Int8`
-AXES = ("slots", "kv_heads", None, None)
+AXES, JOINED_AXES = ("slots", "kv_heads", None, None), ("slots", None, "kv_heads")
 
 
 class Int8(NamedTuple):
@@ -31,26 +36,46 @@ def narrowed(x: jax.Array) -> Int8:
   return Int8(jnp.round(wide / scale).astype(jnp.int8), scale)
 
 
-def init(config: DecoderConfig, slots: int, max_length: int, dtype: str | None = None) -> KVCache:
-  """An empty cache; `dtype` defaults to the compute dtype, `int8` makes `Int8` pairs."""
-  shape = (slots, config.kv_heads, max_length, config.head_dim)
+def init(
+  config: DecoderConfig, slots: int, max_length: int, dtype: str | None = None, *, joined: bool = False
+) -> KVCache:
+  """An empty cache; `dtype` defaults to the compute dtype, `int8` makes `Int8` pairs, which are never `joined`."""
+  K, D = config.kv_heads, config.head_dim
+  shape = (slots, K, max_length, D)
 
   def zeros(shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return constrain(jnp.zeros(shape, dtype), *AXES)
+    array = jnp.zeros(shape, dtype)
+    return constrain(array, *axes_of(array))
 
   def held() -> jax.Array | Int8:
     if dtype == "int8":
       return Int8(zeros(shape, jnp.int8), zeros((*shape[:3], 1), jnp.float32))
-    return zeros(shape, dtype or config.dtype)
+    return zeros((slots, max_length, K * D) if joined else shape, dtype or config.dtype)
 
   return tuple((held(), held()) for _ in range(config.layers))
 
 
+def is_joined(held: Any) -> bool:
+  """Whether the heads of a token lie side by side in these keys or values of a layer."""
+  return jax.tree.leaves(held)[0].ndim == len(JOINED_AXES)
+
+
+def axes_of(held: Any) -> tuple[str | None, ...]:
+  """The logical axes of an array of keys or values."""
+  return JOINED_AXES if is_joined(held) else AXES
+
+
+def room(cache: KVCache) -> int:
+  """Positions of a slot."""
+  return jax.tree.leaves(cache)[0].shape[1 if is_joined(cache) else 2]
+
+
 def _put(held: Any, new: jax.Array, update: Callable[[jax.Array, jax.Array], jax.Array]) -> Any:
-  """`update(array, numbers)` on what is held, with `new` in its number format."""
+  """`update(array, numbers)` on what is held, with `new` `[... kv_heads head_dim]` in its number format and form."""
   if isinstance(held, Int8):
     return Int8(*map(update, held, narrowed(new)))
-  return update(held, new.astype(held.dtype))
+  new = new.astype(held.dtype)
+  return update(held, new.reshape(*new.shape[:-2], -1) if is_joined(held) else new)
 
 
 def insert(
@@ -62,9 +87,13 @@ def insert(
   must fit: what would pass the end of the slot is shifted, and overwrites what lies before.
   """
 
+  def update(array: jax.Array, part: jax.Array) -> jax.Array:
+    if is_joined(array):
+      return jax.lax.dynamic_update_slice(array, part, (slot, start, 0))
+    return jax.lax.dynamic_update_slice(array, part.swapaxes(1, 2), (slot, 0, start, 0))
+
   def put(held: Any, new: jax.Array) -> Any:
-    one = jax.lax.dynamic_index_in_dim(new, row, 0, keepdims=True).swapaxes(1, 2)
-    return _put(held, one, lambda array, part: jax.lax.dynamic_update_slice(array, part, (slot, 0, start, 0)))
+    return _put(held, jax.lax.dynamic_index_in_dim(new, row, 0, keepdims=True), update)
 
   return jax.tree.map(put, cache, kv, is_leaf=lambda x: isinstance(x, Int8))
 
@@ -74,14 +103,19 @@ def scatter(cache: KVCache, kv: KVCache, slots: jax.Array, positions: jax.Array)
 
   This takes prompts that were packed end to end: give padding the slot number `slots`, one past the last.
   """
-
-  def put(held: Any, new: jax.Array) -> Any:
-    return _put(held, new, lambda array, part: array.at[slots, :, positions].set(part, mode="drop"))
-
-  return jax.tree.map(put, cache, kv, is_leaf=lambda x: isinstance(x, Int8))
+  return jax.tree.map(
+    lambda held, new: _scattered(held, new, slots, positions), cache, kv, is_leaf=lambda x: isinstance(x, Int8)
+  )
 
 
 def write(held: Any, new: jax.Array, positions: jax.Array) -> Any:
   """Puts one token's `new` `[slots kv_heads head_dim]` into a layer's keys or values at `positions` `[slots]`."""
-  slots = jnp.arange(positions.shape[0])
-  return _put(held, new, lambda array, part: array.at[slots, :, positions].set(part, mode="drop"))
+  return _scattered(held, new, jnp.arange(positions.shape[0]), positions)
+
+
+def _scattered(held: Any, new: jax.Array, slots: jax.Array, positions: jax.Array) -> Any:
+  def update(array: jax.Array, part: jax.Array) -> jax.Array:
+    place = array.at[slots, positions] if is_joined(array) else array.at[slots, :, positions]
+    return place.set(part, mode="drop")
+
+  return _put(held, new, update)

@@ -110,7 +110,8 @@ def abstract_params(config: DecoderConfig, settings: core_lib.Settings, mesh: ja
 def abstract_state(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> core_lib.State:
   """The engine's state as shapes with places, its cache as long as a slot can get."""
   kv_dtype = "int8" if settings.kv == "int8" else config.dtype
-  like = jax.eval_shape(lambda: core_lib.idle_state(config, settings.slots, settings.max_length, kv_dtype))
+  with jax.set_mesh(mesh):
+    like = jax.eval_shape(lambda: core_lib.idle_state(config, settings.slots, settings.max_length, kv_dtype))
   places = core_lib.places_of(like, mesh)
   return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, places)
 

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -19,12 +19,12 @@ from flax import nnx
 from jax import numpy as jnp
 
 from skymath_jax.generation import RequestRejected, Sampling
-from skymath_jax.models import Decoder, DecoderConfig, cache
+from skymath_jax.models import Decoder, DecoderConfig, attention, cache
 from skymath_jax.models.cache import KVCache
 from skymath_jax.serving import int8
 from skymath_jax.serving import sampling as sampling_lib
 from skymath_jax.serving.prefix import Piece, PrefixCache, key_of, spans
-from skymath_jax.sharding import constrain, named
+from skymath_jax.sharding import Axes, constrain, named
 
 Params: TypeAlias = Any
 LEAST_PREFILL, LEAST_CACHE = 32, 128  # tokens; smaller buckets would save less than they cost to compile
@@ -215,7 +215,7 @@ class Programs:
 
 def idle_state(config: DecoderConfig, slots: int, length: int, kv_dtype: str) -> State:
   """A state with idle slots of `length` positions."""
-  held = cache.init(config, slots, length, kv_dtype)
+  held = cache.init(config, slots, length, kv_dtype, joined=attention.joins_heads(config))
   counts = [jnp.zeros((slots,), jnp.int32) for _ in range(4)]
   keys, temperature = jnp.zeros((slots, 2), jnp.uint32), jnp.zeros((slots,), jnp.float32)
   ones = jnp.ones((slots,), jnp.float32)
@@ -224,17 +224,19 @@ def idle_state(config: DecoderConfig, slots: int, length: int, kv_dtype: str) ->
 
 def placed(state: State) -> State:
   """Where the state lives on a mesh, said once, so that each program finds it where the one before has left it."""
-  return jax.tree.map(lambda x: constrain(x, *axes_of(x)), state)
-
-
-def axes_of(x: Any) -> tuple[str | None, ...]:
-  """Logical axes of an array of the state: the cache is cut, the rest is small and copied."""
-  return cache.AXES if x.ndim == len(cache.AXES) else (None,) * x.ndim
+  return _by_axes(lambda x, axes: constrain(x, *axes), state)
 
 
 def places_of(state: State, mesh: jax.sharding.Mesh) -> State:
   """What `placed` says, as shardings, for a state of shapes."""
-  return jax.tree.map(lambda x: named(mesh, *axes_of(x), shape=x.shape), state)
+  return _by_axes(lambda x, axes: named(mesh, *axes, shape=x.shape), state)
+
+
+def _by_axes(function: Callable[[Any, Axes], Any], state: State) -> State:
+  """`function(array, its logical axes)` for each array: the cache is cut, the rest is small and copied."""
+  held = jax.tree.map(lambda x: function(x, cache.axes_of(x)), state.cache)
+  rest = jax.tree.map(lambda x: function(x, (None,) * x.ndim), state._replace(cache=()))
+  return rest._replace(cache=held)
 
 
 programs = functools.lru_cache(maxsize=16)(Programs)  # models of one shape share what is compiled
@@ -261,7 +263,7 @@ class Core:
     self.stop_ids = np.array(stop_ids or (-1,), np.int32)  # -1 is no token
     # On a CPU reading part of a cache copies that part at every step: the cache itself follows the live lengths there,
     # buckets are finer (arithmetic is what costs) and prompts gain nothing from being prefilled together.
-    self.elastic = jax.default_backend() == "cpu"
+    self.elastic = jax.default_backend() == "cpu" and not attention.joins_heads(self.config)
     self.prefill_buckets = buckets(LEAST_PREFILL, min(chunk, capacity), halves=self.elastic)
     self.cache_buckets = buckets(LEAST_CACHE, capacity, halves=self.elastic)
     self.context_buckets = buckets(chunk, capacity, halves=False) if capacity > chunk else ()
@@ -300,11 +302,24 @@ class Core:
     return range(self.config.layers)
 
   def prefill(self, params: Params, prompts: Sequence[Prompt]) -> list[Prefix]:
-    """One prefix per prompt, in order; what the prefix cache holds is not computed again."""
+    """One prefix per prompt, in order; what the prefix cache holds is not computed again.
+
+    Each piece is waited for, so that another thread's decode call finds at most one before it in the device's queue,
+    and a failure shows here.
+    """
     firsts = self._first_pieces(params, prompts)
     return [
       Prefix(prompt, self._later_pieces(params, prompt, first)) for prompt, first in zip(prompts, firsts, strict=True)
     ]
+
+  def prefill_each(self, params: Params, prompts: Sequence[Prompt]) -> list[Prefix | Exception]:
+    """`prefill`, with a failure as the result of the prompt at fault: those that fail together are tried one by one."""
+    try:
+      return list(self.prefill(params, prompts))
+    except Exception as error:
+      if len(prompts) == 1:
+        return [error]
+      return [prefix for prompt in prompts for prefix in self.prefill_each(params, [prompt])]
 
   def _first_pieces(self, params: Params, prompts: Sequence[Prompt]) -> list[Piece]:
     """The first piece of each prompt; those of one bucket share a pass where that is of use."""
@@ -328,7 +343,7 @@ class Core:
         for row, (_, tokens) in enumerate(batch):
           padded[row, : len(tokens)] = tokens
         with self.on_mesh():
-          kv = self.programs.prefill(params, padded)
+          kv = jax.block_until_ready(self.programs.prefill(params, padded))
         for row, (key, tokens) in enumerate(batch):
           found[key] = Piece(kv, row, 0, len(tokens))
           self.prefixes.add(key, found[key])
@@ -350,7 +365,7 @@ class Core:
           in_context = len(pieces)
           padded = np.zeros((1, fitting(self.later_buckets, end - start)), np.int32)
           padded[0, : end - start] = prompt.tokens[start:end]
-          kv = self.programs.extend(params, padded, context, np.int32(start))
+          kv = jax.block_until_ready(self.programs.extend(params, padded, context, np.int32(start)))
         piece = Piece(kv, 0, start, end - start)
         self.prefixes.add(key, piece)
       pieces.append(piece)

@@ -1,21 +1,23 @@
 """JetStream's `Driver`, hardened: bounded admission, cancellation, faults that stay with their request, a clean stop.
 
-A request goes `submit` → prefill thread → transfer thread (both stock) → generate thread (ours). The stock generate and
-detokenize threads share the slots, which costs idle slots and has a race that ends in SIGKILL; here one thread owns
-them, and token ids need no detokenizing. A `Driver` has class-level state upstream: one per process.
+A request goes `submit` → prefill thread → generate thread, both ours. The stock generate and detokenize threads share
+the slots, which costs idle slots and has a race that ends in SIGKILL; here one thread owns them, and token ids need no
+detokenizing. The stock transfer thread has nothing to carry in interleaved mode: each hop between threads costs a turn
+of the interpreter lock. A `Driver` has class-level state upstream: one per process.
 """
 
+import contextlib
 import dataclasses
 import logging
 import queue
 import threading
 import time
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from skymath_jax.serving import compat
-from skymath_jax.serving.core import Params, Prefix
+from skymath_jax.serving.core import PREFILL_TOKENS, Params, Prefix
 from skymath_jax.serving.engine import DecoderEngine
 from skymath_jax.serving.loop import CancelledJobError, Counters, Job, Loop, UnavailableError
 
@@ -35,7 +37,7 @@ class EngineSlots:
   """`loop.Slots` over JetStream's engine interface."""
 
   def __init__(self, engine: DecoderEngine, params: Params):
-    self._engine, self._params = engine, params
+    self._engine, self._params, self._result = engine, params, None
     self._state, self.count = engine.init_decode_state(), engine.max_concurrent_decodes
 
   @property
@@ -47,10 +49,13 @@ class EngineSlots:
     """`Engine.insert`."""
     self._state = self._engine.insert(prefix, self._state, slot=slot)
 
-  def generate(self) -> np.ndarray:
-    """`Engine.generate`, waited for."""
-    self._state, result = self._engine.generate(self._params, self._state)
-    return result.convert_to_numpy().data
+  def dispatch(self) -> None:
+    """`Engine.generate`."""
+    self._state, self._result = self._engine.generate(self._params, self._state)
+
+  def rows(self) -> np.ndarray:
+    """Its result, waited for."""
+    return self._result.convert_to_numpy().data
 
   def release(self, slot: int) -> None:
     """Lets the engine forget a slot."""
@@ -61,20 +66,23 @@ class EngineSlots:
     self._state = self._engine.init_decode_state()
 
 
-class _GuardedPrefill:
-  """The engine as the stock prefill thread sees it: a failure is a result, for an exception would kill the process.
+class _Ahead:
+  """Prompt tokens that are prefilled and wait for a slot, of which there may be `budget`, and one batch more."""
 
-  It runs ahead of the slots while the engine decodes, until `budget` prompt tokens wait for a slot.
-  """
+  def __init__(self, budget: int):
+    self._budget, self._tokens, self._open = budget, 0, True
+    self._changed = threading.Condition()
 
-  def __init__(self, engine: DecoderEngine, counters: Counters, budget: int):
-    self._engine, self._counters, self._budget = engine, counters, budget
-    self._ahead, self._changed, self._open = 0, threading.Condition(), True
+  def enter(self, jobs: Sequence[Job]) -> None:
+    """Counts the jobs in, as soon as there is room."""
+    with self._changed:
+      self._changed.wait_for(lambda: self._tokens < self._budget or not self._open)
+      self._tokens += sum(len(job.prompt.tokens) for job in jobs)
 
-  def taken(self, job: Job) -> None:
+  def leave(self, job: Job) -> None:
     """The job's prefix has a slot, or needs none any more."""
     with self._changed:
-      self._ahead -= len(job.prompt.tokens)
+      self._tokens -= len(job.prompt.tokens)
       self._changed.notify_all()
 
   def close(self) -> None:
@@ -82,24 +90,6 @@ class _GuardedPrefill:
     with self._changed:
       self._open = False
       self._changed.notify_all()
-
-  def prefill(self, *, params: Params, padded_tokens: Job, true_length: int) -> Prefix | Exception:
-    """The prefix of a job, or what went wrong."""
-    with self._changed:
-      self._changed.wait_for(lambda: self._ahead < self._budget or not self._open)
-      self._ahead += len(padded_tokens.prompt.tokens)
-    if padded_tokens.cancelled:
-      return CancelledJobError()
-    start = time.monotonic()
-    try:
-      return self._engine.prefill(params=params, padded_tokens=padded_tokens.prompt, true_length=true_length)
-    except Exception as error:
-      return error
-    finally:
-      self._counters.add(prefill_seconds=time.monotonic() - start)
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._engine, name)
 
 
 class Driver(orchestrator.Driver):
@@ -117,17 +107,17 @@ class Driver(orchestrator.Driver):
     self._jobs_lock, self._waiting = threading.Lock(), {}  # id → job, between submit and slot
     self._draining = False
     self._loop = Loop(EngineSlots(engine, engine.core.params), counters)
-    self._prefill = _GuardedPrefill(engine, counters, budget=max(LEAST_AHEAD, 2 * engine.core.max_length))
+    self._engine, self._ahead = engine, _Ahead(max(LEAST_AHEAD, 2 * engine.core.max_length))
     super().__init__(
-      prefill_engines=[self._prefill],
+      prefill_engines=[engine],
       generate_engines=[engine],
       prefill_params=[engine.core.params],
       generate_params=[engine.core.params],
       interleaved_mode=True,
       jax_padding=False,
     )
-    for backlog in (*self._transfer_backlogs, *self._generate_backlogs.values()):
-      backlog.maxsize = 0  # the stock size of 1 makes every prefill wait for a slot; `_prefill` sets the bound instead
+    for backlog in self._generate_backlogs.values():
+      backlog.maxsize = 0  # the stock size of 1 makes every prefill wait for a slot; `_ahead` sets the bound instead
 
   @property
   def accepting(self) -> bool:
@@ -198,7 +188,7 @@ class Driver(orchestrator.Driver):
     """Ends all threads; what waits or runs fails with `UnavailableError`."""
     with self._jobs_lock:
       self.live = False
-    self._prefill.close()
+    self._ahead.close()
     super().stop()
     error = UnavailableError("the server is stopping")
     self._loop.fail_all(error)
@@ -208,9 +198,33 @@ class Driver(orchestrator.Driver):
       self.counters.add(failed=1)
       job.on_error(error)
 
-  def _process_prefill_content(self, request: ServedRequest, *_: Any) -> tuple[Job, int]:
-    """Hands the job itself to the engine: the stock method pads, and cuts long prompts without a word."""
-    return request.job, len(request.job.prompt.tokens)
+  def _transfer_thread(self, idx: int) -> None:
+    """Ends at once: `_prefill_thread` hands over to the generate thread itself."""
+
+  def _prefill_thread(self, idx: int) -> None:
+    """Prefills ahead of the slots while the engine decodes; a failure is a result, as the stock thread has none."""
+    core = self._engine.core
+    while (requests := self._next_requests()) is not None:
+      jobs = [request.job for request in requests]
+      self._ahead.enter(jobs)
+      start = time.monotonic()
+      wanted = [job.prompt for job in jobs if not job.cancelled]
+      prefixes = dict(zip(map(id, wanted), core.prefill_each(core.params, wanted) if wanted else [], strict=True))
+      self.counters.add(prefill_seconds=time.monotonic() - start)
+      for request in requests:
+        request.prefill_result = prefixes.get(id(request.job.prompt), CancelledJobError())
+        self._generate_backlogs[idx].put(request)
+
+  def _next_requests(self) -> list[ServedRequest] | None:
+    """The next request, and those behind it that fit into the same pass of prefill; None when the driver stops."""
+    requests, tokens = [self._prefill_backlog.get()], 0
+    with contextlib.suppress(queue.Empty):
+      while requests[-1] is not None and len(requests) < self._engine.core.prefill_rows:
+        tokens += len(requests[-1].job.prompt.tokens)
+        if tokens >= PREFILL_TOKENS:
+          break
+        requests.append(self._prefill_backlog.get_nowait())
+    return None if requests[-1] is None else requests
 
   def _generate_thread(self, idx: int) -> None:
     backlog = self._generate_backlogs[idx]
@@ -243,5 +257,5 @@ class Driver(orchestrator.Driver):
       if wanted:  # else it was cancelled, and told so
         loop.start(request.job, request.prefill_result)
       request.prefill_result = None
-      self._prefill.taken(request.job)
+      self._ahead.leave(request.job)
     return True

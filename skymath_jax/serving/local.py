@@ -12,14 +12,15 @@ import contextlib
 import dataclasses
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from skymath_jax.generation.types import Request, Response, Stats, as_they_come
 from skymath_jax.models import Decoder
-from skymath_jax.serving.core import Core, Prefix, Prompt, Settings, checked_prompt
+from skymath_jax.serving.core import Core, Prefix, Settings, checked_prompt
 from skymath_jax.serving.loop import Counters, Job, Loop
 from skymath_jax.serving.prefix import PrefixCache
 from skymath_jax.serving.slots import SlotTable
@@ -31,6 +32,7 @@ class LocalSlots:
 
   def __init__(self, core: Core):
     self._core, self._table, self.count = core, SlotTable(core), core.slots
+    self._rows: jax.Array | None = None
 
   @property
   def lost(self) -> bool:
@@ -41,9 +43,13 @@ class LocalSlots:
     """See `SlotTable.insert`."""
     self._table.insert(prefix, slot)
 
-  def generate(self) -> np.ndarray:
-    """One call, waited for."""
-    return np.asarray(self._table.generate(self._core.params))
+  def dispatch(self) -> None:
+    """See `SlotTable.generate`."""
+    self._rows = self._table.generate(self._core.params)
+
+  def rows(self) -> np.ndarray:
+    """Its result, waited for."""
+    return np.asarray(self._rows)
 
   def release(self, slot: int) -> None:
     """See `SlotTable.release`."""
@@ -169,14 +175,6 @@ class LocalGenerator:
         jobs.append(self._waiting.get_nowait())
       except queue.Empty:
         break
-    for job, prefix in zip(jobs, self._prefill([job.prompt for job in jobs]), strict=True):
+    prefixes = self._core.prefill_each(self._core.params, [job.prompt for job in jobs]) if jobs else []
+    for job, prefix in zip(jobs, prefixes, strict=True):
       loop.start(job, prefix)
-
-  def _prefill(self, prompts: Sequence[Prompt]) -> list[Prefix | Exception]:
-    """All at once; if that fails each on its own, so that only the prompt at fault fails."""
-    try:
-      return list(self._core.prefill(self._core.params, prompts))
-    except Exception as error:
-      if len(prompts) == 1:
-        return [error]
-      return [prefix for prompt in prompts for prefix in self._prefill([prompt])]

@@ -90,9 +90,9 @@ class Job:
   finish_reason: str | None = None
   cancelled: bool = False
 
-  def take(self, row: np.ndarray, valid: int) -> None:
-    """Takes the first `valid` of the tokens of one call; fewer than all of them means that the model stopped."""
-    new = row[:valid].tolist()
+  def take(self, made: Sequence[int], valid: int) -> list[int]:
+    """Takes the first `valid` of the tokens of one call and returns what is new; fewer mean that the model stopped."""
+    new = made[:valid]
     if self.stop_tokens:
       new = list(itertools.takewhile(lambda token: token not in self.stop_tokens, new))
       valid = len(new)
@@ -102,9 +102,9 @@ class Job:
       self.finish_reason = "stop"
     elif len(self.tokens) >= self.prompt.max_tokens:
       self.finish_reason = "length"
-    elif valid < len(row):
+    elif valid < len(made):
       self.finish_reason = "stop"
-    self.on_tokens(fresh)
+    return fresh
 
   def _up_to_stop(self, new: list[int]) -> list[int]:
     """Drops what follows the token that completed a stop text, so that the outcome does not depend on chunks."""
@@ -140,25 +140,31 @@ class Job:
 
 
 class Slots(Protocol):
-  """What the loop needs of an engine; `generate` returns rows as `core.Programs.generate` does."""
+  """What the loop needs of an engine; `rows` waits for the call that `dispatch` has begun (`Programs.generate`)."""
 
   count: int
   lost: bool
 
   def insert(self, prefix: Any, slot: int) -> None: ...
-  def generate(self) -> np.ndarray: ...
+  def dispatch(self) -> None: ...
+  def rows(self) -> np.ndarray: ...
   def release(self, slot: int) -> None: ...
   def reset(self) -> None: ...
 
 
 class Loop:
-  """Slots and the jobs in them. All methods are for the loop's own thread."""
+  """Slots and the jobs in them. All methods are for the loop's own thread.
+
+  Between two engine calls the device idles: then jobs only take their tokens and slots change hands. What there is to
+  tell them is kept, in order, and told while the next call runs.
+  """
 
   def __init__(self, slots: Slots, counters: Counters | None = None):
     self._slots, self._counters = slots, counters or Counters()
     self.slot_count, self.last_call = slots.count, 0.0  # seconds of the last engine call
     self.free = list(range(slots.count))[::-1]
     self.live: dict[int, Job] = {}
+    self._untold: list[tuple[Any, ...]] = []  # callbacks with their arguments
 
   def start(self, job: Job, prefix: Any) -> None:
     """Puts a prefilled job into a free slot; `prefix` may be the exception that prefill met."""
@@ -180,42 +186,54 @@ class Loop:
   def step(self) -> None:
     """One engine call for all live jobs; an exception fails them and starts the engine's state anew."""
     self._drop_cancelled()
-    if not self.live:
-      return
+    if self.live:
+      self._call()
+    if not self.live:  # no other call is sure to follow
+      self.tell()
+
+  def tell(self) -> None:
+    """Tells jobs what has become of them since they were last told."""
+    untold, self._untold = self._untold, []
+    for callback, *arguments in untold:
+      _tell(callback, *arguments)
+
+  def fail_all(self, error: Exception) -> None:
+    """Fails every job in a slot, and tells all there is to tell."""
+    for slot, job in list(self.live.items()):
+      self._end(slot)
+      self._fail(job, error)
+    self.tell()
+
+  def _call(self) -> None:
     start = time.monotonic()
     try:
-      rows = self._slots.generate()
+      self._slots.dispatch()
+      self.tell()
+      rows = self._slots.rows()
     except Exception as error:
       self.fail_all(UnavailableError(f"generation failed ({error})"))
       self._slots.reset()
       return
     self.last_call = time.monotonic() - start
     steps = rows.shape[1] // 2
-    valid = rows[:, steps : 2 * steps].sum(axis=1).tolist()
+    tokens, valid = rows[:, :steps].tolist(), rows[:, steps : 2 * steps].sum(axis=1).tolist()
     generated = sum(valid[slot] for slot in self.live)
     self._counters.add(generated_tokens=generated, generate_seconds=self.last_call, generate_calls=1)
     for slot, job in list(self.live.items()):
-      self._hand_out(slot, job, rows[slot, :steps], valid[slot])
+      self._hand_out(slot, job, tokens[slot], valid[slot])
 
-  def _hand_out(self, slot: int, job: Job, row: np.ndarray, valid: int) -> None:
+  def _hand_out(self, slot: int, job: Job, tokens: list[int], valid: int) -> None:
     """Gives a job its tokens, and its slot back where they are the last."""
     try:
-      job.take(row, valid)
+      new = job.take(tokens, valid)
     except Exception as error:  # e.g. a tokenizer that cannot decode
       self._end(slot)
       self._fail(job, error)
       return
+    self._untold.append((job.on_tokens, new))
     if job.finish_reason is not None:
       self._end(slot)
-      tokens = {"prompt_tokens": len(job.prompt.tokens), "completion_tokens": len(job.tokens)}
-      self._counters.add(completed=1, **tokens)
-      _tell(job.on_finish)
-
-  def fail_all(self, error: Exception) -> None:
-    """Fails every job in a slot."""
-    for slot, job in list(self.live.items()):
-      self._end(slot)
-      self._fail(job, error)
+      self._untold.append((self._finish, job))
 
   def _drop_cancelled(self) -> None:
     for slot, job in list(self.live.items()):
@@ -229,8 +247,15 @@ class Loop:
     self.free.append(slot)
 
   def _fail(self, job: Job, error: Exception) -> None:
+    self._untold.append((self._fail_now, job, error))
+
+  def _fail_now(self, job: Job, error: Exception) -> None:
     self._counters.add(**{"cancelled" if isinstance(error, CancelledJobError) else "failed": 1})
-    _tell(job.on_error, error)
+    job.on_error(error)
+
+  def _finish(self, job: Job) -> None:
+    self._counters.add(completed=1, prompt_tokens=len(job.prompt.tokens), completion_tokens=len(job.tokens))
+    job.on_finish()
 
 
 def _tell(callback: Callable[..., None], *arguments: Any) -> None:

@@ -1,6 +1,7 @@
 """An engine without a model: what a server does besides computing, for soak tests and for measuring the host's share.
 
 The response to a prompt is known beforehand (`answer`), so that a test can tell a whole response from a broken one.
+Prompts are `core.Prompt`; nothing here loads JAX.
 """
 
 import time
@@ -8,9 +9,6 @@ import types
 from typing import Any
 
 import numpy as np
-
-from skymath_jax.serving.core import Prompt
-from skymath_jax.serving.prefix import PrefixCache
 
 VOCAB = 32_000
 
@@ -47,31 +45,40 @@ class NullEngine:
     self.max_concurrent_decodes, self.steps, self._seconds = slots, steps_per_call, step_seconds
     config = types.SimpleNamespace(vocab_size=VOCAB)
     self.core = types.SimpleNamespace(
-      params=None, slots=slots, max_length=max_length, config=config, prefixes=PrefixCache(0)
+      params=None,
+      slots=slots,
+      max_length=max_length,
+      config=config,
+      prefixes=types.SimpleNamespace(computed=0, reused=0),
+      prefill_rows=16,
+      prefill_each=lambda _, prompts: list(prompts),  # nothing to compute
     )
+    self._free_at = 0.0  # monotonic time at which the calls so far have been computed
 
-  def prefill(self, *, padded_tokens: Prompt, **_: Any) -> Prompt:
+  def prefill(self, *, padded_tokens: Any, **_: Any) -> Any:
     """Nothing to compute."""
     return padded_tokens
 
-  def insert(self, prefix: Prompt, decode_state: _State, slot: int) -> _State:
+  def insert(self, prefix: Any, decode_state: _State, slot: int) -> _State:
     """Starts a response."""
     decode_state.next[slot], decode_state.left[slot] = sum(prefix.tokens), prefix.max_tokens
     return decode_state
 
   def generate(self, _: Any, decode_state: _State) -> tuple[_State, Any]:
-    """`steps_per_call` tokens a slot, in rows as `core.Programs.generate` makes them."""
-    if self._seconds:
-      time.sleep(self._seconds * self.steps)
+    """`steps_per_call` tokens a slot, in rows as `core.Programs.generate` makes them; to read them is to wait."""
+    self._free_at = done = max(time.monotonic(), self._free_at) + self._seconds * self.steps
     ahead = np.arange(self.steps)
     tokens = (decode_state.next[:, None] + ahead) % VOCAB
     valid = ahead < decode_state.left[:, None]
     decode_state.next += self.steps
     decode_state.left = np.maximum(decode_state.left - self.steps, 0)
     rows = np.concatenate([tokens, valid, np.zeros((len(tokens), 1), np.int64)], axis=1)
-    result = types.SimpleNamespace(data=rows)
-    result.convert_to_numpy = lambda: result
-    return decode_state, result
+
+    def read() -> Any:
+      time.sleep(max(0.0, done - time.monotonic()))
+      return types.SimpleNamespace(data=rows)
+
+    return decode_state, types.SimpleNamespace(convert_to_numpy=read)
 
   def init_decode_state(self) -> _State:
     """All slots idle."""

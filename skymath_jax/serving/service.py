@@ -44,16 +44,18 @@ class StreamedJob(Job):
       self._send(tokens)
 
   def on_finish(self) -> None:
-    if not self.stream:
-      self._send(self.tokens)
-    self._send(None)
+    self._send(*(() if self.stream else (self.tokens,)), None)
 
   def on_error(self, error: Exception) -> None:
     self._send(error)
 
-  def _send(self, message: Any) -> None:
+  def _send(self, *messages: Any) -> None:
+    def put() -> None:
+      for message in messages:
+        self.messages.put_nowait(message)
+
     with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens any more
-      self.loop.call_soon_threadsafe(self.messages.put_nowait, message)
+      self.loop.call_soon_threadsafe(put)
 
   async def chunks(self) -> AsyncIterator[list[int]]:
     """New tokens as they come; leaving early cancels the job.

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from skymath_jax.models import cache as kv_cache
 from skymath_jax.serving import sampling as sampling_lib
 from skymath_jax.serving.core import Core, Params, Prefix, Prompt, State, fitting
 
@@ -43,7 +44,7 @@ class SlotTable:
   @property
   def held(self) -> int:
     """Positions that the cache has room for."""
-    return jax.tree.leaves(self.state.cache)[0].shape[2]
+    return kv_cache.room(self.state.cache)
 
   def insert(self, prefix: Prefix, slot: int) -> None:
     """Gives `slot` to a prefilled prompt; whatever the slot held is forgotten."""

@@ -39,8 +39,9 @@ def test_7b_models_serve_from_a_slice(model, topology):
   print(model, json.dumps(report))
   kv_heads = {"llama2": 32, "mistral": 8}[model]
   chips = {"v5e-8": 8, "v4-8": 4}[topology]
-  assert report["mesh"]["tensor"] == chips and report["fits"] == ((model, topology) != ("llama2", "v4-8"))
+  assert report["mesh"]["tensor"] == chips and report["fits"]
   assert report["bytes_per_token"] == 2 * 32 * kv_heads * 128 * 2 // chips
   assert report["cache_bytes"] == 64 * 2048 * report["bytes_per_token"]
   assert report["peak_bytes_per_chip"] >= report["weight_bytes"] + report["cache_bytes"]
+  assert report["temporary_bytes"] < report["cache_bytes"] / 8  # no second copy of it, nor one of a layer in each step
   assert report["slots_of_max_length"] > 40

@@ -38,8 +38,8 @@ class SlowServer:
     settings = {"port": 0, "slots": 4, "max_length": MAX_LENGTH, "steps_per_call": 4, "queue_size": 8} | settings
     self.server = server_lib.start(decoder, tokenizer, "tiny@0", **settings)
     self.driver = self.server._driver
-    real = self.driver._loop._slots.generate
-    self.driver._loop._slots.generate = lambda: time.sleep(seconds) or real()
+    real = self.driver._loop._slots.rows
+    self.driver._loop._slots.rows = lambda: time.sleep(seconds) or real()
 
   def __enter__(self):
     self.channel = grpc.insecure_channel(f"127.0.0.1:{self.server.port}")

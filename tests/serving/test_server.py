@@ -166,7 +166,7 @@ def test_a_client_that_leaves_gives_its_slot_back(server):
   with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
     stub, calls = jetstream_pb2_grpc.OrchestratorStub(channel), []
     before = counters(server)
-    for i in range(8):  # four in slots, four in the queue
+    for i in range(6):  # four in slots, two in the queue, which could hold all six
       message = jetstream_pb2.DecodeRequest(max_tokens=60, **token_content(5 + i, 9))
       calls.append(stub.Decode(message, metadata=[("stream", "1")]))
     with contextlib.suppress(StopIteration):
@@ -312,8 +312,8 @@ def test_start_and_stop_three_times_with_streams_open(decoder):
     server = server_lib.start(decoder, tokenizer, "m", port=0, slots=4, max_length=MAX_LENGTH, steps_per_call=4)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
       stub = jetstream_pb2_grpc.OrchestratorStub(channel)
-      real = server._driver._loop._slots.generate
-      server._driver._loop._slots.generate = lambda real=real: time.sleep(0.1) or real()  # streams live at the stop
+      real = server._driver._loop._slots.rows
+      server._driver._loop._slots.rows = lambda real=real: time.sleep(0.1) or real()  # streams live at the stop
       message = jetstream_pb2.DecodeRequest(max_tokens=60, **token_content(5))
       calls = [stub.Decode(message, metadata=[("stream", "1")]) for _ in range(6)]
       while counters(server)["accepted"] < 6 or server._driver.busy < 4:
