@@ -57,3 +57,11 @@ def test_what_to_do_with_a_drawing_is_said_where_there_is_one():
     without, drawn = (prompts.load(name).render(question=f"Q{d}") for d in ("", " [asy] draw(A--B); [/asy]"))
     assert "[asy]" not in without and "{%" not in without and "  " not in without
     assert "from [asy] to [/asy]" in drawn.replace("Q [asy] draw(A--B); [/asy]", "")
+
+
+def test_choices_are_to_fit_the_new_problem():
+  asked = [n for n in EVERY if n.rpartition("/")[0].endswith("evol") or n.endswith("xwin/create")]
+  assert len(asked) == 3 * 6
+  for name in asked:
+    open_ended, choices = (prompts.load(name).render(question=q) for q in ("Q (A)", "Q (A) 1 (B) 2"))
+    assert "choices" not in open_ended and "  " not in choices and "choices are given, give such that fit" in choices

@@ -32,6 +32,9 @@ HIDDEN = [
   (r"$30^\circ$ and $\angle A = 60^{\circ}$", ["30", "60"]),
   ("[asy] draw((0,0)--(3,4)); [/asy] The side is 5.", ["5"]),
   ("The side is 5. [asy] draw((0,0));", ["5"]),
+  ("Of 5 pens 3 are red. Others?\n(A) 1\n(B) 2\n(C) 8", ["5", "3"]),
+  (r"If $n=7$, $n+1$ is $\textbf{(A) }6\qquad\textbf{(B) }8$", ["7", "1"]),
+  ("See part (A) of 3 and 4.", ["3", "4"]),
   (r"$\angle 1 = 9 \cdot \angle A$, $\angle12 = 3$", ["9", "3"]),
   (r"$f(2) = \text{3 cm}$", ["2", "3"]),
   # the letter is taken, or there is nothing to hide

@@ -223,6 +223,14 @@ def test_self_verification_keeps_a_drawing_out_of_the_statement_and_in_the_quest
   assert made.query == f"A square has side X. The value of $a$ is 25.\n{drawing} What is the value of X?"
 
 
+@pytest.mark.parametrize("choices", ["(A) 7\n(B) 21\n(C) 9", r"$\textbf{(A)}\ 7\qquad\textbf{(B)}\ 21$"])
+def test_self_verification_keeps_the_choices(choices):
+  problem = Problem.create("toy", f"Tom walks 3 miles a day. How far does he walk in a week?\n{choices}", answer="B")
+  [made], ask = augment("self_verification", "He walks B miles in a week.", "So.\nThe answer is 3", problem=problem)
+  assert ask.asked[0][1]["question"] == "How far does he walk in a week?"
+  assert made.query == f"Tom walks X miles a day. He walks B miles in a week.\n{choices} What is the value of X?"
+
+
 def test_self_verification_goes_on_behind_a_comma():
   problem = Problem.create("toy", "If Clover walks 3 miles a day, how far does he walk in a week?", answer="21")
   [made], _ = augment("self_verification", "He walks 21 miles in a week.", "So.\nThe answer is 3", problem=problem)

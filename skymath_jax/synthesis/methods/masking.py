@@ -2,8 +2,8 @@ r"""Which numbers of a question can be hidden, and where a question's body ends:
 
 A plain number qualifies, also inside LaTeX: `5`, `1,234`, `3.5`, `1/2`, the digits of `$5`, `25\%`, `\frac{1}{2}` or
 `5-year-old`. What does not: exponents and indices (`x^{2}`, `a_1`), identifiers and words (`A4`, `\angle 1`, `2x`,
-`3rd`, `5cm`), times and mixed numbers (`3:30`, `2 1/2`), numbers in a base, list numbering, lengths in layout
-commands, `[asy]` code.
+`3rd`, `5cm`), times and mixed numbers (`3:30`, `2 1/2`), numbers in a base, list numbering, choices, lengths in
+layout commands, `[asy]` code.
 Digits only are hidden, so the currency, percent and minus signs around them stay.
 
 MetaMath's own rule (a token between spaces with a digit and no letter, bracket or sign) finds half as many in MATH.
@@ -23,6 +23,9 @@ _MIXED = re.compile(r"\d\s+$")  # before a fraction: the whole part of a mixed n
 _OPENED = re.compile(r"[(\[{]\s*-?$")
 _NUMBERING = re.compile(r"\s*\(?")  # all that stands before "1. First" or "(2) second" on its line
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{asy\}.*?(?:\\end\{asy\}|\Z)", re.DOTALL)
+_CHOICES = re.compile(
+  r"(?:\$?\\text(?:bf|rm|it)?\s*\{\s*)?\(A\)(?=.*\(B\)).*\Z", re.DOTALL
+)  # a number in a wrong choice cannot be found again
 _LAYOUT = re.compile(r"\\(?:[hv]space\*?|phantom|label|ref|tag|color|begin|end|sqrt(?=\[))[\[{][^\]}]*[\]}]")
 _RAISED = re.compile(r"[\^_]\s*(?=\{)")
 _X = re.compile(r"(?<![A-Za-z\\])X(?![A-Za-z])")
@@ -92,8 +95,8 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 
 def _closed_spans(text: str) -> list[tuple[int, int]]:
-  """Parts in which no number qualifies: drawings, layout commands, braced exponents and indices."""
-  spans = [match.span() for pattern in (_DRAWING, _LAYOUT) for match in pattern.finditer(text)]
+  """Parts in which no number qualifies: drawings, choices, layout commands, braced exponents and indices."""
+  spans = [match.span() for pattern in (_DRAWING, _CHOICES, _LAYOUT) for match in pattern.finditer(text)]
   for match in _RAISED.finditer(text):
     depth = 0
     for index in range(match.end(), len(text)):
@@ -121,9 +124,10 @@ def split_question(question: str) -> tuple[str, str]:
   return question[:start].rstrip(), question[start:].strip()
 
 
-def without_drawings(text: str) -> tuple[str, list[str]]:
-  """The text without its `[asy]` drawings, and these."""
-  return re.sub(r"\s*\n\s*\n\s*|[ ]{2,}", " ", _DRAWING.sub(" ", text)).strip(), _DRAWING.findall(text)
+def set_apart(text: str) -> tuple[str, list[str]]:
+  """The text without its drawings and choices, which have no place in a statement; and these, in order."""
+  apart = re.compile(f"{_DRAWING.pattern}|{_CHOICES.pattern}", re.DOTALL)
+  return re.sub(r"\s*\n\s*\n\s*|[ ]{2,}", " ", apart.sub(" ", text)).strip(), apart.findall(text)
 
 
 def continued(body: str, statement: str) -> str:

@@ -77,12 +77,12 @@ async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> list[
   else:
     closing = mask.question[len(body) :].strip()
   hidden_in_body = mask.start < len(body)
-  closing, drawings = masking.without_drawings(closing)
+  closing, apart = masking.set_apart(closing)
   declared = await ask("metamath/declare", question=closing, answer=answer)
   statement = _statement(parse.question(declared), answer)
   if not hidden_in_body and not masking.uses_x(statement):
     raise Rejection("statement_without_x", statement)
-  told = "\n".join([masking.continued(body, statement), *drawings])
+  told = "\n".join([masking.continued(body, statement), *apart])
   query = tail.render(body=body.strip(), statement=told).strip()
   made_by = (declared.prompt, tail)
   method = "metamath.self_verification"
