@@ -51,7 +51,7 @@ _LAST_LETTER = re.compile(
   r"\b(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s+\**\(?([A-J])\)?\**\W*$"
 )
 _LETTER_LINE = re.compile(r"\W*([A-J])\W*")
-_BOLD_END = re.compile(r"(?<![\w)*])\*\*([^*\n]*\d[^*\n]*)\*\*\W*$")
+_BOLD_END = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*\W{0,9}$")
 
 _MATH = re.compile(
   r"(?<!\\)\$\$([^$]{1,300})\$\$|(?<!\\)\$([^$\n]{1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]",
@@ -248,9 +248,9 @@ def _bare(number: str) -> str:
 
 def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
-  if bold := _BOLD_END.search(text):
-    if not _prose(bold[1]):
-      return _tidy(bold[1])
+  bold = _BOLD_END.search(text)
+  if bold and re.search(r"\d", bold[1]) and not _prose(bold[1]):
+    return _tidy(bold[1])
   quoted = text.startswith(("$", r"\(")) and len(_prose(text)) < 3
   if text and len(text) <= SHORT and "\n" not in text and (quoted or not (_prose(text) or _SAID.search(text))):
     bare = _tidy(text.lstrip("# ")) if text[-1] != ":" else None

@@ -78,7 +78,14 @@ def test_the_last_number_can_be_switched_off():
 def test_extract_takes_anything():
   assert extract(None) is None
   pieces = {"\\boxed{": 3000, "{": 10_000, "#### ": 5000, "The answer is ": 5000, "$": 5001, "1,": 50_000, "a": 10**6}
-  for text in (*(piece * count for piece, count in pieces.items()), "The answer is 3 (" + "a" * 5000):
+  tails = (
+    "The answer is 3 (" + "a" * 5000,
+    "**" + "1" * 150_000,
+    "**1**" * 30_000,
+    "**1**" + "!" * 150_000 + "a",
+    "or," * 50_000,
+  )
+  for text in (*(piece * count for piece, count in pieces.items()), *tails):
     extract(text)
     marked_answer(text)
 
