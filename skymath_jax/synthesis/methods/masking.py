@@ -23,9 +23,9 @@ _MIXED = re.compile(r"\d\s+$")  # before a fraction: the whole part of a mixed n
 _OPENED = re.compile(r"[(\[{]\s*-?$")
 _NUMBERING = re.compile(r"\s*\(?")  # all that stands before "1. First" or "(2) second" on its line
 _DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{asy\}.*?(?:\\end\{asy\}|\Z)", re.DOTALL)
-_CHOICES = re.compile(
-  r"(?:\$?\\text(?:bf|rm|it)?\s*\{\s*)?\(A\)(?=.*\(B\)).*\Z", re.DOTALL
-)  # a number in a wrong choice cannot be found again
+_CHOICES = re.compile(  # to the end; a number in a wrong choice could not be found again
+  r"(?:\$?\\text(?:bf|rm|it)?\s*\{\s*)?(?:\(A\)(?=.*\(B\))|\[A\](?=.*\[B\])).*\Z", re.DOTALL
+)
 _LAYOUT = re.compile(r"\\(?:[hv]space\*?|phantom|label|ref|tag|color|begin|end|sqrt(?=\[))[\[{][^\]}]*[\]}]")
 _RAISED = re.compile(r"[\^_]\s*(?=\{)")
 _X = re.compile(r"(?<![A-Za-z\\])X(?![A-Za-z])")
@@ -144,9 +144,9 @@ def continued(body: str, statement: str) -> str:
 
 
 def _sentence_starts(text: str) -> list[int]:
-  closed = [match.span() for match in _DRAWING.finditer(text)]
+  closed = [match.span() for pattern in (_DRAWING, _CHOICES) for match in pattern.finditer(text)]
   starts = [0]
   for match in _BREAK.finditer(text):
-    if not _ABBREVIATION.search(text[: match.start()]) and not any(a <= match.start() < b for a, b in closed):
+    if not _ABBREVIATION.search(text[: match.start()]) and not any(a <= match.end() < b for a, b in closed):
       starts.append(match.end())
   return starts
