@@ -17,7 +17,6 @@ from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.serving.null import NoTokenizer
 
 Work: TypeAlias = Sequence[tuple[str, int, int]]  # (prompt, new tokens, seed)
-WARM_UP = 8  # requests of a few tokens, for which the connection is opened
 
 
 def rate(address: str, work: Work, *, concurrency: int, temperature: float = 0.0, tokenizer: str = "") -> float:
@@ -38,8 +37,8 @@ async def served(address: str, work: Work, concurrency: int, temperature: float,
   ]
   client = JetStreamGenerator([address], coder, "m", concurrency=concurrency)
   await client.check()
-  async for _ in client.generate([Request(id="", prompt="1", sampling=Sampling(max_tokens=8))] * WARM_UP):
-    pass
+  async for _ in client.generate(Request(id=str(i), prompt="1", sampling=Sampling(max_tokens=8)) for i in range(8)):
+    pass  # the connection is opened
   before, start = client.stats.completion_tokens, time.perf_counter()
   async for _ in client.generate(requests):
     pass

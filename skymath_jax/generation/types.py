@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import itertools
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Protocol
 
 from skymath_jax.errors import UserError
@@ -60,7 +60,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-  """One prompt; `id` comes back with the response and means nothing else."""
+  """One prompt; `id` comes back with the response, and must be its alone among the requests of one `generate`."""
 
   id: str
   prompt: str
@@ -115,7 +115,11 @@ class Generator(Protocol):
     ...
 
   def generate(self, requests: Iterable[Request]) -> AsyncIterator[Response]:
-    """Responses as they come, in any order; requests are drawn no faster than they are worked on."""
+    """Responses as they come, in any order; requests are drawn no faster than they are worked on.
+
+    Raises:
+      UserError: what `complete` raises, or two requests with one id.
+    """
     ...
 
   async def close(self) -> None:
@@ -126,8 +130,13 @@ class Generator(Protocol):
 async def as_they_come(
   complete: Callable[[Request], Awaitable[Response]], requests: Iterable[Request], *, window: int
 ) -> AsyncIterator[Response]:
-  """Runs `complete` on up to `window` requests at once; the first error ends it and cancels the rest."""
-  waiting, running, done = iter(requests), set(), asyncio.Queue()  # asyncio.wait would touch every task each time
+  """Runs `complete` on up to `window` requests at once; the first error ends it and cancels the rest.
+
+  Raises:
+    UserError: two requests have one id, so that nobody could tell their responses apart.
+  """
+  waiting = told_apart(requests)
+  running, done = set(), asyncio.Queue()  # asyncio.wait would touch every task each time
 
   def start_more() -> None:
     for request in itertools.islice(waiting, window - len(running)):
@@ -147,6 +156,22 @@ async def as_they_come(
     for task in running:
       task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+def told_apart(requests: Iterable[Request]) -> Iterator[Request]:
+  """The requests, as long as each has an id of its own.
+
+  Raises:
+    UserError: one has not.
+  """
+  seen = set()
+  for request in requests:
+    if request.id in seen:
+      raise UserError(
+        f"two requests have the id {request.id!r}", where="requests", remedy="give each its own: responses come by id"
+      )
+    seen.add(request.id)
+    yield request
 
 
 def cut_at_stop(text: str, stop: Iterable[str]) -> tuple[str, bool]:

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from skymath_jax.generation.types import Request, Response, Stats, as_they_come
+from skymath_jax.generation.types import Request, Response, Stats, as_they_come, told_apart
 from skymath_jax.models import Decoder
 from skymath_jax.serving.core import Core, Prefix, Settings, checked_prompt
 from skymath_jax.serving.loop import Counters, Job, Loop
@@ -119,7 +119,11 @@ class LocalGenerator:
   def generate_all(
     self, requests: Iterable[Request], on_result: Callable[[Response], None] | None = None
   ) -> list[Response]:
-    """Responses in the order of the requests, for callers without an event loop; `on_result` sees them as they come."""
+    """Responses in the order of the requests, for callers without an event loop; `on_result` sees them as they come.
+
+    Raises:
+      UserError: two requests have one id (before any is asked), or what `complete` raises.
+    """
 
     async def run() -> list[Response]:
       by_id = {}
@@ -129,7 +133,7 @@ class LocalGenerator:
           on_result(response)
       return [by_id[request.id] for request in ordered]
 
-    ordered = list(requests)
+    ordered = list(told_apart(requests))
     return asyncio.run(run())
 
   async def close(self) -> None:

@@ -4,7 +4,10 @@ import sys
 
 import pytest
 
+from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
+from skymath_jax.generation.jetstream import JetStreamGenerator
+from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.generation.types import as_they_come, cut_at_stop
 
 
@@ -64,3 +67,28 @@ def test_requests_are_drawn_no_faster_than_answered_and_an_error_cancels_the_res
   assert set(seen) <= set(map(str, range(7))) and len(seen) >= 4
   assert most == 3 and running == 0 and cancelled
   assert len(drawn) <= 8 + 3
+
+
+@pytest.mark.parametrize(
+  "generator", [JetStreamGenerator(["127.0.0.1:1"], None, "m"), OpenAIGenerator("http://h/v1", "m")]
+)
+def test_two_requests_with_one_id_are_refused(generator):
+  """Their responses could not be told apart; `LocalGenerator` has the same test of its own."""
+  drawn = []
+
+  def source():
+    for id in "abcbd":
+      drawn.append(id)
+      yield Request(id=id, prompt="")
+
+  async def complete(request):
+    await asyncio.sleep(10 if request.id == "c" else 0)
+    return request.id
+
+  async def run():
+    generator.complete = complete
+    return [id async for id in generator.generate(source())]
+
+  with pytest.raises(UserError, match="two requests have the id 'b'"):
+    asyncio.run(run())
+  assert drawn == list("abcb")

@@ -6,6 +6,7 @@ import jax
 import pytest
 from flax import nnx
 
+from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.serving.core import Core, buckets, programs
 from skymath_jax.serving.local import LocalGenerator
@@ -103,6 +104,14 @@ def test_bad_requests_are_refused_and_leave_no_trace(decoder, tokenizer):
     with pytest.raises(RequestRejected, match="out of range"):
       Sampling(**bad)
   assert one.generate_all(requests(2))[1].id == "1"
+
+
+def test_two_requests_with_one_id_are_refused_before_any_is_asked(decoder, tokenizer):
+  one, asked = generator(decoder, tokenizer), requests(3)
+  with pytest.raises(UserError, match="two requests have the id '1'"):
+    one.generate_all([*asked, asked[1]])
+  assert one.stats.sent == 0
+  assert [response.id for response in one.generate_all(asked)] == ["0", "1", "2"]
 
 
 def test_a_prompt_that_fails_in_prefill_fails_alone(decoder, tokenizer, monkeypatch):
