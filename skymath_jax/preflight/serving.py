@@ -19,6 +19,7 @@ from skymath_jax.preflight import compiled
 from skymath_jax.preflight.targets import Target
 from skymath_jax.serving import core as core_lib
 from skymath_jax.serving import int8
+from skymath_jax.serving import state as state_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,13 +108,12 @@ def abstract_params(config: DecoderConfig, settings: core_lib.Settings, mesh: ja
   return int8.Narrow(jax.tree.map(put, narrow.values, places), jax.tree.map(lambda x: put(x, copied), narrow.scales))
 
 
-def abstract_state(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> core_lib.State:
+def abstract_state(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> state_lib.State:
   """The engine's state as shapes with places, its cache as long as a slot can get."""
   kv_dtype = "int8" if settings.kv == "int8" else config.dtype
   with jax.set_mesh(mesh):
-    like = jax.eval_shape(lambda: core_lib.idle_state(config, settings.slots, settings.max_length, kv_dtype))
-  places = core_lib.places_of(like, mesh)
-  return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, places)
+    like = jax.eval_shape(lambda: state_lib.idle_state(config, settings.slots, settings.max_length, kv_dtype))
+  return state_lib.with_places(like, state_lib.places_of(like, mesh))
 
 
 def _bytes(tree: Any) -> int:

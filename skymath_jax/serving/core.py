@@ -10,8 +10,8 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -24,7 +24,8 @@ from skymath_jax.models.cache import KVCache
 from skymath_jax.serving import int8
 from skymath_jax.serving import sampling as sampling_lib
 from skymath_jax.serving.prefix import Piece, PrefixCache, key_of, spans
-from skymath_jax.sharding import Axes, constrain, named
+from skymath_jax.serving.state import KV_AXES, State, idle_state, kv_placed, placed, places_of, with_places
+from skymath_jax.sharding import named
 
 Params: TypeAlias = Any
 LEAST_PREFILL, LEAST_CACHE = 32, 128  # tokens; smaller buckets would save less than they cost to compile
@@ -110,20 +111,6 @@ class Prefix:
   pieces: list[Piece]
 
 
-class State(NamedTuple):
-  """What lives on the device. Arrays are `[slots]` but for `cache` and `keys` `[slots 2]`; `remaining` 0 is idle."""
-
-  cache: KVCache
-  tokens: jax.Array
-  positions: jax.Array
-  remaining: jax.Array
-  generated: jax.Array
-  keys: jax.Array
-  temperature: jax.Array
-  top_p: jax.Array
-  top_k: jax.Array
-
-
 def buckets(least: int, most: int, *, halves: bool) -> tuple[int, ...]:
   """Powers of two from `least`, below `most`, and `most` itself; `halves` adds 3/2 of each, which wastes less."""
   powers = itertools.takewhile(lambda n: n < most, (least << i for i in itertools.count()))
@@ -136,25 +123,33 @@ class Programs:
 
   def __init__(self, config: DecoderConfig, steps: int):
     self.graph = nnx.split(nnx.eval_shape(lambda: Decoder(config)))[0]
-    self.steps, self.dtype = steps, config.dtype
+    self.config, self.steps = config, steps
     self.prefill = jax.jit(self._prefill)
     self.extend = jax.jit(self._extend)
     self.insert = jax.jit(self._insert, donate_argnums=0)
+    self.context = jax.jit(self._context, static_argnames="length")
     self.gather = jax.jit(self._gather, donate_argnums=0)
     self.resize = jax.jit(self._resize, static_argnames="length")
     self.generate = jax.jit(self._generate, static_argnames="length", donate_argnums=1)
 
   def decoder(self, params: Params) -> Decoder:
     """The model; int8 weights become matrices of the compute dtype here, which XLA fuses into their use."""
-    return nnx.merge(self.graph, int8.widened(params, self.dtype))
+    return nnx.merge(self.graph, int8.widened(params, self.config.dtype))
 
   def _prefill(self, params: Params, tokens: jax.Array) -> KVCache:
     """Keys and values of `tokens` `[batch length]`; padding at the end is harmless under causal attention."""
-    return self.decoder(params).prefill(tokens)
+    return kv_placed(self.decoder(params).prefill(tokens))
 
   def _extend(self, params: Params, tokens: jax.Array, context: KVCache, start: jax.Array) -> KVCache:
     """Keys and values of `tokens` `[1 length]`, of which `start` come before: the first that many of `context`."""
-    return self.decoder(params).extend(tokens, context, start)
+    return kv_placed(self.decoder(params).extend(tokens, context, start))
+
+  def _context(self, *, length: int) -> KVCache:
+    """Room for the keys and values of `length` tokens of one prompt."""
+    shape, config = (1, length, self.config.kv_heads, self.config.head_dim), self.config
+    return kv_placed(
+      tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers))
+    )
 
   def _gather(self, context: KVCache, kv: KVCache, row: jax.Array, start: jax.Array) -> KVCache:
     """`context` `[1 length kv_heads head_dim]` with row `row` of `kv` at `start`."""
@@ -163,7 +158,7 @@ class Programs:
       one = jax.lax.dynamic_index_in_dim(new, row, 0, keepdims=True)
       return jax.lax.dynamic_update_slice(held, one.astype(held.dtype), (0, start, 0, 0))
 
-    return jax.tree.map(put, context, kv)
+    return kv_placed(jax.tree.map(put, context, kv))
 
   def _insert(
     self, state: State, kv: KVCache, row: jax.Array, slot: jax.Array, start: jax.Array, values: dict[str, jax.Array]
@@ -213,32 +208,6 @@ class Programs:
     return placed(state), rows
 
 
-def idle_state(config: DecoderConfig, slots: int, length: int, kv_dtype: str) -> State:
-  """A state with idle slots of `length` positions."""
-  held = cache.init(config, slots, length, kv_dtype, joined=attention.joins_heads(config))
-  counts = [jnp.zeros((slots,), jnp.int32) for _ in range(4)]
-  keys, temperature = jnp.zeros((slots, 2), jnp.uint32), jnp.zeros((slots,), jnp.float32)
-  ones = jnp.ones((slots,), jnp.float32)
-  return placed(State(held, *counts, keys, temperature, ones, jnp.zeros((slots,), jnp.int32)))
-
-
-def placed(state: State) -> State:
-  """Where the state lives on a mesh, said once, so that each program finds it where the one before has left it."""
-  return _by_axes(lambda x, axes: constrain(x, *axes), state)
-
-
-def places_of(state: State, mesh: jax.sharding.Mesh) -> State:
-  """What `placed` says, as shardings, for a state of shapes."""
-  return _by_axes(lambda x, axes: named(mesh, *axes, shape=x.shape), state)
-
-
-def _by_axes(function: Callable[[Any, Axes], Any], state: State) -> State:
-  """`function(array, its logical axes)` for each array: the cache is cut, the rest is small and copied."""
-  held = jax.tree.map(lambda x: function(x, cache.axes_of(x)), state.cache)
-  rest = jax.tree.map(lambda x: function(x, (None,) * x.ndim), state._replace(cache=()))
-  return rest._replace(cache=held)
-
-
 programs = functools.lru_cache(maxsize=16)(Programs)  # models of one shape share what is compiled
 
 
@@ -283,6 +252,10 @@ class Core:
     """(rows, bucket) of every prefill of first pieces."""
     return [(rows, length) for length in self.prefill_buckets for rows in self.rows_of(length)]
 
+  def piece_shapes(self) -> list[tuple[int, int]]:
+    """(rows, bucket) of every piece that can be inserted."""
+    return sorted({*self.prefill_shapes(), *((1, length) for length in self.later_buckets)})
+
   def on_mesh(self) -> contextlib.AbstractContextManager:
     """Makes the parameters' mesh current, in this thread, for what runs inside."""
     return jax.set_mesh(self.mesh) if self.mesh is not None else contextlib.nullcontext()
@@ -293,13 +266,18 @@ class Core:
     with self.on_mesh():
       return jax.jit(idle_state, static_argnums=(0, 1, 2, 3))(self.config, self.slots, length, self.kv_dtype)
 
-  def context(self, length: int) -> KVCache:
-    """Room for the keys and values of `length` tokens of one prompt."""
-    shape = (1, length, self.config.kv_heads, self.config.head_dim)
-    return tuple((jnp.zeros(shape, self.config.dtype), jnp.zeros(shape, self.config.dtype)) for _ in self._layers())
+  def abstract_state(self, length: int) -> State:
+    """`empty` as shapes and places, with a cache of `length` positions."""
+    with self.on_mesh():
+      like = jax.eval_shape(lambda: idle_state(self.config, self.slots, length, self.kv_dtype))
+    return like if self.mesh is None else with_places(like, places_of(like, self.mesh))
 
-  def _layers(self) -> range:
-    return range(self.config.layers)
+  def abstract_kv(self, rows: int, length: int) -> KVCache:
+    """What prefill gives, as shapes and places."""
+    shape = (rows, length, self.config.kv_heads, self.config.head_dim)
+    where = None if self.mesh is None else named(self.mesh, *KV_AXES, shape=shape)
+    one = jax.ShapeDtypeStruct(shape, self.config.dtype, sharding=where)
+    return tuple((one, one) for _ in range(self.config.layers))
 
   def prefill(self, params: Params, prompts: Sequence[Prompt]) -> list[Prefix]:
     """One prefix per prompt, in order; what the prefix cache holds is not computed again.
@@ -359,7 +337,7 @@ class Core:
         room = fitting(self.context_buckets, start)
         with self.on_mesh():
           if context is None or jax.tree.leaves(context)[0].shape[1] < room:
-            context, in_context = self.context(room), 0
+            context, in_context = self.programs.context(length=room), 0
           for before in pieces[in_context:]:
             context = self.programs.gather(context, before.kv, np.int32(before.row), np.int32(before.start))
           in_context = len(pieces)

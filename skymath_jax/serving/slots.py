@@ -9,16 +9,17 @@ Example::
 """
 
 import concurrent.futures
+import functools
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from skymath_jax.models import cache as kv_cache
 from skymath_jax.serving import sampling as sampling_lib
-from skymath_jax.serving.core import Core, Params, Prefix, Prompt, State, fitting
+from skymath_jax.serving.core import Core, Params, Prefix, Prompt, fitting
 
 
 class SlotTable:
@@ -83,6 +84,7 @@ class SlotTable:
     length = fitting(core.cache_buckets, int(reach.max(initial=1)))
     mode = np.int32(self.modes[live].max(initial=sampling_lib.GREEDY))
     self.hold(length, shrink=True)
+    length = self.held if core.elastic else length  # to read a part is to copy it
     with core.on_mesh():
       self.state, rows = core.programs.generate(params, self.state, mode, core.stop_ids, length=length)
     self.positions[live] += core.steps
@@ -92,47 +94,60 @@ class SlotTable:
     """Grows an elastic cache to `length`; shrinks it where half of it would do."""
     length = fitting(self.core.cache_buckets, length)
     if self.core.elastic and (length > self.held or (shrink and 2 * length <= self.held)):
-      self.state = self.core.programs.resize(self.state, length=length)
+      with self.core.on_mesh():
+        self.state = self.core.programs.resize(self.state, length=length)
 
 
 def warm_up(core: Core) -> None:
-  """Compiles what serving can ask for, several programs at once and without running any of them.
-
-  Left out are inserts and changes of length of an elastic cache at all pairs of sizes: small programs that take a tenth
-  of a second when they are first needed.
-  """
-  programs = core.programs
-  state = jax.eval_shape(core.empty)
-  value = SlotTable.values_of(Prompt(tokens=(0,), max_tokens=1), core.max_length)
-  zero, wanted = np.int32(0), []
-
-  def state_of(length: int) -> State:
-    def resized(x: Any) -> Any:
-      return jax.ShapeDtypeStruct((*x.shape[:2], length, x.shape[3]), x.dtype, sharding=x.sharding)
-
-    return state._replace(cache=jax.tree.map(resized, state.cache)) if core.elastic else state
-
-  for length in core.cache_buckets:
-    held = state_of(length)
-    wanted.append(
-      lambda held=held, length=length: programs.generate.lower(core.params, held, zero, core.stop_ids, length=length)
-    )
-  for shape in core.prefill_shapes():
-    tokens = jax.ShapeDtypeStruct(shape, np.int32)
-    kv = jax.eval_shape(programs.prefill, core.params, tokens)
-    held = state_of(fitting(core.cache_buckets, shape[1]))
-    wanted.append(lambda tokens=tokens: programs.prefill.lower(core.params, tokens))
-    wanted.append(lambda held=held, kv=kv: programs.insert.lower(held, kv, zero, zero, zero, value))
-  for length in core.context_buckets:
-    context = jax.eval_shape(lambda length=length: core.context(length))
-    for bucket in core.later_buckets:
-      tokens = jax.ShapeDtypeStruct((1, bucket), np.int32)
-      wanted.append(lambda tokens=tokens, context=context: programs.extend.lower(core.params, tokens, context, zero))
+  """Compiles all that serving can ask for, several programs at once and without running any of them."""
 
   def compile_one(lower: Callable[[], Any]) -> None:
     with core.on_mesh():
       lower().compile()
 
+  with core.on_mesh():
+    wanted = [*_decode_programs(core), *_prefill_programs(core)]
   with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
     for _ in pool.map(compile_one, wanted):
       pass
+
+
+Lowering: TypeAlias = Callable[[], jax.stages.Lowered]
+ZERO = np.int32(0)
+
+
+def _decode_programs(core: Core) -> Iterator[Lowering]:
+  """Decode calls, changes of length, and inserts of every piece into a cache of every length that can hold it."""
+  programs, lengths = core.programs, core.cache_buckets
+  values = SlotTable.values_of(Prompt(tokens=(0,), max_tokens=1), core.max_length)
+  held = {length: core.abstract_state(length) for length in (lengths if core.elastic else lengths[-1:])}
+  for length in lengths:
+    state = held[length if core.elastic else lengths[-1]]
+    yield functools.partial(programs.generate.lower, core.params, state, ZERO, core.stop_ids, length=length)
+  for room, state in held.items():
+    for rows, length in core.piece_shapes():
+      if length <= room:
+        kv = core.abstract_kv(rows, length)
+        yield functools.partial(programs.insert.lower, state, kv, ZERO, ZERO, ZERO, values)
+    for other in held:
+      if other > room or 2 * other <= room:
+        yield functools.partial(programs.resize.lower, state, length=other)
+
+
+def _prefill_programs(core: Core) -> Iterator[Lowering]:
+  """Prefill of first pieces, and of later ones with the tokens before them at hand."""
+  programs = core.programs
+
+  def tokens(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, np.int32)
+
+  for shape in core.prefill_shapes():
+    yield functools.partial(programs.prefill.lower, core.params, tokens(*shape))
+  for room in core.context_buckets:
+    context = core.abstract_kv(1, room)
+    yield functools.partial(programs.context.lower, length=room)
+    for rows in core.rows_of(core.chunk):
+      kv = core.abstract_kv(rows, core.chunk)
+      yield functools.partial(programs.gather.lower, context, kv, ZERO, ZERO)
+    for length in core.later_buckets:
+      yield functools.partial(programs.extend.lower, core.params, tokens(1, length), context, ZERO)
