@@ -76,3 +76,6 @@ class Teacher:
       prompt_tokens=len(request.prompt.split()),
       completion_tokens=len(text.split()),
     )
+
+  async def close(self) -> None:
+    """Nothing is open."""

@@ -1,0 +1,68 @@
+"""The two synthesis stages as the pipeline runs them: files, counts, labels, with a teacher in memory."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from skymath_jax import config as config_lib
+from skymath_jax import files, records
+from skymath_jax.errors import UserError
+from skymath_jax.records import Instance
+from skymath_jax.stages import data
+from synthesis import teacher as toy
+from synthesis.teacher import Teacher
+
+RUNS = {"answer_augmentation": 2.0, "rephrase": 1.0, "self_verification": 1.0, "fobar": 1.0, "evol": 1.0, "xwin": 1.0}
+
+
+def judging(prompt, seed):
+  if prompt.startswith("You check"):
+    return "Fine.\nThe verdict is right."
+  return "Hm.\nThe difficulty is 4" if prompt.startswith("You judge") else toy.reply(prompt, seed)
+
+
+@pytest.fixture
+def run(tmp_path):
+  config = config_lib.base()
+  config.synthesis.coreset_size = 5
+  for name in ("pass1", "pass2", "hard"):
+    config.synthesis[name] = RUNS
+  records.write_lines(tmp_path / "seeds" / "problems.jsonl", toy.problems(4))
+  return SimpleNamespace(
+    config=config, workdir=tmp_path, teacher=lambda: Teacher(judging), requests_served=lambda: 0
+  )  # all of a `Run` that the stages use
+
+
+@pytest.mark.parametrize("labels", [(), ("verdict", "difficulty")])
+def test_a_stage_leaves_what_its_passes_made(run, labels):
+  run.config.synthesis.judge = labels
+  facts, folder = data.synthesize_normal(run), run.workdir / "synthesis" / "stage1"
+  made, summary = records.read(Instance, folder / "instances.jsonl"), files.read_json(folder / "summary.json")
+  assert len(made) == facts["instances"] == summary["instances"] == sum(summary["by_method"].values()) > 50
+  passes = [instance.synthesis_pass for instance in made]
+  assert passes == sorted(passes) and set(passes) == {1, 2}
+  assert sum(found["instances"] for found in summary["passes"]) == len(made)
+  rejected = list(records.read_lines(folder / "rejected.jsonl"))
+  assert len(rejected) == sum(sum(found["rejected"].values()) for found in summary["passes"])
+  assert summary["coreset"] == 5 and summary["stored"] > len(made)
+  for instance in made:
+    said = {key: value for key, value in instance.quality.items() if key != "said"}
+    assert said == ({"verdict": True, "difficulty": 4} if labels else {})
+  assert ("judging" in summary) == bool(labels)
+  assert {path.name for path in folder.iterdir()} == {
+    "coreset.jsonl", "instances.jsonl", "rejected.jsonl", "responses.sqlite", "summary.json"
+  }  # fmt: skip
+  run.teacher = lambda: Teacher(answer=None)  # a second run asks nothing and leaves the same
+  assert data.synthesize_normal(run)["output"] == facts["output"]
+
+
+def test_seeds_that_one_pass_cannot_use_stop_the_stage_before_a_request(run):
+  run.config.synthesis.hard_levels = (9,)
+  silent = Teacher(answer=None)
+  run.teacher = lambda: silent
+  with pytest.raises(UserError, match=r"no seed problem has a level of \[9\]"):
+    data.synthesize_normal(run)
+  assert not silent.requests
+  run.config.synthesis.hard = dict.fromkeys(RUNS, 0.0)  # then levels do not matter
+  run.teacher = lambda: Teacher(judging)
+  assert data.synthesize_normal(run)["instances"] > 50
