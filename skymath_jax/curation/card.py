@@ -60,7 +60,7 @@ was hit is in `dropped.jsonl` with the test row and the text in common.
 
 {_hits(checked, summary.get("yardstick", {}))}
 
-{_paraphrases(summary["settings"]["fuzzy"])}
+{_paraphrases(summary["settings"]["fuzzy"], checked, summary.get("yardstick", {}))}
 """
 
 
@@ -69,13 +69,15 @@ def _choices(settings: Mapping[str, Any]) -> str:
   return ", ".join(f"{key} {value or 'off'}" for key, value in shown.items())
 
 
-def _paraphrases(threshold: float) -> str:
+def _paraphrases(threshold: float, checked: Mapping[str, Any], yardstick: Mapping[str, Any]) -> str:
   if not threshold:
     return "Test items in other words were not looked for (the fuzzy check was off)."
-  return (
+  told = (
     f"Queries whose likeness to a test question is {threshold} or more (words and numbers in common) were dropped as "
-    "hits of kind `fuzzy`."
+    f"hits of kind `fuzzy`: {checked['hits'].get('fuzzy', 0):,} of {checked['checked']:,}"
   )
+  beside = f"; of {yardstick['name']} it flags {yardstick['fuzzy']:,} of {yardstick['checked']:,}" if yardstick else ""
+  return f"{told}{beside}."
 
 
 def _origin(facts: Mapping[str, Any]) -> str:

@@ -118,7 +118,9 @@ class Examiner:
       zeros["queries"][row] = hashing.hash64(query)
       zeros["pairs"][row] = hashing.hash64(f"{query}\0{response}")
       zeros["answers"][row] = hashing.hash64(strict.normalize(instance.answer))
-    drops |= self._alike(instances, drops)
+    left = [row for row in range(rows) if row not in drops]  # no other rule has caught these
+    hits = zip(left, self.alike([instances[row].query for row in left]), strict=True)
+    drops |= {row: (decontaminate.REASON, hit) for row, hit in hits if hit is not None}
     return Facts(
       ids=np.array([hashing.hash64(i.id) for i in instances], np.uint64),
       parents=np.array([hashing.hash64(parent) for i in instances for parent in i.parents], np.uint64),
@@ -153,21 +155,19 @@ class Examiner:
     verdict = self.index.check(instance.query, instance.response, normal=(query, response))
     return verdict.hit and (decontaminate.REASON, verdict.hit.to_json()), verdict.longest_run
 
-  def _alike(self, instances: Sequence[Instance], drops: Mapping[int, Drop]) -> dict[int, Drop]:
-    """The queries that are too much like a test question, among those that no other rule has caught."""
-    left = [row for row in range(len(instances)) if row not in drops]
-    if self._fuzzy is None or not left:
-      return {}
-    likeness, numbers = self._fuzzy.nearest([instances[row].query for row in left])
-    return {
-      row: (decontaminate.REASON, self._fuzzy_hit(instances[row].query, int(number), float(alike)))
-      for row, alike, number in zip(left, likeness, numbers, strict=True)
-      if alike >= self.settings.fuzzy
-    }
+  def alike(self, queries: Sequence[str]) -> list[dict[str, Any] | None]:
+    """For each query the test question it is too much like, as a hit; None where there is none, or no such check."""
+    if self._fuzzy is None or not queries:
+      return [None] * len(queries)
+    found = zip(queries, *self._fuzzy.nearest(queries), strict=True)
+    return [
+      self._fuzzy_hit(query, int(number), float(likeness)) if likeness >= self.settings.fuzzy else None
+      for query, likeness, number in found
+    ]
 
-  def _fuzzy_hit(self, query: str, number: int, alike: float) -> dict[str, Any]:
+  def _fuzzy_hit(self, query: str, number: int, likeness: float) -> dict[str, Any]:
     hit = decontaminate.Hit("fuzzy", "query", self._questions[number], query)
-    return {**hit.to_json(), "likeness": round(alike, 3)}
+    return {**hit.to_json(), "likeness": round(likeness, 3)}
 
   def _bands(self, instances: Sequence[Instance], drops: Mapping[int, Drop]) -> np.ndarray:
     """Keys of the queries of the rows that are left; 0 for the others."""

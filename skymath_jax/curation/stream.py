@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 
 from skymath_jax import console, files, records
-from skymath_jax.curation import decontaminate, inputs, parquet, statistics
+from skymath_jax.curation import inputs, parquet, statistics
 from skymath_jax.curation.card import card, pictures
 from skymath_jax.curation.decide import decide
 from skymath_jax.curation.examine import Drop, Examiner, Facts, joined
@@ -347,14 +347,16 @@ def _distinct(facts: Facts, drops: Mapping[int, Drop]) -> int:
 def _yardstick(
   problems: Sequence[Problem], test_sets: Mapping[str, Sequence[Problem]], settings: Settings
 ) -> dict[str, Any]:
-  """Shared runs of words and exact hits of the problems' own questions."""
-  index = decontaminate.TestIndex(test_sets, ngram=settings.ngram, sensitivity=settings.sensitivity)
-  verdicts = [index.check(problem.question, "") for problem in problems]
+  """What the same rules find in the problems' own questions."""
+  examiner = Examiner(test_sets, settings)
+  verdicts = [examiner.index.check(problem.question, "") for problem in problems]
   lengths = sorted({settings.ngram, *settings.sensitivity})
+  clean = [problem.question for problem, verdict in zip(problems, verdicts, strict=True) if verdict.hit is None]
   return {
     "name": "the seed problems",
     "checked": len(problems),
     "exact": sum(v.hit is not None and v.hit.kind == "exact" for v in verdicts),
+    "fuzzy": sum(hit is not None for hit in examiner.alike(clean)),
     "ngram_hits": {str(n): sum(v.longest_run >= n for v in verdicts) for n in lengths},
   }
 

@@ -93,10 +93,12 @@ def test_nor_do_they_with_the_fuzzy_pass(source, tmp_path, workers, chunk_bytes)
   retold = "Each morning a heron eats 13 leaves, and twice that each evening. How many does it eat in one week?"
   settings, tests = dataclasses.replace(SETTINGS, fuzzy=0.5), {**TESTS, "herons": [Problem.create("h", retold)]}
   options = {"workers": workers, "chunk_bytes": chunk_bytes, "settings": settings, "test_sets": tests}
+  options["output"] = Output(name="a set", yardstick=[Problem.create("s", retold[5:]), Problem.create("s", "2 + 2?")])
   found = run(source, tmp_path / "set", **options)
   curated = curation.curate(rows(), test_sets=tests, settings=settings)
   assert found["decontamination"] == curated.sensitivity and 0 < curated.sensitivity["hits"]["fuzzy"] < 200
-  assert "likeness to a test question is 0.5 or more" in (tmp_path / "set" / "card.md").read_text()
+  card = (tmp_path / "set" / "card.md").read_text()
+  assert "likeness to a test question is 0.5 or more" in card and "of the seed problems it flags 1 of 2" in card
   dropped = [row for _, row in records.read_lines(tmp_path / "set" / "dropped.jsonl")]
   assert dropped == [drop.to_json() for drop in curated.dropped]
 
