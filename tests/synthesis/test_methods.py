@@ -6,6 +6,7 @@ import pytest
 from skymath_jax import prompts
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings
+from skymath_jax.synthesis.methods import metamath
 from synthesis.teacher import SAMPLING
 
 MIA = Problem.create("toy", "Mia has 5 apples. She buys 3 more. How many apples has she now?", answer="8", level=2)
@@ -403,3 +404,19 @@ def test_several_samples_are_several_instances_of_one_query_and_a_bad_one_costs_
   solved = "SOLUTION:\nIt is 2.\nFINAL ANSWER: 2"
   assert len(augment("xwin", XWIN + FINAL, solved, solved + "5", settings=Settings(samples=2))[0]) == 2
   assert refused("answer_augmentation", bad, "", settings=Settings(samples=2)) == "no_answer_line"
+
+
+@pytest.mark.parametrize(
+  ("statement", "answer", "told"),
+  [
+    ("She has 3 apples", "3", True), ("She has 13 apples", "3", False), ("She has 3.5 apples", "3", False),
+    ("It is 3.", "3", True), ("It is 1.3", "3", False), ("Of 5, 3 are red", "3", True), ("Of 5 $3$", "53", False),
+    ("It costs $1,234", "1234", True), ("It costs 1,234,567 dollars", "234", False), ("It is 1234", "1,234", True),
+    (r"It is $10,\!000$", "10,000", True), ("There are 1, 234 and 5", "1234", False), ("Roots: 1, 2", "1, 2", True),
+    ("Nothing about choice", "B", False), ("It is B", "B", True), ("It is (B).", "(B)", True), ("b it is", "B", False),
+    ("The function is Odd", "odd", True), ("Oddly not", "odd", False), (r"It is $\dfrac12$", r"$\frac12$", True),
+    ("He needs 7 hours", "7 hours", True), ("It is -3", "-3", True), ("It is A, B and C", "A,B", True),
+  ],
+)  # fmt: skip
+def test_a_statement_tells_the_whole_answer(statement, answer, told):
+  assert metamath._tells(statement, answer) is told

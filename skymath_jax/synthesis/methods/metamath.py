@@ -119,10 +119,22 @@ def _statement(text: str, answer: str) -> str:
   """One plain statement that tells the answer; without it the backward question could not be solved."""
   if "\n" in text or text.endswith(("?", "？")):
     raise Rejection("not_a_statement", text)
-  if _squeezed(answer) not in _squeezed(text):
+  if not _tells(text, answer):
     raise Rejection("statement_without_answer", text)
   return text if text.endswith((".", "!", "。")) else f"{text}."
 
 
+def _tells(text: str, answer: str) -> bool:
+  """Whether the answer stands in `text`, whole: neither 3 in 13 nor B in "about"; spelling of LaTeX and case aside."""
+  if re.fullmatch(r"[A-Za-z]+", answer):
+    case = 0 if len(answer) == 1 else re.IGNORECASE
+    return bool(re.search(rf"(?<![A-Za-z]){answer}(?![A-Za-z])", text, case))
+  return bool(re.search(rf"(?<!\d)(?<!\d\.){re.escape(_squeezed(answer))}(?!\.?\d)", _squeezed(text)))
+
+
 def _squeezed(text: str) -> str:
-  return re.sub(r"[\s$,]|\\!|\{,\}", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").lower()
+  """Without thousands separators, blanks and dollar signs; two numbers stay apart."""
+  text = re.sub(r"(?<=\d)(?:,|\{,\}|,?\\!)(?=\d{3}(?!\d))", "", text)
+  text = re.sub(r"(?<=\d)[\s$,]+(?=\d)", "\0", text)
+  text = re.sub(r"[\s$,]|\\!", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+  return text.lower()
