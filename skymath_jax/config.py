@@ -42,7 +42,7 @@ def base() -> ConfigDict:
   c.teacher.tokens_per_minute = 0.0  # an endpoint's rate limit, prompt and response together; 0 = none
   c.teacher.price_in = 0.0  # money for a million prompt tokens of a paid endpoint
   c.teacher.price_out = 0.0  # money for a million response tokens of a paid endpoint
-  c.teacher.cost_ceiling = 0.0  # most money that one command may spend at the prices above; 0 = no ceiling
+  c.teacher.cost_ceiling = 0.0  # most money that a workdir's answers may cost, resumed runs included; 0 = no ceiling
   c.teacher.slots = 128  # sequences decoded at once by a server that `run` starts
   c.teacher.max_length = 4096  # prompt + response tokens a slot can hold
   c.teacher.steps_per_call = 16  # decode steps per host call

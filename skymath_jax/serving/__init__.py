@@ -9,6 +9,7 @@ PARTS = {
   "DecoderEngine": "skymath_jax.serving.engine",
   "LocalGenerator": "skymath_jax.serving.local",
   "ServerProcess": "skymath_jax.serving.process",
+  "checked": "skymath_jax.serving.server",
   "serve": "skymath_jax.serving.server",
 }
 

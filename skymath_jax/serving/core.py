@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 from jax import numpy as jnp
 
+from skymath_jax.errors import UserError
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.models import Decoder, DecoderConfig, attention, cache
 from skymath_jax.models.cache import KVCache
@@ -45,6 +46,9 @@ class Settings:
     prefix_tokens: prompt tokens whose keys and values the prefix cache keeps; None is twice `max_length`, 0 none.
     weights: "as stored", or "int8" (matrices in 8 bits with a scale per output channel).
     kv: "as computed", or "int8" (keys and values in 8 bits with a scale per token and head).
+
+  Raises:
+    UserError: a value with which nothing can be served.
   """
 
   slots: int = 64
@@ -54,6 +58,16 @@ class Settings:
   prefix_tokens: int | None = None
   weights: str = "as stored"
   kv: str = "as computed"
+
+  def __post_init__(self):
+    least = {"slots": 1, "max_length": 2, "steps_per_call": 1, "prefill_chunk": 1, "prefix_tokens": 0}
+    for name, fewest in least.items():
+      value = getattr(self, name)
+      if value is not None and value < fewest:
+        raise UserError(f"{value} is too small", where=name, remedy=f"give {fewest} or more")
+    for name, known in {"weights": ("as stored", "int8"), "kv": ("as computed", "int8")}.items():
+      if getattr(self, name) not in known:
+        raise UserError(f"{getattr(self, name)!r} is not known", where=name, remedy=f"use one of: {', '.join(known)}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

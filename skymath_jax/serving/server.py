@@ -14,10 +14,13 @@ from typing import Any
 import grpc
 from aiohttp import web
 
+from skymath_jax import prompts
 from skymath_jax.console import log
+from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder
 from skymath_jax.serving import compat
 from skymath_jax.serving import http as http_front
+from skymath_jax.serving.core import Settings
 from skymath_jax.serving.driver import Driver
 from skymath_jax.serving.engine import DecoderEngine
 from skymath_jax.serving.listening import Listening, in_use
@@ -119,6 +122,23 @@ class Server(server_lib.JetStreamServer):
     gc.unfreeze()
 
 
+def checked(
+  *, queue_size: int = 4096, chat_frame: str = "sft/alpaca", drain_seconds: float = 8.0, **settings: Any
+) -> tuple[Listening, Settings]:
+  """What the settings of `start` and `serve` say, after all that can be found out before minutes of compilation.
+
+  Raises:
+    UserError: see `start`.
+  """
+  for name, value, least in (("queue_size", queue_size, 1), ("drain_seconds", drain_seconds, 0)):
+    if not value >= least:
+      raise UserError(f"{value} is too small", where=name, remedy=f"give {least} or more")
+  prompts.load(chat_frame)
+  names = {field.name for field in dataclasses.fields(Listening)}
+  listening = Listening(**{name: value for name, value in settings.items() if name in names}).checked()
+  return listening, Settings(**{name: value for name, value in settings.items() if name not in names})
+
+
 def start(
   decoder: Decoder,
   tokenizer: Tokenizer,
@@ -139,11 +159,10 @@ def start(
     **settings: of `listening.Listening` and `core.Settings`.
 
   Raises:
-    UserError: a port is in use, or what was asked for is not safe.
+    UserError: a port is in use, what was asked for is not safe, or a setting cannot be.
   """
-  names = {field.name for field in dataclasses.fields(Listening)}
-  listening = Listening(**{name: value for name, value in settings.items() if name in names}).checked()
-  engine = DecoderEngine(decoder, tokenizer, **{name: v for name, v in settings.items() if name not in names})
+  listening, shape = checked(queue_size=queue_size, chat_frame=chat_frame, **settings)
+  engine = DecoderEngine(decoder, tokenizer, **dataclasses.asdict(shape))
   engine.warm_up()
   driver = Driver(engine, queue_size=queue_size, counters=Counters())
   try:

@@ -19,6 +19,7 @@ from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.mirror import Mirror
 from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.serving.process import ServerProcess
+from skymath_jax.synthesis import ResponseStore
 
 Facts = dict[str, Any]
 
@@ -35,6 +36,7 @@ class Run:
     self.checkpoints = mirror.durable / "checkpoints"
     self._server: ServerProcess | None = None
     self._served = 0  # requests of stages that are finished
+    self._paid: OpenAIGenerator | None = None  # the last client of a paid endpoint
 
   def __enter__(self) -> "Run":
     return self
@@ -62,13 +64,16 @@ class Run:
     """A client of the teacher, healthy by the time it is returned."""
     teacher = self.config.teacher
     if teacher.backend == "openai":
-      return OpenAIGenerator(
+      client = OpenAIGenerator(
         teacher.base_url,
         teacher.model,
         api_key_variable=teacher.api_key_variable,
         concurrency=teacher.concurrency,
         limits=Limits(**{field.name: teacher[field.name] for field in dataclasses.fields(Limits)}),
       )
+      client.meter.spent = self._spent(client)
+      self._paid = client
+      return client
     decoder_id = models.model_id(teacher.model)
     if teacher.backend == "local":
       decoder, tokenizer = models.load_any(teacher.model)
@@ -94,6 +99,15 @@ class Run:
       certificate=teacher.certificate,
       token=os.environ.get(TOKEN_VARIABLE, ""),
     )
+
+  def _spent(self, client: OpenAIGenerator) -> float:
+    """Money that all answers in this workdir have cost; what was paid in vain is known only to the run that did."""
+    paths = sorted((self.workdir / "synthesis").glob("*/responses.sqlite"))
+    total = 0.0
+    for path in paths:
+      with ResponseStore(path) as store:
+        total += client.meter.limits.cost(*store.tokens_of(client.model_id))
+    return max(total, self._paid.meter.spent if self._paid is not None else 0.0)
 
   def requests_served(self) -> int:
     """Requests that this run's server completed since the last call, by its own count; 0 if the run started none."""

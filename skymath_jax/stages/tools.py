@@ -23,10 +23,10 @@ PROMPTS = ("2 + 3 = 5", "The answer is 7", "Tom has 12 apples.\nHe eats 5.\n\nHo
 
 def serve(*, model: str, dtype: str, **settings: Any) -> None:
   """Serves `model` until it is told to stop; prints one line `ready` when healthy."""
-  for name, known in {"weights": ("as stored", "int8"), "kv": ("as computed", "int8")}.items():
-    if settings[name] not in known:
-      raise UserError(f"{settings[name]!r} is not known", where=f"--{name}", remedy=f"use one of: {', '.join(known)}")
+  if dtype not in (known := ("", "float32", "bfloat16")):
+    raise UserError(f"{dtype!r} is not known", where="dtype", remedy=f"use one of: {', '.join(known[1:])}")
   settings["token"] = os.environ.get(TOKEN_VARIABLE, "")
+  serving.checked(**{name: value for name, value in settings.items() if name != "exit_with_parent"})
   decoder, tokenizer = models.load_any(model, mesh=serving_mesh(model), dtype=dtype or None)
   serving.serve(decoder, tokenizer, models.model_id(model), **settings)
 

@@ -212,6 +212,13 @@ class ResponseStore:
     with self._explained(), self._reading:
       return self._reader.execute("SELECT count(*) FROM responses").fetchone()[0]
 
+  def tokens_of(self, teacher: str) -> tuple[int, int]:
+    """Prompt and response tokens of all responses of this teacher."""
+    sums = "SELECT total(prompt_tokens), total(completion_tokens) FROM responses WHERE teacher = ?"
+    with self._explained(), self._reading:
+      prompt, completion = self._reader.execute(sums, (teacher,)).fetchone()
+    return int(prompt), int(completion)
+
   def __iter__(self) -> Iterator[StoredResponse]:
     """All rows in the order in which they were stored, read in blocks while others may write."""
     last = 0

@@ -247,3 +247,18 @@ def test_half_a_tls_setting_is_refused():
     Listening(port=0, tls_certificate=CERTIFICATE).checked()
   with pytest.raises(UserError, match="cannot be used"):
     Listening(port=0, tls_certificate=KEY, tls_key=KEY).checked()
+
+
+@pytest.mark.parametrize(
+  "bad",
+  [
+    *({"slots": 0}, {"slots": -3}, {"max_length": 1}, {"steps_per_call": 0}, {"prefill_chunk": 0}, {"kv": "int4"}),
+    *({"prefix_tokens": -1}, {"weights": "int2"}, {"queue_size": 0}, {"drain_seconds": float("nan")}),
+    *({"chat_frame": "nope"}, {"host": "0.0.0.0"}, {"tls_key": "key.pem"}, {"port": 99999}),
+  ],
+)
+def test_settings_with_which_nothing_can_be_served_are_refused_before_the_model_is_loaded(bad):
+  with pytest.raises(UserError) as error:
+    server_lib.checked(**bad)
+  named = {"chat_frame": "no prompt named", "tls_key": "TLS needs"}
+  assert named.get(next(iter(bad)), next(iter(bad))) in str(error.value)
