@@ -1,11 +1,12 @@
 """Generation of a 7B model on one GPU: 512 prompts of 100–300 tokens, 256–512 new tokens each, bfloat16, greedy.
 
-    skymath bench h200_decode [--model=llama2-7b|mistral-7b] [--slots=256] [--kv=int8]
+    skymath bench h200_decode [--model=llama2-7b|mistral-7b] [--slots=256] [--kv=int8] [--engine_only]
     beside it, the peer: python decode_hf_torch.py cb llama2-7b fa2 512   (transformers' continuous batching)
 
 Random weights, lengths forced: the workload of the measurements that the targets come from (Llama-2-7B 12,000 and
 Mistral-7B 20,000 new tokens/s end to end, JetStream's path at least 95 % of the engine's). Rows: the bare engine loop
-and the same through gRPC, whose client is a process of its own. `--model=tiny` is a dry run for a CPU.
+and the same through gRPC, whose client is a process of its own. `--model=tiny` is a dry run for a CPU;
+`--engine_only` leaves gRPC out and runs where JetStream is not installed.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 
@@ -24,17 +25,13 @@ import jax
 from flax import nnx
 
 from skymath_jax.models import Decoder, DecoderConfig
-from skymath_jax.serving import driver as driver_lib
-from skymath_jax.serving import server as server_lib
-from skymath_jax.serving.engine import DecoderEngine
-from skymath_jax.serving.listening import Listening
-from skymath_jax.serving.loop import Counters
+from skymath_jax.serving.core import Core, Settings
+from skymath_jax.serving.local import LocalSlots
 from skymath_jax.serving.null import NoTokenizer
-from skymath_jax.serving.service import Frontend
+from skymath_jax.serving.slots import warm_up
 
 sys.path.insert(0, str(Path(__file__).parent))
-import serving_client
-import serving_overhead
+import serving_bare
 
 LLAMA2 = DecoderConfig(
   vocab_size=32_000, embed=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11_008,
@@ -46,36 +43,40 @@ MODELS = {
   "tiny": dataclasses.replace(LLAMA2, embed=64, layers=2, heads=4, kv_heads=2, head_dim=16, mlp=128, vocab_size=512),
 }
 SLOTS = {"llama2-7b": 256, "mistral-7b": 512, "tiny": 8}
+Work: TypeAlias = list[tuple[str, int, int]]  # (prompt, new tokens, sampling seed)
 MAX_LENGTH = 832  # 300 + 512, in whole blocks of the decode kernel
 
 
-def workload(vocab: int, count: int, *, rng_seed: int = 0) -> list[tuple[str, int, int]]:
-  """(prompt, new tokens, sampling seed); a prompt is a text whose code points are its tokens."""
+def workload(vocab: int, count: int, *, rng_seed: int = 0) -> Work:
+  """`count` requests; a prompt is a text whose code points are its tokens."""
   rng = random.Random(rng_seed)
   lengths = [(rng.randint(100, 300), rng.randint(256, 512)) for _ in range(count)]
   return [("".join(chr(rng.randrange(3, vocab)) for _ in range(n)), new, 0) for n, new in lengths]
 
 
-def engine_of(name: str, slots: int, **settings: Any) -> DecoderEngine:
-  """The engine over random weights, everything compiled."""
-  decoder = nnx.jit(lambda: Decoder(MODELS[name], rngs=nnx.Rngs(0)))()
-  shapes = {"max_length": MAX_LENGTH, "prefill_chunk": 1024, "prefix_tokens": 0, "steps_per_call": 32}
-  engine = DecoderEngine(decoder, NoTokenizer(), slots=slots, **shapes | settings)
-  if name != "tiny":
-    engine.warm_up()
-  return engine
-
-
-def through_grpc(engine: DecoderEngine, name: str, work: serving_client.Work, concurrency: int) -> float:
+def through_grpc(decoder: Decoder, settings: Settings, work: Work) -> float:
   """New tokens/s of the same workload through JetStream, its client a process of its own."""
-  driver = driver_lib.Driver(engine, queue_size=4096, counters=Counters())
-  frontend = Frontend(driver, NoTokenizer(), engine.core, model_id=name, chat_frame="raw")
-  server = server_lib.Server(driver, frontend, Listening(port=0))
-  server.start()
+  import serving_client  # these two bring gRPC and JetStream in
+
+  from skymath_jax.serving import server as server_lib
+
+  way = dataclasses.asdict(settings)
+  server = server_lib.start(decoder, NoTokenizer(), "random", port=0, chat_frame="raw", **way)
   try:
-    return serving_client.rate(f"127.0.0.1:{server.port}", work, concurrency=concurrency)
+    return serving_client.rate(f"127.0.0.1:{server.port}", work, concurrency=2 * settings.slots)
   finally:
     server.stop()
+
+
+def alone(decoder: Decoder, settings: Settings, work: Work) -> tuple[float, float]:
+  """New tokens/s of the engine itself, and the seconds that it took to compile."""
+  start, core = time.perf_counter(), Core(decoder, settings)
+  if jax.default_backend() != "cpu":  # a dry run compiles only what it needs
+    warm_up(core)
+  compiled = time.perf_counter() - start
+  slots, prompts = LocalSlots(core), serving_bare.prompts_of(NoTokenizer(), work, 0.0)
+  serving_bare.rate(slots, core, [dataclasses.replace(p, max_tokens=40) for p in prompts[: settings.slots + 8]])
+  return serving_bare.rate(slots, core, prompts), compiled
 
 
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
@@ -86,24 +87,24 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--requests", type=int, default=512)
   parser.add_argument("--kv", choices=("as computed", "int8"), default="as computed")
   parser.add_argument("--weights", choices=("as stored", "int8"), default="as stored")
+  parser.add_argument("--engine_only", action="store_true")
   chosen = parser.parse_args(arguments)
-  slots, start = chosen.slots or SLOTS[chosen.model], time.perf_counter()
-  engine = engine_of(chosen.model, slots, kv=chosen.kv, weights=chosen.weights)
-  compiled = time.perf_counter() - start
+  decoder = nnx.jit(lambda: Decoder(MODELS[chosen.model], rngs=nnx.Rngs(0)))()
+  shape = {"max_length": MAX_LENGTH, "prefill_chunk": 1024, "prefix_tokens": 0, "steps_per_call": 32}
+  settings = Settings(slots=chosen.slots or SLOTS[chosen.model], kv=chosen.kv, weights=chosen.weights, **shape)
   work = workload(MODELS[chosen.model].vocab_size, chosen.requests)
-  prompts = serving_overhead.prompts_of(NoTokenizer(), work, 0.0)
-  serving_overhead.bare(engine, [dataclasses.replace(p, max_tokens=40) for p in prompts[: slots + 8]])
-  alone = serving_overhead.bare(engine, prompts)
-  settings = {
+  engine, seconds = alone(decoder, settings, work)  # its slots are given up before the server's are made
+  facts = {
     "device": jax.devices()[0].device_kind,
-    "slots": slots,
+    "slots": settings.slots,
     "requests": chosen.requests,
     "new_tokens": sum(new for _, new, _ in work),
     "kv": chosen.kv,
     "weights": chosen.weights,
-    "start_seconds": round(compiled, 1),
+    "start_seconds": round(seconds, 1),
   }
   name = f"h200_decode.{chosen.model}"
-  yield {"name": f"{name}.engine", "value": round(alone, 1), "unit": "new tokens/s", "settings": settings}
-  served = through_grpc(engine, chosen.model, work, 2 * slots)
-  yield {"name": f"{name}.grpc", "value": round(served, 1), "unit": "new tokens/s", "peer": round(alone, 1)}
+  yield {"name": f"{name}.engine", "value": round(engine, 1), "unit": "new tokens/s", "settings": facts}
+  if not chosen.engine_only:
+    served = through_grpc(decoder, settings, work)
+    yield {"name": f"{name}.grpc", "value": round(served, 1), "unit": "new tokens/s", "peer": round(engine, 1)}

@@ -15,15 +15,13 @@ import random
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from skymath_jax import models
 from skymath_jax.serving import driver as driver_lib
 from skymath_jax.serving import server as server_lib
-from skymath_jax.serving.core import Prompt
 from skymath_jax.serving.driver import EngineSlots
 from skymath_jax.serving.engine import DecoderEngine
 from skymath_jax.serving.listening import Listening
@@ -32,6 +30,7 @@ from skymath_jax.serving.null import NoTokenizer, NullEngine
 from skymath_jax.serving.service import Frontend
 
 sys.path.insert(0, str(Path(__file__).parent))
+import serving_bare
 import serving_client
 
 MODEL = "asset:micro_teacher"
@@ -67,39 +66,6 @@ def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
   return [(text, rng.randint(*NEW_TOKENS[kind]), number) for number, text in enumerate(texts)]
 
 
-def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float) -> list[Prompt]:
-  """The workload as the engine takes it."""
-  return [
-    Prompt(tokens=tuple(tokenizer.encode(text, bos=True)), max_tokens=new, temperature=temperature, seed=seed)
-    for text, new, seed in work
-  ]
-
-
-def bare(engine: Any, prompts: Sequence[Prompt]) -> float:
-  """Tokens/s of the engine alone."""
-  waiting = list(prompts)
-  slots, left, made = EngineSlots(engine, engine.core.params), {}, 0
-  free, start = list(range(engine.max_concurrent_decodes)), time.perf_counter()
-  while waiting or left:
-    while waiting and free:
-      prompt, slot = waiting.pop(), free.pop()
-      prefix = engine.prefill(params=engine.core.params, padded_tokens=prompt, true_length=len(prompt.tokens))
-      slots.insert(prefix, slot)
-      left[slot] = prompt.max_tokens
-    slots.dispatch()
-    rows = slots.rows()
-    steps = rows.shape[1] // 2
-    valid = rows[:, steps : 2 * steps].sum(axis=1).tolist()
-    for slot in list(left):
-      made += valid[slot]
-      left[slot] -= valid[slot]
-      if left[slot] <= 0 or valid[slot] < steps:
-        del left[slot]
-        slots.release(slot)
-        free.append(slot)
-  return made / (time.perf_counter() - start)
-
-
 def serve(kind: str) -> None:
   """The server's process, until standard input closes."""
   engine, tokenizer = engine_of(kind)
@@ -130,10 +96,11 @@ def measure(kind: str, count: int, repeats: int) -> dict[str, Any]:
   engine, tokenizer = engine_of(kind)
   temperature, folder = (1.0, str(models.resolve(MODEL))) if kind == "model" else (0.0, "")
   asked = {"concurrency": 4 * SLOTS[kind], "temperature": temperature, "tokenizer": folder}
-  prompts = prompts_of(tokenizer, work, temperature)
+  prompts, slots = serving_bare.prompts_of(tokenizer, work, temperature), EngineSlots(engine, engine.core.params)
   with server_process(kind) as address:
     for number in range(repeats + 1):
-      alone, through = bare(engine, prompts), serving_client.rate(address, work, **asked)
+      alone = serving_bare.rate(slots, engine.core, prompts)
+      through = serving_client.rate(address, work, **asked)
       if number:  # the first round warms up
         rates["bare"].append(alone)
         rates["served"].append(through)

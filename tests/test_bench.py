@@ -1,6 +1,9 @@
 """The benchmark verb: every entry exists, rows have one form, a wrong name is told."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +45,31 @@ def test_train_measures_the_trainers_own_step(capsys):
   assert alone["value"] > 0 and alone["settings"]["mfu"] is None
   share = packed["settings"]["loss_tokens_per_second"] / packed["value"]
   assert share == pytest.approx((2 * 29 + 28) / 128, rel=0.01)  # segments of 43, 43 and 42 tokens, 14 of them prompt
+
+
+WITHOUT_SERVER = """
+import importlib.abc, sys
+class Absent(importlib.abc.MetaPathFinder):
+  def find_spec(self, name, *_):
+    if name.split(".")[0] in ("jetstream", "tensorflow", "tensorflow_datasets", "seqio", "grpc", "aiohttp"):
+      raise ImportError(name + " is not here")
+sys.meta_path.insert(0, Absent())
+from skymath_jax import cli
+from skymath_jax.verbs import bench
+bench.function_of("h200_decode")
+if sys.argv[1:]:
+  sys.exit(cli.call(["bench", "h200_decode", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize(
+  "words", [[], pytest.param(["--model=tiny", "--slots=4", "--requests=2", "--engine_only"], marks=pytest.mark.slow)]
+)
+def test_decode_on_a_gpu_is_measured_where_jetstream_and_tensorflow_are_absent(words):
+  """Imported, and run at a size that means nothing; where they are installed a second row goes through gRPC."""
+  environment, command = os.environ | {"JAX_PLATFORMS": "cpu"}, [sys.executable, "-c", WITHOUT_SERVER, *words]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+  assert done.returncode == 0, done.stderr[-2000:]
+  for row in map(json.loads, done.stdout.splitlines()):
+    assert row["name"] == "h200_decode.tiny.engine" and row["value"] > 0 and row["settings"]["requests"] == 2
+  assert len(done.stdout.splitlines()) == bool(words)

@@ -24,7 +24,10 @@ from skymath_jax.serving import state as state_lib
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServeReport:
-  """What fits; bytes are of one chip. `tokens` is how many the cache could hold in all, at most."""
+  """What fits; bytes are of one chip. `tokens` is how many the cache could hold in all, at most.
+
+  `kept_bytes` are keys and values beside the slots: of the prefix cache, and of prompts that wait for a slot.
+  """
 
   topology: str
   mesh: dict[str, int]
@@ -33,6 +36,7 @@ class ServeReport:
   peak_bytes_per_chip: int
   weight_bytes: int
   cache_bytes: int
+  kept_bytes: int
   temporary_bytes: int
   prefill_peak_bytes: int
   bytes_per_token: int
@@ -61,8 +65,9 @@ def check(config: DecoderConfig, settings: core_lib.Settings, target: Target) ->
     prefill = compiled.outcome_of(programs.prefill.lower(params, tokens))
   weights, cache = _bytes(params), _bytes(state.cache)
   token = _ceil(cache, settings.slots * settings.max_length)
-  prefill_peak = prefill.peak_bytes + cache  # the slots are there meanwhile
-  peak = max(decode.peak_bytes, prefill_peak)
+  beside = 2 * token * core_lib.kept(settings.max_length)  # prefix cache, and prompts that wait for a slot
+  prefill_peak = prefill.peak_bytes + cache + beside  # the slots are there meanwhile
+  peak = max(decode.peak_bytes + beside, prefill_peak)
   room = target.chip.usable_bytes - (peak - cache)
   fits = decode.fits and prefill.fits and peak <= target.chip.usable_bytes
   return ServeReport(
@@ -73,6 +78,7 @@ def check(config: DecoderConfig, settings: core_lib.Settings, target: Target) ->
     peak_bytes_per_chip=peak,
     weight_bytes=weights,
     cache_bytes=cache,
+    kept_bytes=beside,
     temporary_bytes=decode.temporary_bytes,
     prefill_peak_bytes=prefill_peak,
     bytes_per_token=token,

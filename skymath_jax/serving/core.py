@@ -31,7 +31,7 @@ from skymath_jax.sharding import named
 Params: TypeAlias = Any
 LEAST_PREFILL, LEAST_CACHE = 32, 128  # tokens; smaller buckets would save less than they cost to compile
 PREFILL_TOKENS = 2048  # most tokens of one prefill of several prompts
-LEAST_PREFIX_CACHE = 4096  # tokens
+LEAST_KEPT = 4096  # tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Settings:
     max_length: prompt and response tokens a slot can hold; cut to the positions that the model knows.
     steps_per_call: decode steps per host call.
     prefill_chunk: prompt tokens run at once; longer prompts go in pieces of this size, which the prefix cache keeps.
-    prefix_tokens: prompt tokens whose keys and values the prefix cache keeps; None is twice `max_length`, 0 none.
+    prefix_tokens: prompt tokens whose keys and values the prefix cache keeps; None is `kept(max_length)`, 0 none.
     weights: "as stored", or "int8" (matrices in 8 bits with a scale per output channel).
     kv: "as computed", or "int8" (keys and values in 8 bits with a scale per token and head).
 
@@ -123,6 +123,11 @@ class Prefix:
 
   prompt: Prompt
   pieces: list[Piece]
+
+
+def kept(max_length: int) -> int:
+  """Prompt tokens whose keys and values lie beside the slots: so many in the prefix cache, so many waiting for one."""
+  return max(LEAST_KEPT, 2 * max_length)
 
 
 def buckets(least: int, most: int, *, halves: bool) -> tuple[int, ...]:
@@ -253,8 +258,7 @@ class Core:
     self.later_buckets = sorted({fitting(self.prefill_buckets, chunk // 4), chunk}) if capacity > chunk else ()
     self.prefill_rows = 1 if self.elastic else 16
     self.programs = programs(self.config, self.steps)
-    budget = max(LEAST_PREFIX_CACHE, 2 * max_length) if settings.prefix_tokens is None else settings.prefix_tokens
-    self.prefixes = PrefixCache(budget)
+    self.prefixes = PrefixCache(kept(max_length) if settings.prefix_tokens is None else settings.prefix_tokens)
     sharding = jax.tree.leaves(self.params)[0].sharding
     self.mesh = sharding.mesh if isinstance(sharding, jax.sharding.NamedSharding) and sharding.mesh.size > 1 else None
 

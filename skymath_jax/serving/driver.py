@@ -17,13 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from skymath_jax.serving import compat
-from skymath_jax.serving.core import PREFILL_TOKENS, Params, Prefix
+from skymath_jax.serving.core import PREFILL_TOKENS, Params, Prefix, kept
 from skymath_jax.serving.engine import DecoderEngine
 from skymath_jax.serving.loop import CancelledJobError, Counters, Job, Loop, UnavailableError
 
 orchestrator = compat.load("core.orchestrator")
 LEAST_PATIENCE = 0.02  # seconds
-LEAST_AHEAD = 4096  # prompt tokens
 
 
 @dataclasses.dataclass
@@ -107,7 +106,7 @@ class Driver(orchestrator.Driver):
     self._jobs_lock, self._waiting = threading.Lock(), {}  # id → job, between submit and slot
     self._draining = False
     self._loop = Loop(EngineSlots(engine, engine.core.params), counters)
-    self._engine, self._ahead = engine, _Ahead(max(LEAST_AHEAD, 2 * engine.core.max_length))
+    self._engine, self._ahead = engine, _Ahead(kept(engine.core.max_length))
     super().__init__(
       prefill_engines=[engine],
       generate_engines=[engine],
