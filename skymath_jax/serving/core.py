@@ -241,6 +241,11 @@ class Core:
 
   def __init__(self, decoder: Decoder, settings: Settings, *, stop_ids: tuple[int, ...] = ()):
     params = nnx.state(decoder.unstacked(), nnx.Param)
+    where = jax.tree.leaves(params)[0].sharding
+    self.mesh = where.mesh if isinstance(where, jax.sharding.NamedSharding) and where.mesh.size > 1 else None
+    # JAX compiles once more for arrays that are bound to their device: here all are, from the first call on
+    self.device = None if self.mesh is not None else jax.sharding.SingleDeviceSharding(next(iter(where.device_set)))
+    params = params if self.device is None else jax.device_put(params, self.device)
     self.params = int8.narrowed(params) if settings.weights == "int8" else params
     self.config = dataclasses.replace(decoder.config, scan_layers=False)
     self.kv_dtype = "int8" if settings.kv == "int8" else self.config.dtype
@@ -259,8 +264,6 @@ class Core:
     self.prefill_rows = 1 if self.elastic else 16
     self.programs = programs(self.config, self.steps)
     self.prefixes = PrefixCache(kept(max_length) if settings.prefix_tokens is None else settings.prefix_tokens)
-    sharding = jax.tree.leaves(self.params)[0].sharding
-    self.mesh = sharding.mesh if isinstance(sharding, jax.sharding.NamedSharding) and sharding.mesh.size > 1 else None
 
   def rows_of(self, length: int) -> list[int]:
     """The numbers of rows that prefills of this bucket come in."""
@@ -282,18 +285,25 @@ class Core:
     """A state with idle slots."""
     length = self.cache_buckets[0] if self.elastic else self.cache_buckets[-1]
     with self.on_mesh():
-      return jax.jit(idle_state, static_argnums=(0, 1, 2, 3))(self.config, self.slots, length, self.kv_dtype)
+      return self._bound(
+        jax.jit(idle_state, static_argnums=(0, 1, 2, 3))(self.config, self.slots, length, self.kv_dtype)
+      )
+
+  def _bound(self, tree: Any) -> Any:
+    return tree if self.device is None else jax.device_put(tree, self.device)
 
   def abstract_state(self, length: int) -> State:
     """`empty` as shapes and places, with a cache of `length` positions."""
     with self.on_mesh():
       like = jax.eval_shape(lambda: idle_state(self.config, self.slots, length, self.kv_dtype))
-    return like if self.mesh is None else with_places(like, places_of(like, self.mesh))
+    if self.mesh is None:
+      return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.device), like)
+    return with_places(like, places_of(like, self.mesh))
 
   def abstract_kv(self, rows: int, length: int) -> KVCache:
     """What prefill gives, as shapes and places."""
     shape = (rows, length, self.config.kv_heads, self.config.head_dim)
-    where = None if self.mesh is None else named(self.mesh, *KV_AXES, shape=shape)
+    where = self.device if self.mesh is None else named(self.mesh, *KV_AXES, shape=shape)
     one = jax.ShapeDtypeStruct(shape, self.config.dtype, sharding=where)
     return tuple((one, one) for _ in range(self.config.layers))
 
@@ -355,7 +365,7 @@ class Core:
         room = fitting(self.context_buckets, start)
         with self.on_mesh():
           if context is None or jax.tree.leaves(context)[0].shape[1] < room:
-            context, in_context = self.programs.context(length=room), 0
+            context, in_context = self._bound(self.programs.context(length=room)), 0
           for before in pieces[in_context:]:
             context = self.programs.gather(context, before.kv, np.int32(before.row), np.int32(before.start))
           in_context = len(pieces)

@@ -52,10 +52,9 @@ def compiled_after_warm_up(attention, mesh=None, **settings):
   """(programs compiled before the server was ready, after it, requests answered)."""
   jax.monitoring.register_event_duration_secs_listener(count)
   decoder = Decoder(dataclasses.replace(CONFIG, max_positions=LENGTH), rngs=nnx.Rngs(0)).replace(attention=attention)
-  if mesh:
-    graph, state = nnx.split(decoder)
-    places = sharding.shardings_of(state, sharding.make_mesh(**mesh))
-    decoder = nnx.merge(graph, jax.device_put(state, places))
+  graph, state = nnx.split(decoder)  # a model that is read from files is bound to devices
+  places = sharding.shardings_of(state, sharding.make_mesh(**mesh)) if mesh else jax.devices()[0]
+  decoder = nnx.merge(graph, jax.device_put(state, places))
   tokenizer, before = ByteTokenizer(eos_id=None), len(COMPILED)
   shape = {"slots": 4, "max_length": LENGTH, "steps_per_call": 5, "prefill_chunk": CHUNK}
   server = server_lib.start(decoder, tokenizer, "t", port=0, chat_frame="raw", **shape | settings)
