@@ -2,8 +2,8 @@
 
 Arrays are `[slots kv_heads max_length head_dim]`, whose heads the kernels of GPUs read one by one; or, on a TPU, with
 the heads of a token side by side, `[slots max_length kv_heads × head_dim]` (`joined`). A TPU keeps the last two axes in
-tiles, and only of this form do the write of a token and the attention want the same tiles: of the other, XLA makes a
-copy of the whole cache in each call, or of each layer in each step.
+tiles, and only of this form do the write of a token and the attention want the same tiles: of the other, XLA makes
+copies of the whole cache as a decode call begins and ends, and the attention takes three times as long.
 
 Layers are separate arrays, not one stack: a stack would be sliced, that is copied, at each layer of each step. In place
 of an array (of the first form) there may be an `Int8`: half the memory and half the reading of bfloat16.
