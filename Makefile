@@ -22,7 +22,7 @@ lint: .venv/.test
 bench: .venv/.run
 	$(BIN)/skymath bench
 
-# The paper's scaling curve and ablations on the micro world; about half an hour on two CPU cores.
+# The paper's scaling curve and ablations on the micro world; about 22 minutes on two CPU cores.
 study: .venv/.run
 	$(UV) -e ".[study]"
 	$(BIN)/skymath study --config=configs/study_micro.py --workdir=runs/study_micro
