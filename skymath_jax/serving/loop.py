@@ -96,9 +96,9 @@ class Job:
     if self.stop_tokens:
       new = list(itertools.takewhile(lambda token: token not in self.stop_tokens, new))
       valid = len(new)
-    fresh = self._up_to_stop(new) if self.stop else new
+    fresh, stopped = self._up_to_stop(new) if self.stop else (new, False)
     self.tokens += fresh
-    if len(fresh) < len(new) or (self.stop and cut_at_stop(self.decode(self.tokens), self.stop)[1]):
+    if stopped:
       self.finish_reason = "stop"
     elif len(self.tokens) >= self.prompt.max_tokens:
       self.finish_reason = "length"
@@ -106,14 +106,18 @@ class Job:
       self.finish_reason = "stop"
     return fresh
 
-  def _up_to_stop(self, new: list[int]) -> list[int]:
-    """Drops what follows the token that completed a stop text, so that the outcome does not depend on chunks."""
-    if not cut_at_stop(self.decode([*self.tokens, *new]), self.stop)[1]:
-      return new
-    for count in range(1, len(new)):
-      if cut_at_stop(self.decode([*self.tokens, *new[:count]]), self.stop)[1]:
-        return new[:count]
-    return new
+  def _up_to_stop(self, new: list[int]) -> tuple[list[int], bool]:
+    """Drops what follows the token that completed a stop text, so that the outcome does not depend on chunks.
+
+    Also says whether there was one.
+    """
+
+    def stops(count: int) -> bool:
+      return cut_at_stop(self.decode([*self.tokens, *new[:count]]), self.stop)[1]
+
+    if not stops(len(new)):
+      return new, False
+    return new[: next((count for count in range(1, len(new)) if stops(count)), len(new))], True
 
   def text(self) -> str:
     """The response so far, without its stop text."""
