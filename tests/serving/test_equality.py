@@ -121,6 +121,8 @@ for sizes in MESHES[: None if "--all" in sys.argv else 1]:
   sharded = nnx.merge(graph, jax.device_put(state, sharding.shardings_of(state, mesh)))
   for form in FORMS:
     for way, one_device in zip(WAYS, expected):
+      if form == "splash" and "kv" in way:  # 8 bits have one form
+        continue
       found, generator = answers(sharded.replace(attention=form), **way)
       assert found == one_device, (sizes, form, way)
       assert generator._core.mesh is not None
@@ -128,11 +130,12 @@ print("equal", len({text for _, text, *_ in expected[0].values()}))
 """
 
 
+@pytest.mark.timeout(1600)
 @pytest.mark.parametrize("extent", ["", pytest.param("--all", marks=pytest.mark.slow)])
 def test_eight_devices_give_what_one_gives(extent):
   flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
   done = subprocess.run(
-    [sys.executable, "-c", MESHES, extent], env=os.environ | flags, capture_output=True, text=True, timeout=580
+    [sys.executable, "-c", MESHES, extent], env=os.environ | flags, capture_output=True, text=True, timeout=1500
   )
   assert done.returncode == 0, done.stderr[-3000:]
   word, distinct = done.stdout.split()
