@@ -29,13 +29,13 @@ MADE_WITH = {
   "teacher": ("synthesis",),
   "synthesis": ("synthesis",),
   "curation": ("sft", "curation"),
-  "model": ("checkpoints", "evaluation", "export"),
-  "training": ("checkpoints", "evaluation", "export"),
-  "evaluation": ("evaluation",),
+  "model": ("checkpoints", "evaluation", "export", "study"),
+  "training": ("checkpoints", "evaluation", "export", "study"),
+  "evaluation": ("evaluation", "study"),
   "export": ("export",),
-  "study": ("study",),
+  "study": (),  # its cells are named by what they are made of: sizes and ablations may be added
 }
-CHEAP = {"config.json", "config_hash", ".lock", ".mirror.json", "server.log", "seeds"}
+CHEAP = {"config.json", "config_hash", ".lock", ".mirror.json", "server.log", "preflight.json", "seeds"}
 # seconds that processes wait for each other: at a meeting, for a workdir from a bucket, for a stage's work
 SHORT, FETCH, LONG = 600, 3600, 14 * 24 * 3600
 

@@ -113,6 +113,11 @@ def test_a_workdir_keeps_the_config_that_its_folders_were_made_with(tmp_path, ca
   (tmp_path / "run/checkpoints").mkdir()
   assert cli.call([*arguments, "--config.training.stage1.epochs=7"]) == 1
   assert "what is in checkpoints was made with config.training.stage1.epochs" in capfd.readouterr().err
+  (tmp_path / "run/study").mkdir()
+  assert cli.call([*arguments, "--config.evaluation.mode=symbolic"]) == 1
+  assert "what is in study was made with config.evaluation.mode" in capfd.readouterr().err
+  assert cli.call([*arguments, "--config.study.rng_seeds=5"]) == 0
+  (tmp_path / "run/study").rmdir()
   assert cli.call([*arguments, "--config.rng_seed=5"]) == 1
   assert "what is in checkpoints and synthesis was made with config.rng_seed = 0" in capfd.readouterr().err
 
