@@ -108,15 +108,17 @@ class Disturbance:
       time.sleep(0.1 + answered / 20_000)
 
   def kill(self, process: subprocess.Popen) -> None:
+    killed = time.time()
     process.send_signal(signal.SIGKILL)
     process.wait()
     answers = self.answers()
     arrived = {key for key, kind in answers if kind == "asked"} - {key for key, kind in answers if kind == "refused"}
-    self.lost.append(arrived - self.stored())
+    self.lost.append(arrived - self.stored(killed))
 
-  def stored(self) -> set[str]:
+  def stored(self, killed: float) -> set[str]:
+    """What was asked before `killed` and is stored: a living client may have asked and stored the dead one's since."""
     with ResponseStore(self.store) as store:
-      return {scripted.key_of(r.prompt, _seed(r.sampling)) for r in store}
+      return {scripted.key_of(r.prompt, _seed(r.sampling)) for r in store if r.asked_at < killed}
 
   def stop(self) -> None:
     for process in self.processes:
