@@ -18,7 +18,7 @@ from skymath_jax import config as config_lib
 from skymath_jax import distributed, files
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
-from skymath_jax.mirror import Mirror
+from skymath_jax.mirror import TOKEN, Mirror
 from skymath_jax.stages import data, model, summary
 from skymath_jax.stages.context import Run
 
@@ -35,7 +35,7 @@ MADE_WITH = {
   "export": ("export",),
   "study": (),  # its cells are named by what they are made of: sizes and ablations may be added
 }
-CHEAP = {"config.json", "config_hash", ".lock", ".mirror.json", "server.log", "preflight.json", "seeds"}
+CHEAP = {"config.json", "config_hash", ".lock", TOKEN, "server.log", "preflight.json", "seeds"}
 # seconds that processes wait for each other: at a meeting, for a workdir from a bucket, for a stage's work
 SHORT, FETCH, LONG = 600, 3600, 14 * 24 * 3600
 
