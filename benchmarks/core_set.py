@@ -14,7 +14,7 @@ import time
 import jax
 import numpy as np
 
-from skymath_jax.diversity.k_center import k_center
+from skymath_jax.coreset.k_center import k_center
 
 DIMENSIONS = 384
 

@@ -22,8 +22,7 @@ import time
 
 from cold_quickstart import processes_of, proportional_bytes
 
-from skymath_jax import curation
-from skymath_jax.datasets import sft
+from skymath_jax import curation, sft
 from skymath_jax.records import Problem
 
 METHODS = ("metamath.rephrase", "metamath.fobar", "evol.deepen", "evol.add_constraint", "xwin")

@@ -13,14 +13,15 @@ import time
 
 import numpy as np
 
-from skymath_jax import datasets, records
+from skymath_jax import records
 from skymath_jax.curation.fuzzy import FuzzyIndex
+from skymath_jax.problems import catalog
 
 THRESHOLDS = (0.3, 0.33, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
 def questions(name: str, data_dir: str) -> list[str]:
-  return [problem.question for problem in datasets.load(name, data_dir=data_dir)]
+  return [problem.question for problem in catalog.load(name, data_dir=data_dir)]
 
 
 def paraphrases(path: str) -> list[str]:
@@ -32,7 +33,7 @@ def paraphrases(path: str) -> list[str]:
 def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("paraphrases")
-  parser.add_argument("--data_dir", default=datasets.catalog.DATA_DIR)
+  parser.add_argument("--data_dir", default=catalog.DATA_DIR)
   args = parser.parse_args()
   tests = questions("gsm8k:test", args.data_dir) + questions("math:test", args.data_dir)
   index, retold = FuzzyIndex(tests), paraphrases(args.paraphrases)

@@ -24,11 +24,11 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 import jax
 from flax import nnx
 
+from skymath_jax.engine.core import Core, Settings
+from skymath_jax.engine.generator import LocalSlots
+from skymath_jax.engine.slots import warm_up
 from skymath_jax.models import Decoder, DecoderConfig
-from skymath_jax.serving.core import Core, Settings
-from skymath_jax.serving.local import LocalSlots
-from skymath_jax.serving.null import NoTokenizer
-from skymath_jax.serving.slots import warm_up
+from skymath_jax.testing.null_engine import NoTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving_bare
@@ -58,7 +58,7 @@ def through_grpc(decoder: Decoder, settings: Settings, work: Work) -> float:
   """New tokens/s of the same workload through JetStream, its client a process of its own."""
   import serving_client  # these two bring gRPC and JetStream in
 
-  from skymath_jax.serving import server as server_lib
+  from skymath_jax.server import serve as server_lib
 
   way = dataclasses.asdict(settings)
   server = server_lib.start(decoder, NoTokenizer(), "random", port=0, chat_frame="raw", **way)

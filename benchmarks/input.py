@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from skymath_jax import models, tokenizer
-from skymath_jax.datasets import texts
+from skymath_jax.sft import texts
 from skymath_jax.training import batches
 
 NEEDED = 5 * 14_400

@@ -23,8 +23,9 @@ from typing import Any
 
 import sentencepiece
 
-from skymath_jax import datasets, models, prompts
-from skymath_jax.serving.process import ServerProcess
+from skymath_jax import models, prompts
+from skymath_jax.problems import catalog
+from skymath_jax.server.process import ServerProcess
 
 
 def conversations(path: Path, count: int, data_dir: str) -> None:
@@ -37,7 +38,7 @@ def conversations(path: Path, count: int, data_dir: str) -> None:
         {"from": "gpt", "value": p.solution},
       ]
     }
-    for p in datasets.load("micro_gsm", data_dir=data_dir)[:count]
+    for p in catalog.load("micro_gsm", data_dir=data_dir)[:count]
   ]
   path.write_text(json.dumps(rows))
 

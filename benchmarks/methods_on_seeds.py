@@ -16,8 +16,9 @@ import collections
 import json
 import random
 
-from skymath_jax import datasets, prompts
+from skymath_jax import prompts
 from skymath_jax.generation import Sampling
+from skymath_jax.problems import catalog
 from skymath_jax.records import Problem
 from skymath_jax.synthesis import METHODS, Origin, Rejection, Reply, Settings
 from skymath_jax.synthesis.methods import style
@@ -81,12 +82,12 @@ def survey(problems: list[Problem], method: str) -> dict:
 def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument("sources", nargs="+")
-  parser.add_argument("--data_dir", default=datasets.catalog.DATA_DIR)
+  parser.add_argument("--data_dir", default=catalog.DATA_DIR)
   parser.add_argument("--prompts", type=int, default=0)
   parser.add_argument("--seed", type=int, default=0)
   args = parser.parse_args()
   for source in args.sources:
-    problems = datasets.load(source, data_dir=args.data_dir)
+    problems = catalog.load(source, data_dir=args.data_dir)
     styles = collections.Counter(map(style, problems))
     print(json.dumps({"name": "style_of_seeds", "value": styles, "settings": {"source": source}}))
     for sub_method, (method, names) in SUB_METHODS.items():

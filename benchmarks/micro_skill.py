@@ -11,9 +11,9 @@ import random
 import sys
 
 from skymath_jax import grading, models, prompts
-from skymath_jax.datasets.micro_gsm import oracle, targets
+from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.generation import Request, Sampling
-from skymath_jax.serving.local import LocalGenerator
+from skymath_jax.problems.micro_gsm import oracle, targets
 
 EACH = 200  # examples a prompt
 

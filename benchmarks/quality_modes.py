@@ -18,11 +18,12 @@ import sys
 
 import numpy as np
 
-from skymath_jax import curation, datasets, diversity, models
+from skymath_jax import coreset, curation, models
 from skymath_jax.curation import Settings
+from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.generation import Sampling
+from skymath_jax.problems import catalog
 from skymath_jax.records import Instance, Problem
-from skymath_jax.serving.local import LocalGenerator
 from skymath_jax.synthesis import METHODS, ResponseStore, synthesize
 from skymath_jax.synthesis import Settings as SynthesisSettings
 
@@ -84,13 +85,13 @@ def shares(instances: list[Instance], check) -> dict[str, dict[str, float]]:
 
 
 def variety(instances: list[Instance], seeds: list[Problem]) -> dict[str, dict[str, float]]:
-  base = diversity.embed([p.question for p in seeds])
+  base = coreset.embed([p.question for p in seeds])
   near = curation.curate(instances, test_sets={}, settings=Settings())
   dropped = [family(d.instance) for d in near.dropped if d.reason == "near_duplicate"]
   found = {}
   for name in sorted({family(i) for i in instances}):
     queries = list(dict.fromkeys(i.query for i in instances if family(i) == name))
-    nearest = (2 - 2 * diversity.embed(queries) @ base.T).min(axis=1)
+    nearest = (2 - 2 * coreset.embed(queries) @ base.T).min(axis=1)
     share = dropped.count(name) / sum(family(i) == name for i in instances)
     found[name] = {
       "queries": len(queries), "near_duplicates": round(share, 4),
@@ -102,7 +103,7 @@ def variety(instances: list[Instance], seeds: list[Problem]) -> dict[str, dict[s
 def main() -> None:
   folder = pathlib.Path(sys.argv[1])
   count, samples = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((2, 60), (3, 4)))
-  seeds, check = datasets.load("micro_gsm")[:count], datasets.oracle(["micro_gsm"])
+  seeds, check = catalog.load("micro_gsm")[:count], catalog.oracle(["micro_gsm"])
   instances = with_verdicts(make(folder, seeds, samples), check)
   for mode, settings in MODES.items():
     kept = curation.curate(instances, test_sets={}, settings=settings).kept

@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from skymath_jax.serving.core import Prompt
-from skymath_jax.serving.loop import Slots
+from skymath_jax.engine.batching import Slots
+from skymath_jax.engine.core import Prompt
 
 
 def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float) -> list[Prompt]:

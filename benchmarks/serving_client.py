@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
-from skymath_jax.serving.null import NoTokenizer
+from skymath_jax.testing.null_engine import NoTokenizer
 
 Work: TypeAlias = Sequence[tuple[str, int, int]]  # (prompt, new tokens, seed)
 

@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
-from skymath_jax.serving.process import ServerProcess
+from skymath_jax.server.process import ServerProcess
 
 PATIENCE = 30.0  # seconds
 VALUES = (

@@ -22,7 +22,7 @@ from typing import Any
 import grpc
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
-from skymath_jax.serving.process import ServerProcess
+from skymath_jax.server.process import ServerProcess
 
 VOCAB, POOL = 896, 400  # of the bundled models; requests to choose from
 CONNECTIONS = 16

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from skymath_jax import models
-from skymath_jax.serving import driver as driver_lib
-from skymath_jax.serving import server as server_lib
-from skymath_jax.serving.driver import EngineSlots
-from skymath_jax.serving.engine import DecoderEngine
-from skymath_jax.serving.listening import Listening
-from skymath_jax.serving.loop import Counters
-from skymath_jax.serving.null import NoTokenizer, NullEngine
-from skymath_jax.serving.service import Frontend
+from skymath_jax.engine.batching import Counters
+from skymath_jax.server import driver as driver_lib
+from skymath_jax.server import serve as server_lib
+from skymath_jax.server.driver import EngineSlots
+from skymath_jax.server.grpc import Frontend
+from skymath_jax.server.jetstream import DecoderEngine
+from skymath_jax.server.listening import Listening
+from skymath_jax.testing.null_engine import NoTokenizer, NullEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving_bare

@@ -16,12 +16,13 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from skymath_jax import datasets, models, prompts
+from skymath_jax import models, prompts
+from skymath_jax.engine.core import Core, Settings
+from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.grading import equivalent, extract
 from skymath_jax.models import cache
-from skymath_jax.serving.core import Core, Settings
-from skymath_jax.serving.local import LocalGenerator
+from skymath_jax.problems import catalog
 
 WAYS = {
   "full": {},
@@ -56,7 +57,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   chosen = parser.parse_args(arguments)
   decoder, tokenizer = models.load_any(chosen.model)
   with tempfile.TemporaryDirectory() as folder:
-    problems = datasets.load("micro_gsm:test", data_dir=folder)[: chosen.problems]
+    problems = catalog.load("micro_gsm:test", data_dir=folder)[: chosen.problems]
   frame = prompts.load(chosen.template)
   texts = [frame.render(question=problem.question) for problem in problems]
   requests = [Request(id=str(i), prompt=t, sampling=Sampling(max_tokens=160)) for i, t in enumerate(texts)]

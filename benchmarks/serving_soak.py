@@ -22,13 +22,13 @@ from typing import Any
 import grpc
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
-from skymath_jax.serving import driver as driver_lib
-from skymath_jax.serving import server as server_lib
-from skymath_jax.serving.core import Prompt
-from skymath_jax.serving.listening import Listening
-from skymath_jax.serving.loop import Counters, Job
-from skymath_jax.serving.null import NoTokenizer, NullEngine, answer
-from skymath_jax.serving.service import Frontend
+from skymath_jax.engine.batching import Counters, Job
+from skymath_jax.engine.core import Prompt
+from skymath_jax.server import driver as driver_lib
+from skymath_jax.server import serve as server_lib
+from skymath_jax.server.grpc import Frontend
+from skymath_jax.server.listening import Listening
+from skymath_jax.testing.null_engine import NoTokenizer, NullEngine, answer
 
 PATIENCE = 60.0  # seconds after which something that did not happen counts as a hang
 

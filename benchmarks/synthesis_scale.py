@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from skymath_jax import config as config_lib
 from skymath_jax import records
 from skymath_jax.generation import Response
+from skymath_jax.recipe import data
 from skymath_jax.records import Problem
-from skymath_jax.stages import data
 
 SEEDS = 5000
 WORDS = "the of sum is that we have so then a each total first number times more all and get equals two".split()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from skymath_jax.evaluation import statistics
+from skymath_jax import statistics
 
 ROOT = Path(__file__).parents[1]
 HARD = ("4", "5")

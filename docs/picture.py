@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from skymath_jax.evaluation import statistics
+from skymath_jax import statistics
 from skymath_jax.report import plots
 from skymath_jax.report.read import Estimate
 

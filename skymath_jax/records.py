@@ -9,13 +9,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from etils import epath
 
 from skymath_jax import files
 from skymath_jax.errors import UserError
 
+Facts: TypeAlias = dict[str, Any]  # what a stage or a tool has to tell, as JSON values
 _SURROGATE = re.compile("[\ud800-\udfff]")
 ANSWER_MARKER = "The answer is "  # the literal prefix of the last line of a response; no colon (Skywork section 3)
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from skymath_jax import cli
-from skymath_jax.verbs import bench
+from skymath_jax.cli import bench
+from skymath_jax.cli import main as cli
 
 
 @pytest.mark.parametrize("name", bench.BENCHMARKS)
@@ -55,7 +55,7 @@ class Absent(importlib.abc.MetaPathFinder):
       raise ImportError(name + " is not here")
 sys.meta_path.insert(0, Absent())
 from skymath_jax import cli
-from skymath_jax.verbs import bench
+from skymath_jax.cli import bench
 bench.function_of("h200_decode")
 if sys.argv[1:]:
   sys.exit(cli.call(["bench", "h200_decode", *sys.argv[1:]]))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from skymath_jax import cli, config
+from skymath_jax import config
+from skymath_jax.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"

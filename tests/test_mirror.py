@@ -9,7 +9,8 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from skymath_jax import cli, files, mirror
+from skymath_jax import files, mirror
+from skymath_jax.cli import main as cli
 from skymath_jax.mirror import Mirror
 from skymath_jax.training.metrics import Writer
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from etils import epath
 
-from skymath_jax import files, records
+from skymath_jax import files, records, statistics
 from skymath_jax.errors import UserError
-from skymath_jax.evaluation import statistics
-from skymath_jax.evaluation.run import PREDICTIONS
+from skymath_jax.evaluation.evaluate import PREDICTIONS
 
 Row = dict[str, Any]
 LISTED = 50  # problems named on either side

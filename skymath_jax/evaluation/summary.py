@@ -10,7 +10,7 @@ import collections
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from skymath_jax.evaluation import statistics
+from skymath_jax import statistics
 
 Row = dict[str, Any]
 LENGTHS = (100, 200, 400, 800)  # characters of the question where one group ends and the next begins

@@ -1,6 +1,6 @@
 """How text is asked of a model, wherever the model runs: the `Generator` protocol and its remote clients.
 
-The in-process generator is `skymath_jax.serving.local`. Nothing here loads JAX.
+The in-process generator is `skymath_jax.engine.generator`. Nothing here loads JAX.
 """
 
 from skymath_jax.generation.limits import CostCeilingReached, Limits

@@ -1,6 +1,6 @@
 """Client of one or more JetStream servers (`skymath serve`) over gRPC, with token ids on the wire.
 
-Sampling parameters travel as call metadata, which `serving/service.py` reads. Only what may pass is asked again
+Sampling parameters travel as call metadata, which `server/grpc.py` reads. Only what may pass is asked again
 (`PASSING`): of another replica at once, else after a pause that doubles and is jittered. Each request has one outcome:
 what a replica had sent of an answer before it died is thrown away.
 """
@@ -20,15 +20,7 @@ from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
-from skymath_jax.generation.types import (
-  Request,
-  RequestRejected,
-  Response,
-  Sampling,
-  Stats,
-  as_they_come,
-  cut_at_stop,
-)
+from skymath_jax.generation.types import Request, RequestRejected, Response, Sampling, Stats, as_they_come, cut_at_stop
 
 PASSING = {
   grpc.StatusCode.UNAVAILABLE,

@@ -9,7 +9,7 @@ from skymath_jax import sharding
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.models import DecoderConfig
-from skymath_jax.preflight import compiled, estimate
+from skymath_jax.preflight import estimate, train
 from skymath_jax.preflight.targets import GIB, Target
 from skymath_jax.training import Settings
 
@@ -94,20 +94,20 @@ def check(
   )
 
 
-def _try(recipe: _Recipe, target: Target) -> tuple[Any, compiled.Outcome]:
+def _try(recipe: _Recipe, target: Target) -> tuple[Any, train.Outcome]:
   """(mesh, outcome) of one recipe on one target."""
   if target.compiles:
-    mesh = sharding.make_mesh(**recipe.mesh_sizes, devices=compiled.devices(target))
-    outcome = compiled.compile_step(recipe.config, recipe.settings, mesh)
+    mesh = sharding.make_mesh(**recipe.mesh_sizes, devices=train.devices(target))
+    outcome = train.compile_step(recipe.config, recipe.settings, mesh)
     return mesh, dataclasses.replace(outcome, fits=outcome.fits and outcome.peak_bytes <= target.chip.usable_bytes)
   mesh = sharding.abstract_mesh(**recipe.mesh_sizes, count=target.chips)
   mine = estimate.share(recipe.settings, mesh)
   needed = sum(estimate.breakdown(recipe.config, recipe.settings, mine).values())
   fits = needed <= target.chip.usable_bytes
-  return mesh, compiled.Outcome(fits=fits, peak_bytes=needed, temporary_bytes=0, seconds=0.0)
+  return mesh, train.Outcome(fits=fits, peak_bytes=needed, temporary_bytes=0, seconds=0.0)
 
 
-def _headroom(outcome: compiled.Outcome, target: Target) -> str:
+def _headroom(outcome: train.Outcome, target: Target) -> str:
   free = target.chip.usable_bytes - outcome.peak_bytes
   return f"fits, with {free / GIB:.1f} GiB of {target.chip.usable_bytes / GIB:.2f} GiB a chip to spare"
 

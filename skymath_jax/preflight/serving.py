@@ -14,12 +14,12 @@ from flax import nnx
 from jax import numpy as jnp
 
 from skymath_jax import sharding
+from skymath_jax.engine import core as core_lib
+from skymath_jax.engine import quantize
+from skymath_jax.engine import state as state_lib
 from skymath_jax.models import Decoder, DecoderConfig, attention
-from skymath_jax.preflight import compiled
+from skymath_jax.preflight import train
 from skymath_jax.preflight.targets import Target
-from skymath_jax.serving import core as core_lib
-from skymath_jax.serving import int8
-from skymath_jax.serving import state as state_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,16 +53,16 @@ def check(config: DecoderConfig, settings: core_lib.Settings, target: Target) ->
   """
   others = (config.mlp, config.vocab_size)
   sizes = sharding.serving_sizes(target.chips, kv_heads=config.kv_heads, heads=config.heads, others=others)
-  mesh = sharding.make_mesh(**sizes, devices=compiled.devices(target))
+  mesh = sharding.make_mesh(**sizes, devices=train.devices(target))
   config = dataclasses.replace(config, scan_layers=False, remat="none", attention=attention.AUTO["tpu"])
   programs = core_lib.Programs(config, settings.steps_per_call)
   params, state = abstract_params(config, settings, mesh), abstract_state(config, settings, mesh)
   length = settings.max_length
   with jax.set_mesh(mesh):
     whole = _Whole(mesh)
-    decode = compiled.outcome_of(programs.generate.lower(params, state, whole(), whole((1,)), length=length))
+    decode = train.outcome_of(programs.generate.lower(params, state, whole(), whole((1,)), length=length))
     tokens = whole((1, settings.prefill_chunk))
-    prefill = compiled.outcome_of(programs.prefill.lower(params, tokens))
+    prefill = train.outcome_of(programs.prefill.lower(params, tokens))
   weights, cache = _bytes(params), _bytes(state.cache)
   token = _ceil(cache, settings.slots * settings.max_length)
   beside = 2 * token * core_lib.kept(settings.max_length)  # prefix cache, and prompts that wait for a slot
@@ -109,9 +109,11 @@ def abstract_params(config: DecoderConfig, settings: core_lib.Settings, mesh: ja
   placed = jax.tree.map(put, params, places)
   if settings.weights != "int8":
     return placed
-  narrow = jax.eval_shape(int8.narrowed, params)
+  narrow = jax.eval_shape(quantize.narrowed, params)
   copied = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return int8.Narrow(jax.tree.map(put, narrow.values, places), jax.tree.map(lambda x: put(x, copied), narrow.scales))
+  return quantize.Narrow(
+    jax.tree.map(put, narrow.values, places), jax.tree.map(lambda x: put(x, copied), narrow.scales)
+  )
 
 
 def abstract_state(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> state_lib.State:

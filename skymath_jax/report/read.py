@@ -14,7 +14,7 @@ from etils import epath
 
 from skymath_jax import files, records
 from skymath_jax.errors import UserError
-from skymath_jax.evaluation.statistics import wilson
+from skymath_jax.statistics import wilson
 
 MODELS = {"base": "base", "stage1": "after stage\u00a01", "stage2": "after stage\u00a02"}
 STAGES = ("stage1", "stage2")

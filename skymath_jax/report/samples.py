@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etils import epath
 
-from skymath_jax.evaluation.statistics import mcnemar
 from skymath_jax.report import read
 from skymath_jax.report.read import MODELS, Row
+from skymath_jax.statistics import mcnemar
 
 DEEPEST = 24  # two passes of at most five evolutions and a solution each, with room to spare
 SHOWN = 2  # examples of each group of answers

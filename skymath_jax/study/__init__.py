@@ -4,8 +4,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from skymath_jax import files
+from skymath_jax.records import Facts
 from skymath_jax.study import page, plot, results
-from skymath_jax.study.cells import Facts, Study, cells_of
+from skymath_jax.study.cells import Study, cells_of
 
 __all__ = ["Study", "cells_of", "report", "run"]
 

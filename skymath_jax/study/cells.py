@@ -18,17 +18,17 @@ from ml_collections import ConfigDict
 
 import skymath_jax
 from skymath_jax import config as config_lib
-from skymath_jax import datasets, files, models, records, sharding, training
+from skymath_jax import files, models, records, sft, sharding, training
 from skymath_jax.console import log
-from skymath_jax.datasets.texts import TextSet
 from skymath_jax.errors import UserError
-from skymath_jax.records import Instance, Problem
-from skymath_jax.stages import model as model_stages
+from skymath_jax.problems import catalog
+from skymath_jax.recipe import model as model_stages
+from skymath_jax.records import Facts, Instance, Problem
+from skymath_jax.sft.texts import TextSet
 from skymath_jax.study import choices, plan
 from skymath_jax.study.ablations import ABLATIONS
 from skymath_jax.study.plan import Cell, Part
 
-Facts = dict[str, object]
 WEIGHTS = "weights"
 SEED_STEP = 1000  # RNG seeds of two cells' training runs are so far apart
 
@@ -63,9 +63,7 @@ class Study:
     self.cells = cells_of(config)
     self.inputs = {
       "base": models.model_id(config.model.path),
-      **{
-        f"sft/stage{stage}": datasets.sft.open(self.workdir / "sft" / f"stage{stage}").fingerprint for stage in (1, 2)
-      },
+      **{f"sft/stage{stage}": sft.open(self.workdir / "sft" / f"stage{stage}").fingerprint for stage in (1, 2)},
     }
     self._found: dict[tuple[int, str], list[Instance]] = {}
     self._mesh = sharding.make_mesh(**config.mesh.to_dict()) if jax.device_count() > 1 else None
@@ -86,14 +84,14 @@ class Study:
     """What `part` may be picked from; an oracle takes seconds for a pool, so it is asked once."""
     key = (part.pool, part.choice)
     if key not in self._found:
-      judges = choices.Judges(oracle=datasets.oracle(self.config.seeds.sources), tests=self._tests)
+      judges = choices.Judges(oracle=catalog.oracle(self.config.seeds.sources), tests=self._tests)
       self._found[key] = choices.allowed(self._pools[part.pool], part.choice, judges)
     return self._found[key]
 
   def _tests(self) -> list[Problem]:
     """The problems that must not leak, of all test sets."""
     config = self.config
-    return [p for name in config.curation.test_sets for p in datasets.load(name, data_dir=config.seeds.data_dir)]
+    return [p for name in config.curation.test_sets for p in catalog.load(name, data_dir=config.seeds.data_dir)]
 
   def instances(self, cell: Cell) -> list[Instance]:
     """What the last phase of `cell` is trained on."""

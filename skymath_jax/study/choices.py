@@ -4,7 +4,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Sequence
 
-from skymath_jax import curation, diversity
+from skymath_jax import coreset, curation
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance, Problem
 from skymath_jax.study.plan import POOLS, Part
@@ -83,7 +83,7 @@ def pick(found: Instances, part: Part, rng_seed: int) -> list[Instance]:
   """The instances of `part` out of those that are allowed, in the pool's order; `UserError` if there are too few."""
   drawn = curation.subset(found, require_enough(found, part), rng_seed)
   if part.choice == "kcenter":
-    chosen = diversity.select([instance.query for instance in drawn], part.size)
+    chosen = coreset.select([instance.query for instance in drawn], part.size)
     return [drawn[index] for index in sorted(chosen)]
   before = {instance.id for instance in curation.subset(found, part.skip, rng_seed)} if part.skip else set()
   return [instance for instance in drawn if instance.id not in before]

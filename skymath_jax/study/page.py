@@ -6,18 +6,17 @@ page's content security policy forbids scripts and requests, and all text of the
 
 import base64
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
 from skymath_jax import files
+from skymath_jax.records import Facts
 from skymath_jax.report import html, read, samples
 from skymath_jax.report.read import Estimate
 from skymath_jax.study.ablations import ABLATIONS
 from skymath_jax.study.cells import Study
 from skymath_jax.study.plan import BASE, Cell
 
-Facts = dict[str, Any]
 FOLDER = Path(__file__).parent
 ALT = {
   "scaling": "Accuracy against the number of training instances, with both fits",

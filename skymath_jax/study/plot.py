@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from skymath_jax import files
+from skymath_jax.records import Facts
 
-Facts = dict[str, Any]
 WIDTHS = {"wide": 7.2, "narrow": 3.6}  # inches: a double and a single column
 DOTS_PER_INCH = 220
 INK, SOFT, RULE = "#1b1f24", "#59616b", "#d8dde3"

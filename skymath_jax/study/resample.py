@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from skymath_jax.evaluation.statistics import wilson
+from skymath_jax.statistics import wilson
 
 SAMPLES = 2000
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from skymath_jax import config as config_lib
 from skymath_jax import files, records
-from skymath_jax.evaluation.statistics import mcnemar, wilson
+from skymath_jax.records import Facts
+from skymath_jax.statistics import mcnemar, wilson
 from skymath_jax.study import fit, resample
 from skymath_jax.study.ablations import ABLATIONS, Ablation
-from skymath_jax.study.cells import Facts, Study
+from skymath_jax.study.cells import Study
 from skymath_jax.study.plan import BASE, Cell, Phases, normal
 
 Answers = dict[str, np.ndarray]  # "correct" [seeds problems] booleans, "level" [problems] integers (0 = not known)

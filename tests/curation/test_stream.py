@@ -8,12 +8,11 @@ import pyarrow.parquet
 import pytest
 import tensorflow_datasets as tfds
 
-from curation.test_run import ANIMALS, TEST, instance, story
-from skymath_jax import curation, files, records
+from skymath_jax import curation, files, records, sft
 from skymath_jax.curation import Output, Settings, stream
-from skymath_jax.datasets import sft
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance, Problem
+from tests.curation.test_run import ANIMALS, TEST, instance, story
 
 SFT = {"write_shard": sft.write_shard, "finish": sft.finish}
 SETTINGS = Settings(near_duplicate=0.7, quality=("majority",), responses_per_query=2)

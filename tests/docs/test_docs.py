@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from skymath_jax import cli
 from skymath_jax import config as config_lib
-from skymath_jax.verbs import flags
+from skymath_jax.cli import flags
+from skymath_jax.cli import main as cli
 
 from .blocks import NEEDS, PAGES, ROOT, blocks
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from skymath_jax import datasets, prompts
+from skymath_jax import prompts
 from skymath_jax.errors import UserError
 from skymath_jax.evaluation import folder_name, lm_eval, load_benchmark
 from skymath_jax.evaluation.benchmarks import math500_ids
 from skymath_jax.evaluation.distractors import PERSONS, SENTENCES, weave
+from skymath_jax.problems import catalog
 from skymath_jax.records import Problem, stable_id
 
 MATH_TEST = Path(__file__).parents[3] / "shared" / "data" / "math" / "test.jsonl"
@@ -21,9 +22,9 @@ def test_a_file_in_any_language(tmp_path):
   path = tmp_path / "zh.jsonl"
   lines = [{"id": "a", "question": "小明有3支笔，又买了4支。他一共有几支笔？", "answer": "#### 7", "language": "zh"}]
   path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-  [problem] = load_benchmark(str(path), datasets.load)
+  [problem] = load_benchmark(str(path), catalog.load)
   assert (problem.id, problem.answer) == ("a", "7")
-  [woven] = load_benchmark(f"{path}@distractors2", datasets.load)
+  [woven] = load_benchmark(f"{path}@distractors2", catalog.load)
   assert woven.question.endswith("他一共有几支笔？") and len(woven.question) > len(problem.question) + 20
 
 
@@ -37,11 +38,11 @@ def test_bad_benchmarks_are_refused():
 
 
 def test_any_number_of_micro_problems():
-  found = load_benchmark("micro_gsm:test*30", datasets.load)
+  found = load_benchmark("micro_gsm:test*30", catalog.load)
   assert len(found) == 30 and len({p.id for p in found}) == 30
   for bad in ("micro_gsm:test*", "micro_gsm:test*0", "micro_gsm:test*-3"):
     with pytest.raises(UserError, match="no number of problems"):
-      datasets.load(bad)
+      catalog.load(bad)
 
 
 @pytest.mark.parametrize("count", range(1, 6))

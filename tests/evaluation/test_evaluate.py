@@ -12,9 +12,9 @@ import time
 import pytest
 import scipy.stats
 
-from skymath_jax import prompts
+from skymath_jax import prompts, statistics
 from skymath_jax.errors import UserError
-from skymath_jax.evaluation import compare, evaluate, statistics
+from skymath_jax.evaluation import compare, evaluate
 from skymath_jax.generation.types import Request, Response, Sampling
 from skymath_jax.records import Problem, stable_id
 
@@ -232,7 +232,7 @@ def test_lost_responses_are_an_error(tmp_path):
 def test_two_evaluations_of_one_folder_exclude_each_other(tmp_path):
   class Nested(Scripted):
     async def generate(self, requests):
-      from skymath_jax.evaluation.run import evaluate_async
+      from skymath_jax.evaluation.evaluate import evaluate_async
 
       with pytest.raises(UserError, match="in use"):
         await evaluate_async(Scripted(), PROBLEMS, tmp_path)

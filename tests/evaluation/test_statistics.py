@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from skymath_jax.evaluation.statistics import bootstrap_mean, majority, mcnemar, pass_at_k, wilson
+from skymath_jax.statistics import bootstrap_mean, majority, mcnemar, pass_at_k, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 10), (659, 1319), (1, 1), (4999, 5000)])

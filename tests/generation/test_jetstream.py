@@ -1,4 +1,4 @@
-"""The gRPC client against small fake servers (the real one is in tests/serving/test_server.py)."""
+"""The gRPC client against small fake servers (the real one is in tests/server/test_server.py)."""
 
 import asyncio
 import subprocess

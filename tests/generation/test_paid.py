@@ -7,7 +7,7 @@ import pytest
 from skymath_jax import config
 from skymath_jax.generation import CostCeilingReached, Request, Sampling
 from skymath_jax.mirror import Mirror
-from skymath_jax.stages.context import Run
+from skymath_jax.recipe.context import Run
 from skymath_jax.synthesis import ResponseStore
 from skymath_jax.synthesis.store import StoredResponse
 

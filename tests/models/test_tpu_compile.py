@@ -15,7 +15,7 @@ from jax import numpy as jnp
 
 from skymath_jax import sharding
 from skymath_jax.models import Decoder, families
-from skymath_jax.preflight import compiled, targets
+from skymath_jax.preflight import targets, train
 
 from .published import MODELS
 
@@ -37,7 +37,7 @@ ROWS = 8
   ],
 )
 def test_the_forward_pass_compiles_for_v5e_8(name, mesh, length):
-  devices = compiled.devices(targets.target("v5e-8"))
+  devices = train.devices(targets.target("v5e-8"))
   mesh = sharding.make_mesh(**mesh, devices=devices)
   config = dataclasses.replace(
     families.config_from_hf(MODELS[name]), dtype="bfloat16", param_dtype="bfloat16", attention="splash"

@@ -15,9 +15,9 @@ import safetensors.numpy
 from flax import nnx
 
 from skymath_jax import models, tokenizer
+from skymath_jax.convert import tools
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, checkpoint, hf, weight_files
-from skymath_jax.stages import tools
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -234,7 +234,7 @@ TWO = """
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   from skymath_jax import distributed, sharding, tokenizer
   from skymath_jax.models import hf
-  from skymath_jax.stages import tools
+  from skymath_jax.convert import tools
   distributed.initialize()
   assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 2, 4)
   folder = sys.argv[1]

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from skymath_jax import config
-from skymath_jax.preflight import check, compiled, targets
-from skymath_jax.stages import model
+from skymath_jax.preflight import check, targets, train
+from skymath_jax.recipe import model
 
 ROOT = Path(__file__).parents[2]
 
 SAME_PROGRAM = """
   import dataclasses, sys
   sys.path.insert(0, sys.argv[1])
-  from training.doubles import CONFIG, Characters, decoder
-  from training.test_loop import ROWS, SETTINGS
+  from tests.training.doubles import CONFIG, Characters, decoder
+  from tests.training.test_loop import ROWS, SETTINGS
   from skymath_jax import training
   from skymath_jax.preflight import compiled
   from skymath_jax.sharding import make_mesh
@@ -45,7 +45,7 @@ SAME_PROGRAM = """
       except Seen as seen:
         trained = str(seen)
       step.sharded = original
-      planned = compiled.lower(CONFIG, settings, mesh).as_text()
+      planned = train.lower(CONFIG, settings, mesh).as_text()
       assert len(trained) > 10_000 and trained == planned, (sizes, micro_batches)
   print("same")
 """
@@ -61,10 +61,10 @@ def test_the_compiled_function_is_the_one_that_training_runs(tmp_path):
 
 def test_the_compilers_words_for_too_little_memory_are_understood():
   spoken = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 19.16G of 15.75G hbm. Exceeded by 3.4G."
-  assert compiled._needed(spoken) == int(19.16 * targets.GIB)
+  assert train._needed(spoken) == int(19.16 * targets.GIB)
   other = "RESOURCE_EXHAUSTED: … total memory required for HLO temporaries (447.06G) exceeds available HBM (30.75G)."
-  assert compiled._needed(other) == int(447.06 * targets.GIB)
-  assert compiled._needed("INVALID_ARGUMENT: Mosaic failed") is None
+  assert train._needed(other) == int(447.06 * targets.GIB)
+  assert train._needed("INVALID_ARGUMENT: Mosaic failed") is None
 
 
 SLICES = {"v4_32": "v4-32", "v5e_16": "v5e-16", "v5p_16": "v5p-16"}

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from skymath_jax import cli, preflight, sharding, training
+from skymath_jax import preflight, sharding, training
+from skymath_jax.cli import main as cli
 from skymath_jax.errors import UserError
 from skymath_jax.models import shapes
 from skymath_jax.preflight import estimate, targets

@@ -10,8 +10,8 @@ import torch
 import transformers
 
 from skymath_jax import prompts, records
+from skymath_jax.recipe import model as model_stages
 from skymath_jax.records import Instance, Problem
-from skymath_jax.stages import model as model_stages
 
 from .conftest import command, environment
 

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from skymath_jax import files, records
-from skymath_jax.evaluation.statistics import wilson
 from skymath_jax.records import Instance, Problem, stable_id
+from skymath_jax.statistics import wilson
 
 METHODS = (
   "metamath.answer_augmentation", "metamath.rephrase", "metamath.self_verification", "metamath.fobar",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skymath_jax import config as config_lib
-from skymath_jax import datasets, files, records, study
+from skymath_jax import files, records, sft, study
 from skymath_jax.evaluation import summarize
 from skymath_jax.records import Instance, stable_id
 from skymath_jax.study import cells as cells_lib
@@ -92,7 +92,7 @@ def write_sets(workdir, salt=0):
   for stage, count in ((1, 400), (2, 60)):
     kept = [instance(n + salt, stage) for n in range(count)]
     random.Random(stage).shuffle(kept)
-    datasets.sft.write(workdir / "sft" / f"stage{stage}", kept, name="fake", card="# fake")
+    sft.write(workdir / "sft" / f"stage{stage}", kept, name="fake", card="# fake")
     records.write_lines(workdir / "sft" / f"stage{stage}" / "kept.jsonl", kept)
 
 

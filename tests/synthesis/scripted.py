@@ -17,10 +17,10 @@ from collections import Counter
 
 from aiohttp import web
 
-from skymath_jax.datasets.micro_gsm import oracle, rewriting, solution
-from skymath_jax.datasets.micro_gsm.story import Story
 from skymath_jax.generation.types import Request, RequestRejected, Response
-from synthesis.teacher import template_of
+from skymath_jax.problems.micro_gsm import oracle, rewriting, solution
+from skymath_jax.problems.micro_gsm.story import Story
+from tests.synthesis.teacher import template_of
 
 KINDS = {"refused": 1, "truncated": 3, "sorry": 2, "nonsense": 2, "silent": 1}  # percent; the rest is "good"
 CHANCES = ("error 500", "busy 429", "dropped", "no JSON")

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from skymath_jax import datasets, files
+from skymath_jax import files
 from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.generation.types import Sampling
+from skymath_jax.problems import catalog
 from skymath_jax.synthesis import ResponseStore, Settings, synthesize
-from synthesis import scripted
+from tests.synthesis import scripted
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONCURRENCY = 48
 RUNS = {
   "answer_augmentation": 6.0, "rephrase": 4.0, "self_verification": 4.0, "fobar": 4.0, "evol": 1.0, "xwin": 5.0
@@ -37,7 +38,7 @@ def make(path, teacher, problems: int):
   async def main(store):
     try:
       return await synthesize(
-        datasets.load("micro_gsm")[:problems], RUNS, teacher, store,
+        catalog.load("micro_gsm")[:problems], RUNS, teacher, store,
         stage=1, sampling=SAMPLING, rng_seed=3, settings=Settings(evol_steps=5), concurrency=CONCURRENCY,
       )  # fmt: skip
     finally:
@@ -74,14 +75,14 @@ class Disturbance:
     with socket.socket() as free:
       free.bind(("127.0.0.1", 0))
       self.port = free.getsockname()[1]
-    self.env = {**os.environ, "PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}", "TERM": "dumb"}
+    self.env = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}", "TERM": "dumb"}
     self.lost: list[set[str]] = []  # per kill: has reached the server, and is not in the store
     self.processes: list[subprocess.Popen] = []
     self.log.touch()
     self.server = self.start_server()
 
   def start_server(self) -> subprocess.Popen:
-    script = str(TESTS / "synthesis" / "scripted.py")
+    script = str(ROOT / "tests" / "synthesis" / "scripted.py")
     command = [sys.executable, script, str(self.port), str(self.log), str(self.seconds), "0.06"]
     self.processes.append(subprocess.Popen(command, env=self.env))
     return self.processes[-1]

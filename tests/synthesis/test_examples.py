@@ -12,7 +12,7 @@ from skymath_jax import prompts
 from skymath_jax.curation import hashing
 from skymath_jax.synthesis import Reply
 from skymath_jax.synthesis.methods import evol, metamath, parse, xwin
-from synthesis.teacher import SAMPLING
+from tests.synthesis.teacher import SAMPLING
 
 
 def shots(name):

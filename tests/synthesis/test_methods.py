@@ -7,7 +7,7 @@ from skymath_jax import prompts
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings
 from skymath_jax.synthesis.methods import metamath
-from synthesis.teacher import SAMPLING
+from tests.synthesis.teacher import SAMPLING
 
 MIA = Problem.create("toy", "Mia has 5 apples. She buys 3 more. How many apples has she now?", answer="8", level=2)
 GOOD = "5 + 3 = 8\nThe answer is 8."

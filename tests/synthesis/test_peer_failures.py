@@ -10,9 +10,9 @@ import pytest
 from skymath_jax.generation.types import RequestRejected
 from skymath_jax.records import Problem
 from skymath_jax.synthesis import ResponseStore
-from synthesis import teacher as toy
-from synthesis.teacher import Teacher
-from synthesis.test_run import Flaky, go
+from tests.synthesis import teacher as toy
+from tests.synthesis.teacher import Teacher
+from tests.synthesis.test_run import Flaky, go
 
 RUNS = {"answer_augmentation": 2.0, "rephrase": 1.0, "evol": 1.0}
 

@@ -29,8 +29,8 @@ from skymath_jax.synthesis import (
   total,
 )
 from skymath_jax.synthesis import run as run_module
-from synthesis import teacher as toy
-from synthesis.teacher import SAMPLING, Teacher
+from tests.synthesis import teacher as toy
+from tests.synthesis.teacher import SAMPLING, Teacher
 
 ALL = {name: 1.0 for name in METHODS}
 STEPS = Settings(evol_steps=3)
@@ -336,7 +336,7 @@ def test_a_store_that_fails_ends_the_pass_with_its_message(store):
 KILLED = """
 import asyncio, os, signal, sys
 sys.path.insert(0, sys.argv[2])
-from synthesis import test_run, teacher
+from tests.synthesis import test_run, teacher
 from skymath_jax.synthesis import ResponseStore
 
 class Mortal(teacher.Teacher):
@@ -354,7 +354,7 @@ with ResponseStore(sys.argv[1]) as store:
 
 def test_kill_9_in_the_middle_loses_nothing_and_asks_nothing_twice(tmp_path):
   path = tmp_path / "killed.sqlite"
-  command = [sys.executable, "-c", KILLED, str(path), str(Path(__file__).parents[1])]
+  command = [sys.executable, "-c", KILLED, str(path), str(Path(__file__).parents[2])]
   process = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TERM": "dumb"}, check=False)
   assert process.returncode == -signal.SIGKILL
   asked = process.stdout.split()
@@ -370,7 +370,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_asks_nothing_twice(tmp_path):
 
 def test_two_runs_share_a_store_and_agree(tmp_path):
   code = KILLED.replace(">= 40", ">= 10_000")
-  command = [sys.executable, "-c", code, str(tmp_path / "r.sqlite"), str(Path(__file__).parents[1])]
+  command = [sys.executable, "-c", code, str(tmp_path / "r.sqlite"), str(Path(__file__).parents[2])]
   runs = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
   assert [process.wait() for process in runs] == [0, 0]
   with ResponseStore(tmp_path / "r.sqlite") as store:

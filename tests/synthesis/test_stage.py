@@ -7,10 +7,10 @@ import pytest
 from skymath_jax import config as config_lib
 from skymath_jax import files, records
 from skymath_jax.errors import UserError
+from skymath_jax.recipe import data
 from skymath_jax.records import Instance
-from skymath_jax.stages import data
-from synthesis import teacher as toy
-from synthesis.teacher import Teacher
+from tests.synthesis import teacher as toy
+from tests.synthesis.teacher import Teacher
 
 RUNS = {"answer_augmentation": 2.0, "rephrase": 1.0, "self_verification": 1.0, "fobar": 1.0, "evol": 1.0, "xwin": 1.0}
 

@@ -16,7 +16,7 @@ from skymath_jax.generation.types import Sampling
 from skymath_jax.synthesis import ResponseStore, StoredResponse, claims
 from skymath_jax.synthesis.store import request_key, sampling_json
 
-TESTS = str(Path(__file__).parents[1])
+TESTS = str(Path(__file__).parents[2])
 
 
 def row(key: str, text: str = "8 apples", **fields) -> StoredResponse:
@@ -128,7 +128,7 @@ def test_a_cancelled_wait_still_stores(tmp_path):
 KILLED = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from synthesis.test_store import row
+from tests.synthesis.test_store import row
 from skymath_jax.synthesis import ResponseStore
 store = ResponseStore(sys.argv[1])
 for n in range(1_000_000):
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
 LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv[2])
-from synthesis.test_store import fill, row
+from tests.synthesis.test_store import fill, row
 from skymath_jax.errors import UserError
 from skymath_jax.synthesis import ResponseStore
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from skymath_jax.datasets import sources
+from skymath_jax.problems import sources
 from skymath_jax.records import Problem
 from skymath_jax.synthesis import methods
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from skymath_jax.stages.context import _listed
+from skymath_jax.recipe.context import _listed
 
 from .conftest import ROOT
 

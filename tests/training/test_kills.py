@@ -9,8 +9,8 @@ import time
 import pytest
 
 from skymath_jax import models, tokenizer
-from skymath_jax.datasets import texts
 from skymath_jax.models import checkpoint
+from skymath_jax.sft import texts
 from skymath_jax.training import batches
 
 from .trajectory import EXPERIMENT, assert_equivalent, drive, environment, rows

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -92,8 +93,8 @@ def test_sigterm_saves_exits_143_and_the_rest_is_the_same_bit_for_bit(straight, 
 def test_sigkill_while_a_checkpoint_is_being_written(straight, tmp_path):
   program = f"""
     import os, signal, sys
-    sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
-    from training.test_loop import checkpoint, train
+    sys.path.insert(0, {str(pathlib.Path(__file__).parents[2])!r})
+    from tests.training.test_loop import checkpoint, train
     folder, calls = {str(tmp_path)!r}, []
     def kill(_):
       calls.append(1)

@@ -1,6 +1,7 @@
 """Eight fake devices in a process of their own: the number of devices is fixed when JAX starts."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ PROGRAM = """
   import os, signal, sys
   sys.path.insert(0, sys.argv[1])
   from pathlib import Path
-  from training.test_loop import checkpoint, curve, decoder, train
+  from tests.training.test_loop import checkpoint, curve, decoder, train
   from skymath_jax.sharding import make_mesh
   from skymath_jax import tokenizer
   tokenizer.load = lambda folder: None
@@ -40,7 +41,7 @@ PROGRAM = """
 @pytest.mark.slow
 def test_training_is_the_same_on_any_mesh_and_resumes_on_another(tmp_path):
   environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-  tests = os.path.dirname(os.path.dirname(__file__))
+  tests = str(pathlib.Path(__file__).parents[2])
   command = [sys.executable, "-c", textwrap.dedent(PROGRAM), tests, str(tmp_path)]
   done = subprocess.run(command, env=environment, capture_output=True, text=True)
   assert done.stdout.strip().endswith("same"), done.stderr[-3000:]

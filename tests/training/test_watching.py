@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
@@ -90,7 +91,7 @@ def test_wandb_gets_the_numbers_if_installed_and_asked_for(tmp_path, monkeypatch
 FULL_DISK = """
   import resource, signal, sys
   sys.path.insert(0, {tests!r})
-  from training.test_loop import SETTINGS, train, some_rows
+  from tests.training.test_loop import SETTINGS, train, some_rows
   from skymath_jax.errors import UserError
   signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   calls = []
@@ -107,7 +108,7 @@ FULL_DISK = """
 
 
 def test_a_checkpoint_that_cannot_be_written_in_the_background_stops_the_run(tmp_path):
-  program = FULL_DISK.format(tests=os.path.dirname(os.path.dirname(__file__)), folder=str(tmp_path))
+  program = FULL_DISK.format(tests=str(pathlib.Path(__file__).parents[2]), folder=str(tmp_path))
   environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
   command = [sys.executable, "-c", textwrap.dedent(program)]
   done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

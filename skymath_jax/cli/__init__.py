@@ -1,0 +1,1 @@
+"""The command line: `main` holds the table of verbs, each file beside it a group of them."""

@@ -1,0 +1,76 @@
+"""`skymath preflight`: does the train or the serve step of an experiment fit a slice or a GPU that is not here?"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from skymath_jax import files
+from skymath_jax.cli.flags import Flag, parse
+from skymath_jax.console import log
+from skymath_jax.errors import UsageError
+
+GIB = 2**30
+
+
+def preflight(argv: Sequence[str]) -> int:
+  """Prints the verdict, leaves `preflight.json` in `--workdir` if given; exit code 1 where it does not fit."""
+  wanted = (
+    Flag(
+      "topology",
+      None,
+      "slice or GPU box: v4-8 … v4-128, v5p-8 …, v5e-4 … v5e-256, v6e-…, h100-1, h200-1, …",
+      required=True,
+    ),
+    Flag("slices", 1, "number of equal slices"),
+    Flag("step", "train", "train | serve: what is compiled; serve takes slots and lengths from config.teacher"),
+    Flag("stage", 1, "training stage of the recipe"),
+    Flag("advise", True, "where it does not fit, try changes until one does"),
+    Flag("workdir", None, "folder that gets preflight.json"),
+  )
+  values = parse(argv, *wanted, config="required")
+  if values.step not in ("train", "serve"):
+    raise UsageError(f"--step={values.step} is not known; use train or serve.")
+  os.environ["JAX_PLATFORMS"] = "cpu"  # the slice is only described; nothing is run, and no chip is taken
+  os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # only who has the chips can read such an entry back
+  from skymath_jax import preflight as room
+  from skymath_jax.recipe import model
+
+  target = room.target(values.topology, slices=values.slices)
+  config, settings = model.step_of(values.config, values.stage)
+  if values.step == "serve":
+    return _serve(values, config, target)
+  report = room.check(config, settings, values.config.mesh.to_dict(), target, advise=values.advise)
+  if values.workdir:
+    files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))
+  print(json.dumps(dataclasses.asdict(report), indent=2))
+  peak, usable = report.peak_bytes_per_chip / GIB, report.usable_bytes_per_chip / GIB
+  verdict = "fits" if report.fits else "does not fit"
+  log(f"{values.config.name} on {target.title}: {verdict} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)")
+  for line in report.advice:
+    log(line)
+  return 0 if report.fits else 1
+
+
+def _serve(values: Any, config: Any, target: Any) -> int:
+  """The verdict on serving the recipe's base model: how many tokens, and so slots, fit beside the weights."""
+  from skymath_jax.engine.core import Settings
+  from skymath_jax.preflight import serving
+
+  if not target.compiles:
+    raise UsageError("--step=serve compiles for TPU slices only; name one, such as v5e-8.")
+  teacher = values.config.teacher
+  settings = Settings(**{key: teacher[key] for key in ("slots", "max_length", "steps_per_call")})
+  report = serving.check(dataclasses.replace(config, param_dtype=config.dtype), settings, target)
+  if values.workdir:
+    files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))
+  print(json.dumps(dataclasses.asdict(report), indent=2))
+  log(
+    f"serving on {report.topology}: {settings.slots} slots × {settings.max_length} tokens need "
+    f"{report.peak_bytes_per_chip / GIB:.1f} of {report.usable_bytes_per_chip / GIB:.1f} GiB a chip; "
+    f"{report.tokens:,} tokens fit, {report.slots_of_max_length} slots of that length"
+  )
+  return 0 if report.fits else 1

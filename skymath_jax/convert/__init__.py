@@ -1,0 +1,1 @@
+"""Hugging Face folder ⇄ checkpoint, each way with proof that the model is still the same."""

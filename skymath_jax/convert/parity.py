@@ -1,0 +1,109 @@
+"""Is an exported folder the model it claims to be? Compared logit by logit and greedy token by greedy token.
+
+The judge is `transformers` where it is installed (it is no dependency of ours), otherwise our own reader of the folder.
+"""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import nnx
+
+from skymath_jax.models import Decoder, DecoderConfig, hf
+from skymath_jax.records import Facts
+
+SHARE = 0.7  # of the free memory that both models in float32 may take
+
+Logits = Callable[[np.ndarray], np.ndarray]  # tokens [batch length] → float32 logits [batch length vocab]
+LENGTH_STEP = 32  # padded lengths are multiples of it, so that few shapes are compiled
+
+
+def hindrance(config: DecoderConfig) -> str | None:
+  """Why logits are not compared: several processes, or a model whose float32 copies would not fit; None if they are."""
+  if jax.process_count() > 1:
+    return "not compared: several processes"
+  copies = 2 if jax.default_backend() == "cpu" else 1  # ours lies in device memory otherwise
+  needed, free = 4 * copies * config.parameters, _free_memory()
+  if free is not None and needed > SHARE * free:
+    return f"not compared: {needed / 1e9:.1f} GB for both models in float32, {free / 1e9:.1f} GB are free"
+  return None
+
+
+def _free_memory() -> int | None:
+  """Bytes that programs can still take without swapping; None where the system does not say."""
+  try:
+    lines = epath.Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+  except (OSError, StopIteration):
+    return None
+
+
+def compare(
+  decoder: Decoder, folder: epath.PathLike, prompts: Sequence[Sequence[int]], *, new_tokens: int = 0
+) -> Facts:
+  """Compares `decoder` with what another program reads from `folder`.
+
+  Args:
+    decoder: the model before export, computing in float32.
+    folder: the exported Hugging Face folder.
+    prompts: token lists; each is right-padded, which a causal model does not see.
+    new_tokens: how many greedy tokens to compare after each prompt; 0 = none.
+
+  Returns:
+    `compared_with`, `prompts`, `max_abs_logit_diff`, `max_abs_logit` and, with `new_tokens`, `same_greedy_text`.
+  """
+  name, other = _judge(folder)
+  ours = _ours(decoder)
+  facts: Facts = {"compared_with": name, "prompts": len(prompts)}
+  tokens, lengths = _pad(prompts)
+  left, right = ours(tokens), other(tokens)
+  live = np.arange(tokens.shape[1])[None, :] < lengths[:, None]
+  facts["max_abs_logit_diff"] = float(np.abs(left - right)[live].max())
+  facts["max_abs_logit"] = float(np.abs(right)[live].max())
+  if new_tokens:
+    facts["same_greedy_text"] = greedy(ours, prompts, new_tokens) == greedy(other, prompts, new_tokens)
+  return facts
+
+
+def greedy(logits: Logits, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+  """`new_tokens` greedy tokens after each prompt, running the whole text again each time: slow, hard to get wrong."""
+  texts = [list(prompt) for prompt in prompts]
+  for _ in range(new_tokens):
+    tokens, lengths = _pad(texts)
+    best = logits(tokens)[np.arange(len(texts)), lengths - 1].argmax(-1)
+    texts = [[*text, int(token)] for text, token in zip(texts, best, strict=True)]
+  return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+
+
+def _pad(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+  lengths = np.array([len(text) for text in texts])
+  tokens = np.zeros((len(texts), -(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP), np.int32)
+  for row, text in zip(tokens, texts, strict=True):
+    row[: len(text)] = text
+  return tokens, lengths
+
+
+def _ours(decoder: Decoder) -> Logits:
+  graph, state = nnx.split(decoder)
+  forward = jax.jit(lambda state, tokens: nnx.merge(graph, state)(tokens))
+  return lambda tokens: np.asarray(forward(state, jnp.asarray(tokens)))
+
+
+def _judge(folder: epath.PathLike) -> tuple[str, Logits]:
+  if importlib.util.find_spec("transformers") and importlib.util.find_spec("torch"):
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+
+    def forward(tokens: np.ndarray) -> np.ndarray:
+      with torch.no_grad():
+        return model(torch.from_numpy(tokens).long()).logits.float().numpy()
+
+    return f"transformers {transformers.__version__}", forward
+  reread, _ = hf.load(folder, dtype="float32")
+  return "skymath_jax's own reader", _ours(reread)

@@ -1,0 +1,104 @@
+"""Names → problems: the catalog's sources, the micro world, and the user's own files.
+
+  load("gsm8k")                     GSM8K's default split, train
+  load("math:test")                 one split
+  load("agieval:sat_math+aqua_rat") several
+  load("micro_gsm:test*2000")       so many problems of the micro world, which can draw any number
+  load("mine.jsonl")                a file of the user's; also .parquet, .arrow, and folders of such (with a slash)
+
+A new source = one class in `sources.py` and one line here.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import tensorflow_datasets as tfds
+from etils import epath
+
+from skymath_jax.errors import UserError
+from skymath_jax.problems import sources, user_files
+from skymath_jax.problems.base import Source
+from skymath_jax.problems.micro_gsm import builder as micro_gsm
+from skymath_jax.problems.micro_gsm import oracle as micro_gsm_oracle
+from skymath_jax.records import Problem
+
+MICRO_GSM = "micro_gsm"
+DATA_DIR = "~/.cache/skymath/datasets"
+SOURCES: dict[str, type[Source]] = {
+  "gsm8k": sources.Gsm8k,
+  "math": sources.Math,
+  "agieval": sources.Agieval,
+  "olympiadbench": sources.Olympiadbench,
+  "scibench": sources.Scibench,
+  "jeebench": sources.Jeebench,
+}
+
+
+Oracle = Callable[[str, str], tuple[bool, bool]]  # (query, answer) → (well-formed question, right answer)
+ORACLES: dict[str, Oracle] = {MICRO_GSM: micro_gsm_oracle.check}
+
+
+def oracle(sources: Sequence[str]) -> Oracle | None:
+  """What can re-solve any question made from these sources, where something can."""
+  return ORACLES[sources[0]] if len(sources) == 1 and sources[0] in ORACLES else None
+
+
+def citation(name: str) -> str:
+  """`; CITATION` of a catalog source, nothing for other names: what a card adds to the name."""
+  return f"; {SOURCES[name].CITATION}" if name in SOURCES else ""
+
+
+def names() -> list[str]:
+  """All names that `load` knows, sorted."""
+  return sorted([*SOURCES, MICRO_GSM])
+
+
+def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLike = DATA_DIR) -> list[Problem]:
+  """The problems of a source or of a JSONL file.
+
+  Args:
+    name_or_path: a catalog name, `name:split`, `name:split+split`, or the path of a file or folder of the user's.
+    split: the same as after the colon; default the source's own (`Source.DEFAULT`; "train" for the micro world).
+    data_dir: files fetched by hand lie in `data_dir/SOURCE/`; prepared sets and downloads are kept here too.
+
+  Raises:
+    UserError: no such name (the nearest is given), split or file, or a file that is not what it should be.
+  """
+  text = str(name_or_path)
+  if user_files.is_users(text):
+    return user_files.load(epath.Path(text).expanduser())
+  name, _, after_colon = text.partition(":")
+  wanted = split or after_colon or None
+  if name == MICRO_GSM:
+    return _micro_gsm(text, wanted or "train")
+  if name not in SOURCES:
+    if epath.Path(text).expanduser().exists():
+      raise UserError(
+        "this kind of file is not read",
+        where=text,
+        remedy="make it .jsonl, .parquet or .arrow",
+      )
+    near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
+    remedy = (
+      f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a .jsonl or .parquet file"
+    )
+    raise UserError(f"no data set is called {name!r}", where=text, remedy=remedy)
+  source = SOURCES[name]
+  found = []
+  for part in wanted.split("+") if wanted else source.DEFAULT:
+    if part not in source.FILES:
+      raise UserError(f"{name} has no split {part!r}", where=text, remedy=f"use one of {', '.join(source.FILES)}")
+    found += _prepared(source, part, epath.Path(data_dir).expanduser())
+  return found
+
+
+def _micro_gsm(text: str, wanted: str) -> list[Problem]:
+  part, star, count = wanted.partition("*")
+  if star and not (count.isdecimal() and int(count)):
+    raise UserError(f"{count!r} is no number of problems", where=text, remedy=f"write {MICRO_GSM}:{part}*2000")
+  return micro_gsm.problems(part, int(count) if star else None)
+
+
+def _prepared(source: type[Source], split: str, data_dir: epath.Path) -> list[Problem]:
+  tfds.disable_progress_bar()  # two bars a file, for what takes a second
+  return source(split=split, data_dir=data_dir).problems()

@@ -1,0 +1,101 @@
+"""Forks: where two persons' quantities both depend on one unknown, it is found from a linear form `p * m + q`."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from skymath_jax.problems.micro_gsm.algebra import Equation, System, Value, apply
+
+Form = tuple[int, int]  # (p, q) stands for p * m + q
+
+
+@dataclasses.dataclass(frozen=True)
+class Fork:
+  """The unknown `quantity`, its value, and how it was found.
+
+  `forms` are (quantity, form, its value if known), the last one with a value; `solving` are the equations that undo
+  it; `sources` are the known quantities that went in.
+  """
+
+  quantity: int
+  value: int
+  forms: tuple[tuple[int, Form, int | None], ...]
+  solving: tuple[tuple[Value, str, Value, Value], ...]
+  sources: frozenset[int]
+
+
+def text(form: Form, symbol: str) -> str:
+  """`3 * m + 5`, `m - 4`, `2 * m`."""
+  p, q = form
+  scaled = symbol if p == 1 else f"{p} * {symbol}"
+  return scaled if q == 0 else f"{scaled} {'+' if q > 0 else '-'} {abs(q)}"
+
+
+def solve_fork(built: System, values: Sequence[Value]) -> Fork | None:
+  """The latest unknown that alone decides a known quantity; None if there is none with whole coefficients."""
+  produced = [equation.out for equation in built.equations]
+  unknown = [i for i in produced if values[i] is None and built.roles[i][0] == "has"]
+  for quantity in [*reversed(unknown), built.hidden]:
+    fork = _from(built, values, quantity)
+    if fork is not None:
+      return fork
+  return None
+
+
+def _from(built: System, values: Sequence[Value], quantity: int) -> Fork | None:
+  forms: dict[int, Form] = {quantity: (1, 0)}
+  told: list[tuple[int, Form, int | None]] = []
+  sources: set[int] = set()
+  for equation in built.equations:
+    form = _combine(equation, forms, values)
+    if form is None:
+      continue
+    sources.update(i for i in (equation.left, equation.right) if i not in forms)
+    forms[equation.out] = form
+    known = values[equation.out]
+    told.append((equation.out, form, known))
+    if known is not None:
+      sources.add(equation.out)
+      return _solved(quantity, told, form, known, sources)
+  return None
+
+
+def _combine(equation: Equation, forms: dict[int, Form], values: Sequence[Value]) -> Form | None:
+  """The form of an equation's result; None if it does not depend on the unknown alone, or not wholly."""
+  if equation.left not in forms and equation.right not in forms:
+    return None
+  sides = []
+  for index in (equation.left, equation.right):
+    form = forms[index] if index in forms else (0, values[index])
+    if form[1] is None:
+      return None
+    sides.append(form)
+  (p, q), (r, s) = sides
+  if equation.op in "+-":
+    sign = 1 if equation.op == "+" else -1
+    return (p + sign * r, q + sign * s)
+  if r:
+    return None
+  if equation.op == "*":
+    return (p * s, q * s)
+  p, q = apply("/", p, s), apply("/", q, s)
+  return (p, q) if isinstance(p, int) and isinstance(q, int) else None
+
+
+def _solved(
+  quantity: int, told: list[tuple[int, Form, int | None]], form: Form, known: int, sources: set[int]
+) -> Fork | None:
+  p, q = form
+  if p <= 0:
+    return None
+  solving: list[tuple[Value, str, Value, Value]] = []
+  rest = known
+  if q:
+    op = "-" if q > 0 else "+"
+    rest = apply(op, known, abs(q))
+    solving.append((known, op, abs(q), rest))
+  if p != 1:
+    solving.append((rest, "/", p, apply("/", rest, p)))
+    rest = solving[-1][-1]
+  if not isinstance(rest, int):
+    return None
+  return Fork(quantity, rest, tuple(told), tuple(solving), frozenset(sources))

@@ -1,5 +1,0 @@
-"""The stages of the recipe: the only rooms where the others meet, and where the config ends.
-
-Each stage is a function that takes a `Run`, reads folders of the workdir, writes its own, and returns the facts that
-its completion mark keeps; `output` is the hash by which later stages notice a change.
-"""

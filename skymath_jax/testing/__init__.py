@@ -1,0 +1,1 @@
+"""Test doubles that are shipped, for our tests, our benchmarks and yours: an engine without a model."""

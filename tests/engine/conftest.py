@@ -1,0 +1,16 @@
+"""The tiny model and its tokenizer."""
+
+import pytest
+
+from skymath_jax.models import Decoder
+from tests.support.serving import ByteTokenizer, make_decoder
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Decoder:
+  return make_decoder(0)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> ByteTokenizer:
+  return ByteTokenizer()

@@ -1,0 +1,264 @@
+"""What protects a server and what it says of itself: queue, cancellation, drain, chat frames, token, TLS, metrics."""
+
+import asyncio
+import json
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import grpc
+import pytest
+from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
+
+from skymath_jax.errors import UserError
+from skymath_jax.generation import Request, RequestRejected, Sampling
+from skymath_jax.generation.jetstream import JetStreamGenerator
+from skymath_jax.server import chat
+from skymath_jax.server import serve as server_lib
+from skymath_jax.server.listening import Listening
+from tests.support.serving import MAX_LENGTH, ByteTokenizer
+
+HERE = Path(__file__).parent
+CERTIFICATE, KEY = str(HERE / "loopback_certificate.pem"), str(HERE / "loopback_key.pem")  # self-signed, for this test
+CHATML = (
+  "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</>{% endfor %}"
+  "{% if messages[0]['role'] == 'robot' %}{{ raise_exception('no robots') }}{% endif %}"
+  "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+class SlowServer:
+  """A server whose engine takes `seconds` a call, so that requests are still under way when something happens."""
+
+  def __init__(self, decoder, seconds=0.05, **settings):
+    tokenizer = ByteTokenizer(eos_id=None)  # no stream may end by itself
+    settings = {"port": 0, "slots": 4, "max_length": MAX_LENGTH, "steps_per_call": 4, "queue_size": 8} | settings
+    self.server = server_lib.start(decoder, tokenizer, "tiny@0", **settings)
+    self.driver = self.server._driver
+    real = self.driver._loop._slots.rows
+    self.driver._loop._slots.rows = lambda: time.sleep(seconds) or real()
+
+  def __enter__(self):
+    self.channel = grpc.insecure_channel(f"127.0.0.1:{self.server.port}")
+    self.stub = jetstream_pb2_grpc.OrchestratorStub(self.channel)
+    return self
+
+  def __exit__(self, *_):
+    self.channel.close()
+    self.server.stop()
+
+  def call(self, max_tokens=60, **options):
+    content = jetstream_pb2.DecodeRequest.TokenContent(token_ids=[1, 50, 51])
+    message = jetstream_pb2.DecodeRequest(max_tokens=max_tokens, token_content=content)
+    return self.stub.Decode(message, **options)
+
+  def wait(self, condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+      assert time.monotonic() < end, self.driver.counters.read()
+      time.sleep(0.005)
+
+
+def outcome(call):
+  """Number of tokens, or the status code."""
+  try:
+    return sum(len(sample.token_ids) for part in call for sample in part.stream_content.samples)
+  except grpc.RpcError as error:
+    return error.code()
+
+
+def test_a_cancelled_request_leaves_queue_and_slot_at_once(decoder):
+  with SlowServer(decoder) as slow:
+    running = [slow.call() for _ in range(4)]
+    slow.wait(lambda: slow.driver.busy == 4)
+    waiting = [slow.call() for _ in range(8)]
+    slow.wait(lambda: slow.driver.waiting == 8)
+    assert outcome(slow.call()) == grpc.StatusCode.RESOURCE_EXHAUSTED
+    steps = slow.driver.counters.read()["generate_calls"]
+    for call in waiting[:7]:
+      call.cancel()
+    slow.wait(lambda: slow.driver.waiting == 1)  # no slot came free meanwhile
+    another = slow.call(max_tokens=1)
+    running[0].cancel()
+    slow.wait(lambda: slow.driver.counters.read()["cancelled"] == 8)
+    assert slow.driver.counters.read()["generate_calls"] - steps <= 6
+    assert outcome(another) == 1 and [outcome(call) for call in (*running[1:], waiting[7])] == [60] * 4
+    assert slow.driver.busy == slow.driver.waiting == 0
+
+
+def test_deadlines_are_honoured_in_slot_and_queue(decoder):
+  with SlowServer(decoder) as slow:
+    late = [slow.call(timeout=0.4) for _ in range(6)]  # four run, two wait
+    assert [outcome(call) for call in late] == [grpc.StatusCode.DEADLINE_EXCEEDED] * 6
+    slow.wait(lambda: slow.driver.busy == slow.driver.waiting == 0, seconds=2)
+    assert slow.driver.counters.read()["cancelled"] == 6
+
+
+def test_told_to_stop_it_answers_what_it_has_and_takes_nothing_new(decoder):
+  with SlowServer(decoder, queue_size=16) as slow:
+    calls = [slow.call(max_tokens=20) for _ in range(10)]
+    slow.wait(lambda: slow.driver.counters.read()["accepted"] == 10)
+    drained = threading.Thread(target=slow.server.drain, args=(30, threading.Event()))
+    drained.start()
+    slow.wait(lambda: not slow.driver.accepting)
+    assert outcome(slow.call()) == grpc.StatusCode.UNAVAILABLE
+    assert not slow.stub.HealthCheck(jetstream_pb2.HealthCheckRequest()).is_live
+    with pytest.raises(urllib.error.HTTPError) as refused:
+      urllib.request.urlopen(f"http://127.0.0.1:{slow.server.http_port}/health")
+    assert refused.value.code == 503
+    drained.join(30)
+    assert [outcome(call) for call in calls] == [20] * 10
+
+
+def test_a_drain_ends_in_time_and_at_once_when_asked_twice(decoder):
+  with SlowServer(decoder) as slow:
+    calls = [slow.call() for _ in range(8)]
+    slow.wait(lambda: slow.driver.busy == 4)
+    start, hurry = time.monotonic(), threading.Event()
+    slow.server.drain(0.2, hurry)
+    hurry.set()
+    slow.server.drain(30, hurry)
+    assert time.monotonic() - start < 1 and slow.driver.busy == 4
+    slow.server.stop()
+    assert {outcome(call) for call in calls} == {grpc.StatusCode.UNAVAILABLE}
+
+
+def test_stop_tokens_end_a_response_and_are_left_out(server):
+  ids = jetstream_pb2.DecodeRequest.TokenContent(token_ids=[1, 50, 51])
+  with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    stub = jetstream_pb2_grpc.OrchestratorStub(channel)
+
+    def tokens(**options):
+      call = stub.Decode(jetstream_pb2.DecodeRequest(max_tokens=30, token_content=ids), **options)
+      made = [t for part in call for sample in part.stream_content.samples for t in sample.token_ids]
+      return made, dict(call.trailing_metadata())["finish-reason"]
+
+    whole, _ = tokens()
+    for stop in (whole[5], whole[7], whole[8]):  # inside and at both ends of a chunk of 4
+      assert tokens(metadata=[("stop-tokens", f"259,{stop}")]) == (whole[: whole.index(stop)], "stop")
+  body = {"prompt": [1, 50, 51], "max_tokens": 30, "temperature": 0, "stop_token_ids": [whole[6]]}
+  answer = post(server, "/v1/completions", body)
+  assert answer["usage"]["completion_tokens"] == whole.index(whole[6])
+  assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+def post(server, path, body, *, scheme="http", token=None, context=None):
+  headers = {"Authorization": f"Bearer {token}"} if token else {}
+  call = urllib.request.Request(
+    f"{scheme}://127.0.0.1:{server.http_port}{path}", data=json.dumps(body).encode(), headers=headers
+  )
+  with urllib.request.urlopen(call, timeout=60, context=context) as answer:
+    return json.loads(answer.read())
+
+
+def test_messages_become_a_prompt_by_template_or_frame():
+  messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+  assert chat.renderer(CHATML, "raw")(messages) == "<system>Be brief.</><user>2+2?</><assistant>"
+  assert chat.renderer(None, "raw")(messages) == "Be brief.\n\n2+2?"
+  assert "### Instruction:\nBe brief.\n\n2+2?\n" in chat.renderer(None, "sft/alpaca")(messages)
+  with pytest.raises(RequestRejected, match="no robots"):
+    chat.renderer(CHATML, "raw")([{"role": "robot", "content": ""}])
+  with pytest.raises(RequestRejected, match="refuses"):  # sandboxed
+    chat.renderer("{{ messages.__class__.__mro__ }}", "raw")(messages)
+  with pytest.raises(UserError, match="cannot be read"):
+    chat.renderer("{% if %}", "raw")
+
+
+def test_what_would_change_the_answer_is_not_ignored(server):
+  for extra in ({"tools": [{}]}, {"logprobs": 3}, {"response_format": {"type": "json_object"}}, {"best_of": 2}):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+      post(server, "/v1/completions", {"prompt": "x", "max_tokens": 2, **extra})
+    assert refused.value.code == 400 and next(iter(extra)) in refused.value.read().decode()
+  harmless = {"tools": [], "logprobs": None, "presence_penalty": 0, "user": "me", "response_format": {"type": "text"}}
+  assert post(server, "/v1/completions", {"prompt": "x", "max_tokens": 2, **harmless})["choices"]
+
+
+def test_metrics_are_prometheus_text_and_add_up(server):
+  post(server, "/v1/completions", {"prompt": "hello", "max_tokens": 9, "n": 3})
+  with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/metrics") as answer:
+    lines = answer.read().decode().splitlines()
+  values = dict(line.split() for line in lines if not line.startswith("#"))
+  typed = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+  assert typed == set(values) == {line.split()[2] for line in lines if line.startswith("# HELP")}
+  total = {name: float(values[f"skymath_{name}_total"]) for name in ("prefill_seconds", "generate_seconds")}
+  assert all(seconds > 0 for seconds in total.values())
+  assert float(values["skymath_prefill_tokens_saved_total"]) >= 2 * 5  # n = 3: one prefill
+  assert float(values["skymath_generated_tokens_total"]) >= float(values["skymath_completion_tokens_total"]) > 0
+  assert float(values["skymath_tokens_per_second"]) > 0 and float(values["skymath_slots"]) == 4
+
+
+def test_token_and_tls_keep_others_out(decoder):
+  protected = {"token": "secret", "tls_certificate": CERTIFICATE, "tls_key": KEY}
+  with SlowServer(decoder, seconds=0, **protected) as slow:
+    context = ssl.create_default_context(cafile=CERTIFICATE)
+    body = {"prompt": "hello", "max_tokens": 5, "temperature": 0}
+
+    def ask(**options):
+      return post(slow.server, "/v1/completions", body, scheme="https", context=context, **options)["choices"][0][
+        "text"
+      ]
+
+    text = ask(token="secret")
+    for token in (None, "wrong", "Secret"):
+      with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(token=token)
+      assert refused.value.code == 401
+    with pytest.raises(urllib.error.URLError):  # a certificate that nobody vouches for
+      post(slow.server, "/v1/completions", body, scheme="https", token="secret")
+
+    good = {"certificate": CERTIFICATE, "token": "secret"}
+    assert asyncio.run(ask_by_grpc(slow, good)).text == text
+    for bad, why in (
+      ({"token": "wrong"}, "SKYMATH_TOKEN"),
+      ({"token": ""}, "SKYMATH_TOKEN"),
+      ({"certificate": ""}, "UNAV"),
+    ):
+      with pytest.raises(UserError, match=why):
+        asyncio.run(ask_by_grpc(slow, good | bad))
+
+
+async def ask_by_grpc(slow, options):
+  """One response through the gRPC client."""
+  address = f"127.0.0.1:{slow.server.port}"
+  client = JetStreamGenerator([address], ByteTokenizer(eos_id=None), "m", attempts=1, **options)
+  try:
+    return await client.complete(Request(id="1", prompt="hello", sampling=Sampling(max_tokens=5)))
+  finally:
+    await client.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
+def test_other_machines_are_let_in_only_on_purpose(host):
+  with pytest.raises(UserError, match=r"(?s)other machines.*--allow_remote"):
+    Listening(host=host, port=0).checked()
+
+
+def test_loopback_and_what_is_meant_are_taken():
+  for host in ("127.0.0.1", "localhost", "127.9.9.9"):
+    assert Listening(host=host, port=0).checked()
+  assert Listening(host="0.0.0.0", port=0, allow_remote=True).checked()
+
+
+def test_half_a_tls_setting_is_refused():
+  with pytest.raises(UserError, match="certificate and its key"):
+    Listening(port=0, tls_certificate=CERTIFICATE).checked()
+  with pytest.raises(UserError, match="cannot be used"):
+    Listening(port=0, tls_certificate=KEY, tls_key=KEY).checked()
+
+
+@pytest.mark.parametrize(
+  "bad",
+  [
+    *({"slots": 0}, {"slots": -3}, {"max_length": 1}, {"steps_per_call": 0}, {"prefill_chunk": 0}, {"kv": "int4"}),
+    *({"prefix_tokens": -1}, {"weights": "int2"}, {"queue_size": 0}, {"drain_seconds": float("nan")}),
+    *({"chat_frame": "nope"}, {"host": "0.0.0.0"}, {"tls_key": "key.pem"}, {"port": 99999}),
+  ],
+)
+def test_settings_with_which_nothing_can_be_served_are_refused_before_the_model_is_loaded(bad):
+  with pytest.raises(UserError) as error:
+    server_lib.checked(**bad)
+  named = {"chat_frame": "no prompt named", "tls_key": "TLS needs"}
+  assert named.get(next(iter(bad)), next(iter(bad))) in str(error.value)

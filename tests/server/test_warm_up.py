@@ -1,0 +1,87 @@
+"""After warm-up nothing is compiled any more, whatever is asked: to compile would stop all streams for seconds."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import sys
+
+import jax
+import pytest
+from flax import nnx
+
+from skymath_jax import sharding
+from skymath_jax.generation import Request, Sampling
+from skymath_jax.generation.jetstream import JetStreamGenerator
+from skymath_jax.models import Decoder
+from skymath_jax.server import serve as server_lib
+from tests.support.serving import CONFIG, ByteTokenizer
+
+LENGTH, CHUNK = 200, 64
+COMPILED = []  # durations, since this module was imported
+WAYS = {  # a CPU's engine, whose cache grows and shrinks; a TPU's, whose prefills take several prompts; both on a mesh
+  "cpu": {"attention": "auto"},
+  "tpu": {"attention": "splash"},
+  "cpu-mesh": {"attention": "auto", "mesh": {"data": 2, "fsdp": 2, "tensor": 2}},
+  "tpu-mesh": {"attention": "splash", "mesh": {"data": 2, "fsdp": 2, "tensor": 2}},
+  "int8-mesh": {"attention": "auto", "mesh": {"data": 4, "fsdp": 1, "tensor": 2}, "weights": "int8", "kv": "int8"},
+}
+
+
+def count(name, seconds, **_):
+  if name == "/jax/core/compile/backend_compile_duration":
+    COMPILED.append(seconds)
+
+
+def mixed_load(requests):
+  """Requests of every kind of length and sampling; a few come again, so that the prefix cache is asked, too."""
+  rng = random.Random(0)
+  lengths, news = (1, 2, 20, 33, 64, 65, 66, 100, 129, 140, 193, 198), (1, 3, 20, 60, 190)
+  samplings = ({}, {"temperature": 1.0}, {"temperature": 1.0, "top_p": 0.9, "top_k": 5})
+  made = []
+  for i in range(requests):
+    prompt = "".join(rng.choice("abcdefgh") for _ in range(lengths[i % len(lengths)] - 1))
+    sampling = Sampling(max_tokens=rng.choice(news), seed=i, **samplings[i % 3])
+    made.append(Request(id=str(i), prompt=prompt, sampling=sampling))
+  return made + [dataclasses.replace(request, id=f"again {request.id}") for request in made[:6]]
+
+
+def compiled_after_warm_up(attention, mesh=None, **settings):
+  """(programs compiled before the server was ready, after it, requests answered)."""
+  jax.monitoring.register_event_duration_secs_listener(count)
+  decoder = Decoder(dataclasses.replace(CONFIG, max_positions=LENGTH), rngs=nnx.Rngs(0)).replace(attention=attention)
+  graph, state = nnx.split(decoder)  # a model that is read from files is bound to devices
+  places = sharding.shardings_of(state, sharding.make_mesh(**mesh)) if mesh else jax.devices()[0]
+  decoder = nnx.merge(graph, jax.device_put(state, places))
+  tokenizer, before = ByteTokenizer(eos_id=None), len(COMPILED)
+  shape = {"slots": 4, "max_length": LENGTH, "steps_per_call": 5, "prefill_chunk": CHUNK}
+  server = server_lib.start(decoder, tokenizer, "t", port=0, chat_frame="raw", **shape | settings)
+  ready = len(COMPILED)
+
+  async def ask():
+    client = JetStreamGenerator([f"127.0.0.1:{server.port}"], tokenizer, "m", concurrency=9)
+    answers = [response async for response in client.generate(mixed_load(48))]
+    for request in mixed_load(3):  # one by one: the cache shrinks in between
+      answers.append(await client.complete(request))
+    await client.close()
+    return answers
+
+  try:
+    answers = asyncio.run(ask())
+  finally:
+    server.stop()
+  return ready - before, len(COMPILED) - ready, len(answers)
+
+
+@pytest.mark.parametrize("way", ["cpu", *(pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "cpu")])
+def test_nothing_is_compiled_after_warm_up(way):
+  flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"} if "mesh" in WAYS[way] else {}
+  code = f"from tests.serving import test_warm_up as t; print(list(t.compiled_after_warm_up(**t.WAYS[{way!r}])))"
+  environment = os.environ | flags | {"JAX_PLATFORMS": "cpu"}
+  done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=580)
+  assert done.returncode == 0, done.stderr[-3000:]
+  before, after, answers = json.loads(done.stdout.splitlines()[-1])
+  assert before > 20 and answers == 60
+  assert after == 0
