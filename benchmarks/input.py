@@ -16,18 +16,19 @@ import numpy as np
 
 from skymath_jax import models, tokenizer
 from skymath_jax.sft import texts
-from skymath_jax.training import batches
+from skymath_jax.training.examples import Examples, tokenize
+from skymath_jax.training.packing import Packing, Steps, iterate
 
 NEEDED = 5 * 14_400
 LENGTH, ROWS = 2048, 8
 
 
-def examples(count: int, rng_seed: int = 0) -> batches.Examples:
+def examples(count: int, rng_seed: int = 0) -> Examples:
   """`count` examples of random tokens with the paper-like lengths; half of each example is prompt."""
   rng = np.random.default_rng(rng_seed)
   lengths = np.clip(rng.lognormal(5.5, 0.6, count).astype(np.int64), 40, LENGTH)
   starts = np.concatenate([[0], np.cumsum(lengths)])
-  return batches.Examples(
+  return Examples(
     tokens=rng.integers(0, 32_000, starts[-1], dtype=np.int32),
     starts=starts,
     prompt_lengths=(lengths // 2).astype(np.int32),
@@ -51,7 +52,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     "mean_length": round(len(data.tokens) / chosen.examples, 1),
   }
   start = time.perf_counter()
-  steps = batches.Steps(data, batches.Packing(max_length=LENGTH, rows=ROWS, epochs=1))
+  steps = Steps(data, Packing(max_length=LENGTH, rows=ROWS, epochs=1))
   seconds = time.perf_counter() - start
   yield {"name": "input.fill", "value": round(steps.fill, 5), "unit": "share of row positions", "settings": settings}
   yield {"name": "input.packing", "value": round(chosen.examples / seconds), "unit": "examples/s", "settings": settings}
@@ -61,9 +62,9 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   yield {"name": "input.tokenizing", "value": round(rate), "unit": "tokens/s", "settings": settings}
 
 
-def _batch_rate(steps: batches.Steps, seconds: float) -> float:
+def _batch_rate(steps: Steps, seconds: float) -> float:
   tokens, start = 0, time.perf_counter()
-  for batch in batches.iterate(steps):
+  for batch in iterate(steps):
     tokens += int((batch["segment_ids"] > 0).sum())
     if time.perf_counter() - start > seconds:
       break
@@ -74,5 +75,5 @@ def _tokenizing_rate(count: int = 4000) -> tuple[float, dict[str, Any]]:
   source = texts.generate("micro_gsm/teacher", count)
   words = tokenizer.load(models.resolve("asset:micro_teacher"))
   start = time.perf_counter()
-  found = batches.tokenize(source, words, template="raw", max_length=LENGTH)
+  found = tokenize(source, words, template="raw", max_length=LENGTH)
   return len(found.tokens) / (time.perf_counter() - start), {"examples": count, "tokenizer": "SentencePiece, bundled"}

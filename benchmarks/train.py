@@ -30,8 +30,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from skymath_jax.models import Decoder, DecoderConfig, shapes
-from skymath_jax.training import Settings, batches, metrics, optimizer, step
+from skymath_jax.models import Decoder, DecoderConfig
+from skymath_jax.models.published import PUBLISHED
+from skymath_jax.training import Settings, metrics, optimizer, step
 
 STATES = {  # weights and second moment, first moment
   "bfloat16": ("bfloat16", "bfloat16"),
@@ -49,7 +50,7 @@ TINY = DecoderConfig(vocab_size=256, embed=64, layers=2, heads=4, kv_heads=2, he
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   """Two rows, tokens/s: one segment a row, as the peer has it, and packed; loss-bearing tokens/s and MFU beside it."""
   parser = argparse.ArgumentParser("skymath bench train")
-  parser.add_argument("--model", default="Llama-2-7b-hf", choices=[*shapes.SHAPES, "tiny"])
+  parser.add_argument("--model", default="Llama-2-7b-hf", choices=[*PUBLISHED, "tiny"])
   parser.add_argument("--states", default="bfloat16", choices=STATES)
   parser.add_argument("--rows", type=int, default=10)
   parser.add_argument("--length", type=int, default=2048)
@@ -69,7 +70,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
   """{"value": tokens/s, "settings": …} of the trainer's step with donated state."""
   weights, first = STATES[chosen.states]
-  shape = TINY if chosen.model == "tiny" else shapes.SHAPES[chosen.model]
+  shape = TINY if chosen.model == "tiny" else PUBLISHED[chosen.model]
   config = dataclasses.replace(
     shape, dtype="bfloat16", param_dtype=weights, remat=chosen.remat, scan_layers=chosen.scan
   )
@@ -98,7 +99,7 @@ def describe(
   """The row's value and settings."""
   tokens, trained = int((batch["segment_ids"] > 0).sum()), int((batch["loss_weights"] > 0).sum())
   median, peak = statistics.median(seconds), metrics.peak_flops()
-  flops = metrics.step_flops(config, tokens, trained, batches.attention_pairs(batch["segment_ids"]))
+  flops = metrics.step_flops(config, tokens, trained, metrics.attention_pairs(batch["segment_ids"]))
   settings = {key: value for key, value in vars(chosen).items() if key != "peer"}
   settings |= {
     "device": jax.devices()[0].device_kind,

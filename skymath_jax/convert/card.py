@@ -9,14 +9,14 @@ from etils import epath
 
 import skymath_jax
 from skymath_jax import files
-from skymath_jax.models import DecoderConfig, checkpoint
+from skymath_jax.models import DecoderConfig, orbax_folder
 
 PAPER = "Skywork-Math (arXiv 2407.08348)"
 
 
 def was_trained(folder: epath.Path) -> bool:
   """Whether the folder is a checkpoint of our trainer, not an imported or a Hugging Face folder."""
-  return checkpoint.is_checkpoint(folder) and bool(_meta(folder)["run"])
+  return orbax_folder.is_checkpoint(folder) and bool(_meta(folder)["run"])
 
 
 def text(folder: epath.Path, config: DecoderConfig, dtype: str) -> str:
@@ -30,7 +30,7 @@ def text(folder: epath.Path, config: DecoderConfig, dtype: str) -> str:
 
 
 def _meta(folder: epath.Path) -> dict[str, Any]:
-  return checkpoint.read_meta(folder, checkpoint.committed(folder)[0])
+  return orbax_folder.read_meta(folder, orbax_folder.committed(folder)[0])
 
 
 def _name(folder: epath.Path) -> str:
@@ -51,7 +51,7 @@ def _what(folder: epath.Path, config: DecoderConfig, dtype: str, trained: bool) 
     if trained
     else "Converted without training; the license and the card of the original model hold"
   )
-  weights = checkpoint.weights_hash(folder) if checkpoint.is_checkpoint(folder) else None
+  weights = orbax_folder.weights_hash(folder) if orbax_folder.is_checkpoint(folder) else None
   held = f"`{config.family}` architecture, {config.parameters:,} parameters in {dtype}" + (
     f", weights `{weights}`" if weights else ""
   )

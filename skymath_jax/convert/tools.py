@@ -11,7 +11,7 @@ from flax import nnx
 from skymath_jax import models, sharding
 from skymath_jax.convert import card, parity
 from skymath_jax.errors import UserError
-from skymath_jax.models import checkpoint, hf
+from skymath_jax.models import hf, orbax_folder
 from skymath_jax.models.families import FAMILIES
 from skymath_jax.records import Facts
 from skymath_jax.tokenizer import Tokenizer
@@ -35,10 +35,10 @@ def import_folder(folder: str, out: str, *, logits: bool = True) -> Facts:
   decoder, tokenizer = hf.load(folder, mesh=mesh, dtype=dtype)
   if dtype == "float16":  # bfloat16's rival in range, but TPUs have no arithmetic for it
     decoder = decoder.replace(dtype="bfloat16")
-  checkpoint.save(decoder, tokenizer, out)
+  orbax_folder.save(decoder, tokenizer, out)
   parameters = decoder.config.parameters
   del decoder
-  again, _ = checkpoint.load(out, mesh=mesh)
+  again, _ = orbax_folder.load(out, mesh=mesh)
   facts: Facts = {"folder": str(out), "parameters": parameters, "dtype": dtype}
   facts["equal_tensors"] = hf.verify(again, folder, dtype)
   return facts | _logits(again, folder, dtype, _encoded(tokenizer, PROMPTS), 0, wanted=logits)

@@ -256,7 +256,7 @@ class Core:
     self.stop_ids = np.array(stop_ids or (-1,), np.int32)  # -1 is no token
     # On a CPU reading part of a cache copies that part at every step: the cache itself follows the live lengths there,
     # buckets are finer (arithmetic is what costs) and prompts gain nothing from being prefilled together.
-    self.elastic = jax.default_backend() == "cpu" and not attention.joins_heads(self.config)
+    self.elastic = jax.default_backend() == "cpu" and not attention.uses_flat_cache(self.config)
     self.prefill_buckets = buckets(LEAST_PREFILL, min(chunk, capacity), halves=self.elastic)
     self.cache_buckets = buckets(LEAST_CACHE, capacity, halves=self.elastic)
     self.context_buckets = buckets(chunk, capacity, halves=False) if capacity > chunk else ()

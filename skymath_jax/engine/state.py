@@ -29,7 +29,7 @@ class State(NamedTuple):
 
 def idle_state(config: DecoderConfig, slots: int, length: int, kv_dtype: str) -> State:
   """A state with idle slots of `length` positions."""
-  held = cache.init(config, slots, length, kv_dtype, joined=attention.joins_heads(config))
+  held = cache.init(config, slots, length, kv_dtype, flat=attention.uses_flat_cache(config))
   counts = [jnp.zeros((slots,), jnp.int32) for _ in range(4)]
   keys, temperature = jnp.zeros((slots, 2), jnp.uint32), jnp.zeros((slots,), jnp.float32)
   ones = jnp.ones((slots,), jnp.float32)

@@ -11,6 +11,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import families, hf
 from skymath_jax.models.config import DecoderConfig, RopeScaling
 from skymath_jax.models.decoder import Decoder
+from skymath_jax.models.published import PUBLISHED
 from skymath_jax.tokenizer import Tokenizer
 
 __all__ = ["Decoder", "DecoderConfig", "RopeScaling", "config_of", "load_any", "model_id", "resolve", "weights_hash"]
@@ -48,32 +49,39 @@ def load_any(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) 
   path = resolve(path)
   if (path / "config.json").exists():
     return hf.load(path, mesh=mesh, dtype=dtype)
-  from skymath_jax.models import checkpoint  # brings Orbax in, which takes a second
+  from skymath_jax.models import orbax_folder  # brings Orbax in, which takes a second
 
-  return checkpoint.load(path, mesh=mesh, dtype=dtype)
+  return orbax_folder.load(path, mesh=mesh, dtype=dtype)
 
 
 def config_of(path: epath.PathLike) -> DecoderConfig:
-  """The sizes of a model without its weights.
+  """The sizes of a model without its weights: from its folder, or by its name where it is among `PUBLISHED`.
 
   Raises:
-    UserError: no such folder, or a config that cannot be read.
+    UserError: no such folder and not published, or a config that cannot be read.
   """
-  folder = resolve(path)
+  name = str(path).rstrip("/").rsplit("/", 1)[-1]
+  try:
+    folder = resolve(path)
+  except UserError as error:
+    if name in PUBLISHED:
+      return PUBLISHED[name]
+    remedy = f"check the path, or use one of the published {', '.join(PUBLISHED)}"
+    raise UserError(error.what, where=error.where, remedy=remedy) from None
   if (folder / "config.json").exists():
     return families.config_from_hf(files.read_json(folder / "config.json"), where=folder / "config.json")
-  from skymath_jax.models import checkpoint
+  from skymath_jax.models import orbax_folder
 
-  return DecoderConfig(**files.read_json(folder / checkpoint.MODEL))
+  return DecoderConfig(**files.read_json(folder / orbax_folder.MODEL))
 
 
 def weights_hash(path: epath.PathLike) -> str:
   """16 hex digits that change when the weights, the config or the tokenizer do, and with nothing else."""
   folder = resolve(path)
   if not (folder / "config.json").exists():
-    from skymath_jax.models import checkpoint
+    from skymath_jax.models import orbax_folder
 
-    return checkpoint.weights_hash(folder)[:16]
+    return orbax_folder.weights_hash(folder)[:16]
   digest = hashlib.sha256()
   for file in sorted(folder.iterdir()):
     if file.suffix in (".safetensors", ".json", ".model"):

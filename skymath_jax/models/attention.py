@@ -179,7 +179,7 @@ def continued(config: DecoderConfig, context: tuple[jax.Array, jax.Array], start
   return attend
 
 
-def joins_heads(config: DecoderConfig) -> bool:
+def uses_flat_cache(config: DecoderConfig) -> bool:
   """Whether the cache has the form for TPUs (see `cache`), in which the mesh of `jax.set_mesh` must not cut a head."""
   mesh = jax.sharding.get_abstract_mesh()
   return choose(config) == "splash" and (mesh.empty or config.kv_heads % parts(mesh, "kv_heads") == 0)
@@ -197,8 +197,8 @@ def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, 
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
     updated = kv_cache.write(layer[0], k, positions), kv_cache.write(layer[1], v, positions)
     S, H, D = q.shape
-    if kv_cache.is_joined(updated):
-      return _joined(q * D**-0.5, updated, positions, length, config.window), updated
+    if kv_cache.is_flat(updated):
+      return _flat(q * D**-0.5, updated, positions, length, config.window), updated
     q = q.reshape(S, k.shape[1], -1, D) * D**-0.5
     way = ragged.choose(q, updated[0], config.window)
     if way != "xla":
@@ -220,7 +220,7 @@ def _visible(positions: jax.Array, length: int, window: int | None) -> jax.Array
   return visible if window is None else visible & (index > positions[:, None] - window)
 
 
-def _joined(
+def _flat(
   q: jax.Array, layer: tuple[jax.Array, jax.Array], positions: jax.Array, length: int, window: int | None
 ) -> jax.Array:
   """Attention `[slots heads head_dim]` over a cache whose heads lie side by side.
@@ -239,7 +239,7 @@ def _joined(
     y = jnp.einsum("shl,slf->shf", weights.astype(q.dtype), values[:, :length])
     return jnp.einsum("skgcd,kc->skgd", y.reshape(S, K, -1, K, D), own).reshape(S, H, D)
 
-  heads, held = ("slots", "heads", None), kv_cache.JOINED_AXES
+  heads, held = ("slots", "heads", None), kv_cache.FLAT_AXES
   return per_device(one_device, (heads, ("slots",), held, held), heads)(q, positions, *layer)
 
 

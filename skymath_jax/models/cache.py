@@ -1,7 +1,7 @@
 """Keys and values of past tokens, by slot: one pair of arrays for each layer.
 
 Arrays are `[slots kv_heads max_length head_dim]`, whose heads the kernels of GPUs read one by one; or, on a TPU, with
-the heads of a token side by side, `[slots max_length kv_heads × head_dim]` (`joined`). A TPU keeps the last two axes in
+the heads of a token side by side, `[slots max_length kv_heads × head_dim]` (`flat`). A TPU keeps the last two axes in
 tiles, and only of this form do the write of a token and the attention want the same tiles: of the other, XLA makes
 copies of the whole cache as a decode call begins and ends, and the attention takes three times as long.
 
@@ -19,7 +19,7 @@ from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import constrain
 
 KVCache: TypeAlias = tuple[tuple[Any, Any], ...]  # per layer (keys, values), each an array or an `Int8`
-AXES, JOINED_AXES = ("slots", "kv_heads", None, None), ("slots", None, "kv_heads")
+AXES, FLAT_AXES = ("slots", "kv_heads", None, None), ("slots", None, "kv_heads")
 
 
 class Int8(NamedTuple):
@@ -29,7 +29,7 @@ class Int8(NamedTuple):
   scale: jax.Array
 
 
-def narrowed(x: jax.Array) -> Int8:
+def quantize(x: jax.Array) -> Int8:
   """`x` `[... head_dim]` rounded to 8 bits with one float32 scale for each vector of head_dim numbers."""
   wide = x.astype(jnp.float32)
   scale = jnp.maximum(jnp.abs(wide).max(axis=-1, keepdims=True), 1e-12) / 127
@@ -37,9 +37,9 @@ def narrowed(x: jax.Array) -> Int8:
 
 
 def init(
-  config: DecoderConfig, slots: int, max_length: int, dtype: str | None = None, *, joined: bool = False
+  config: DecoderConfig, slots: int, max_length: int, dtype: str | None = None, *, flat: bool = False
 ) -> KVCache:
-  """An empty cache; `dtype` defaults to the compute dtype, `int8` makes `Int8` pairs, which are never `joined`."""
+  """An empty cache; `dtype` defaults to the compute dtype, `int8` makes `Int8` pairs, which are never `flat`."""
   K, D = config.kv_heads, config.head_dim
   shape = (slots, K, max_length, D)
 
@@ -50,32 +50,32 @@ def init(
   def held() -> jax.Array | Int8:
     if dtype == "int8":
       return Int8(zeros(shape, jnp.int8), zeros((*shape[:3], 1), jnp.float32))
-    return zeros((slots, max_length, K * D) if joined else shape, dtype or config.dtype)
+    return zeros((slots, max_length, K * D) if flat else shape, dtype or config.dtype)
 
   return tuple((held(), held()) for _ in range(config.layers))
 
 
-def is_joined(held: Any) -> bool:
+def is_flat(held: Any) -> bool:
   """Whether the heads of a token lie side by side in these keys or values of a layer."""
-  return jax.tree.leaves(held)[0].ndim == len(JOINED_AXES)
+  return jax.tree.leaves(held)[0].ndim == len(FLAT_AXES)
 
 
 def axes_of(held: Any) -> tuple[str | None, ...]:
   """The logical axes of an array of keys or values."""
-  return JOINED_AXES if is_joined(held) else AXES
+  return FLAT_AXES if is_flat(held) else AXES
 
 
 def room(cache: KVCache) -> int:
   """Positions of a slot."""
-  return jax.tree.leaves(cache)[0].shape[1 if is_joined(cache) else 2]
+  return jax.tree.leaves(cache)[0].shape[1 if is_flat(cache) else 2]
 
 
 def _put(held: Any, new: jax.Array, update: Callable[[jax.Array, jax.Array], jax.Array]) -> Any:
   """`update(array, numbers)` on what is held, with `new` `[... kv_heads head_dim]` in its number format and form."""
   if isinstance(held, Int8):
-    return Int8(*map(update, held, narrowed(new)))
+    return Int8(*map(update, held, quantize(new)))
   new = new.astype(held.dtype)
-  return update(held, new.reshape(*new.shape[:-2], -1) if is_joined(held) else new)
+  return update(held, new.reshape(*new.shape[:-2], -1) if is_flat(held) else new)
 
 
 def insert(
@@ -88,7 +88,7 @@ def insert(
   """
 
   def update(array: jax.Array, part: jax.Array) -> jax.Array:
-    if is_joined(array):
+    if is_flat(array):
       return jax.lax.dynamic_update_slice(array, part, (slot, start, 0))
     return jax.lax.dynamic_update_slice(array, part.swapaxes(1, 2), (slot, 0, start, 0))
 
@@ -115,7 +115,7 @@ def write(held: Any, new: jax.Array, positions: jax.Array) -> Any:
 
 def _scattered(held: Any, new: jax.Array, slots: jax.Array, positions: jax.Array) -> Any:
   def update(array: jax.Array, part: jax.Array) -> jax.Array:
-    place = array.at[slots, positions] if is_joined(array) else array.at[slots, :, positions]
+    place = array.at[slots, positions] if is_flat(array) else array.at[slots, :, positions]
     return place.set(part, mode="drop")
 
   return _put(held, new, update)

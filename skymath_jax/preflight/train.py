@@ -20,7 +20,8 @@ from skymath_jax import sharding
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, attention
 from skymath_jax.preflight.targets import GIB, Target
-from skymath_jax.training import Settings, batches, optimizer, step
+from skymath_jax.training import Settings, optimizer, step
+from skymath_jax.training.packing import Packing, abstract_batch
 
 # Another libtpu on this machine is no trouble while nobody holds a chip
 ENVIRONMENT = {"ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_SKIP_MDS_QUERY": "1"}
@@ -64,10 +65,10 @@ def lower(config: DecoderConfig, settings: Settings, mesh: jax.sharding.Mesh) ->
   with jax.set_mesh(mesh):
     graph, state, places = step.placed(decoder, chain, mesh)
     batch = {}
-    packing = batches.Packing(
+    packing = Packing(
       max_length=settings.max_length, rows=settings.rows, epochs=1, micro_batches=settings.micro_batches
     )
-    for key, value in batches.abstract(packing).items():
+    for key, value in abstract_batch(packing).items():
       where = sharding.named(mesh, None, "batch", "length", shape=value.shape)
       batch[key] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=where)
     rate = np.float32(settings.learning_rate)

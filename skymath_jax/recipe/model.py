@@ -29,7 +29,7 @@ from skymath_jax.convert import tools
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.evaluation import lm_eval
 from skymath_jax.generation import Sampling
-from skymath_jax.models import checkpoint, shapes
+from skymath_jax.models import orbax_folder
 from skymath_jax.problems import catalog
 from skymath_jax.recipe.context import Run
 from skymath_jax.records import Facts, Problem
@@ -50,7 +50,7 @@ def training_settings(config: ConfigDict, number: int) -> training.Settings:
 def step_of(config: ConfigDict, number: int) -> tuple[models.DecoderConfig, training.Settings]:
   """What the compiled step of a stage depends on, without weights or data."""
   m = config.model
-  shape = shapes.describe(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
+  shape = models.config_of(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
   changes = {"dtype": m.dtype, "param_dtype": m.param_dtype, "remat": m.remat, "scan_layers": m.scan_layers}
   return dataclasses.replace(shape, **changes), training_settings(config, number)
 
@@ -239,8 +239,8 @@ def trained_with(path: Any) -> Facts:
   exported = folder / lm_eval.FOLDER / lm_eval.PROMPT
   if exported.exists():
     return {"template_hash": files.read_json(exported)["hash"]}
-  for step in checkpoint.committed(folder):
-    run = checkpoint.read_meta(folder, step)["run"]  # empty where a model was imported, not trained
+  for step in orbax_folder.committed(folder):
+    run = orbax_folder.read_meta(folder, step)["run"]  # empty where a model was imported, not trained
     return {"template_hash": run["template"]} if run else {}
   return {}
 

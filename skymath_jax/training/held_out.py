@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from skymath_jax.training import batches
 from skymath_jax.training import loss as loss_lib
+from skymath_jax.training.examples import Examples
+from skymath_jax.training.packing import Packing, Steps
 
 
 @jax.jit(static_argnames=("graph", "loss_chunk"))
@@ -30,10 +31,10 @@ class HeldOut:
     put: moves a batch to the devices.
   """
 
-  def __init__(self, examples: batches.Examples, packing: batches.Packing, put: Callable[[dict], dict]):
+  def __init__(self, examples: Examples, packing: Packing, put: Callable[[dict], dict]):
     rows = packing.rows // packing.micro_batches
-    shape = batches.Packing(max_length=packing.max_length, rows=rows, epochs=1, rng_seed=packing.rng_seed)
-    self._steps, self._put = batches.Steps(examples, shape), put
+    shape = Packing(max_length=packing.max_length, rows=rows, epochs=1, rng_seed=packing.rng_seed)
+    self._steps, self._put = Steps(examples, shape), put
 
   def loss(self, params: Any, *, graph: nnx.GraphDef, loss_chunk: int) -> float:
     """The mean over all trained tokens of all examples: sums are divided once, at the end."""

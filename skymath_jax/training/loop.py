@@ -15,11 +15,13 @@ from flax import nnx
 from skymath_jax import distributed, prompts, sharding
 from skymath_jax.console import Bar, bar, log
 from skymath_jax.errors import UserError
-from skymath_jax.models import Decoder, checkpoint
+from skymath_jax.models import Decoder, orbax_folder
 from skymath_jax.tokenizer import Tokenizer
-from skymath_jax.training import batches, metrics, optimizer, step
-from skymath_jax.training.checkpoints import STOPPED, Checkpoints, finished, stop_signal
+from skymath_jax.training import metrics, optimizer, step
+from skymath_jax.training.checkpointing import STOPPED, Checkpointer, finished, stop_signal
+from skymath_jax.training.examples import Examples, Source, hold_out, tokenize
 from skymath_jax.training.held_out import HeldOut
+from skymath_jax.training.packing import Packing, Steps, iterate
 
 # What may change between the two halves of an interrupted run: it alters cadence or memory, not the arithmetic.
 FREE_SETTINGS = {
@@ -69,7 +71,7 @@ class Settings(optimizer.OptimizerSettings):
 def train(
   decoder: Decoder,
   tokenizer: Tokenizer,
-  source: batches.Source,
+  source: Source,
   folder: epath.PathLike,
   settings: Settings,
   *,
@@ -104,12 +106,12 @@ def train(
     return done
   steps, held_out = _steps(source, tokenizer, settings, rng_seed)
   if distributed.is_writer():
-    checkpoint.describe(folder, decoder.config, tokenizer)
+    orbax_folder.describe(folder, decoder.config, tokenizer)
   distributed.barrier("the training folder is there", seconds=600)
   _warn(decoder, settings, mesh)
   place = jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext()
   best = settings.keep_best and held_out is not None
-  with place, Checkpoints(folder, run=run, keep=settings.keep, keep_best=best) as saved, stop_signal() as stop:
+  with place, Checkpointer(folder, run=run, keep=settings.keep, keep_best=best) as saved, stop_signal() as stop:
     loop = _Loop(decoder, steps, settings, mesh)
     measure = loop.measure_of(held_out)
     try:
@@ -143,7 +145,7 @@ def _warn(decoder: Decoder, settings: Settings, mesh: jax.sharding.Mesh | None) 
 
 
 def _identity(
-  decoder: Decoder, tokenizer: Tokenizer, source: batches.Source, settings: Settings, rng_seed: int
+  decoder: Decoder, tokenizer: Tokenizer, source: Source, settings: Settings, rng_seed: int
 ) -> dict[str, Any]:
   """What makes two runs the same run, as JSON; in the order in which differences are worth reporting."""
   model, chosen = dataclasses.asdict(decoder.config), dataclasses.asdict(settings)
@@ -155,15 +157,13 @@ def _identity(
     "rng_seed": rng_seed,
     "settings": {key: value for key, value in chosen.items() if key not in FREE_SETTINGS},
     "model": {key: value for key, value in model.items() if key not in FREE_MODEL},
-    "initial_weights": checkpoint.checksum(nnx.state(decoder, nnx.Param)),
+    "initial_weights": orbax_folder.checksum(nnx.state(decoder, nnx.Param)),
   }
 
 
-def _steps(
-  source: batches.Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int
-) -> tuple[batches.Steps, batches.Examples | None]:
+def _steps(source: Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int) -> tuple[Steps, Examples | None]:
   """The training steps, and the examples held out of them."""
-  examples = batches.tokenize(
+  examples = tokenize(
     source,
     tokenizer,
     template=settings.template,
@@ -174,8 +174,8 @@ def _steps(
   )
   held_out = None
   if settings.held_out:
-    examples, held_out = batches.held_out(examples, settings.held_out, rng_seed)
-  packing = batches.Packing(
+    examples, held_out = hold_out(examples, settings.held_out, rng_seed)
+  packing = Packing(
     max_length=settings.max_length,
     rows=settings.rows,
     epochs=settings.epochs,
@@ -183,23 +183,23 @@ def _steps(
     micro_batches=settings.micro_batches,
     packed=settings.packed,
   )
-  return batches.Steps(examples, packing), held_out
+  return Steps(examples, packing), held_out
 
 
 class _Loop:
   """The moving parts of one run: state, data iterator, and the metrics that the device still owes."""
 
-  def __init__(self, decoder: Decoder, steps: batches.Steps, settings: Settings, mesh: Any):
+  def __init__(self, decoder: Decoder, steps: Steps, settings: Settings, mesh: Any):
     self._steps, self._settings, self._config, self._mesh = steps, settings, decoder.config, mesh
     self._optimizer = optimizer.make(settings)
     rates = optimizer.learning_rate(settings, len(steps))(np.arange(len(steps)))
     self._rates = np.broadcast_to(np.asarray(rates, np.float32), len(steps))
     self._graph, self.state, places = step.placed(decoder, self._optimizer, mesh)
     self._train_step = step.train_step if mesh is None else step.sharded(places)
-    self.data = batches.iterate(steps)
+    self.data = iterate(steps)
     self._peak, self._nonfinite, self.done = metrics.peak_flops(), 0, 0
 
-  def resume(self, saved: Checkpoints) -> None:
+  def resume(self, saved: Checkpointer) -> None:
     """Goes to the newest good checkpoint, if there is one."""
     found = saved.restore(self.state)
     if found is not None:
@@ -218,7 +218,7 @@ class _Loop:
     self._writer, self._progress = writer, progress
     self._profile = metrics.Profile(writer.folder, self._settings.profile_step, PROFILED_STEPS)
 
-  def save(self, saved: Checkpoints, more: dict[str, Any]) -> dict[str, Any]:
+  def save(self, saved: Checkpointer, more: dict[str, Any]) -> dict[str, Any]:
     """Starts writing the state and returns the facts that go with it; it is never ahead of the rows on disk."""
     facts = self.facts() | more
     if "held_out_loss" in facts:
@@ -230,7 +230,7 @@ class _Loop:
   def model(self) -> Decoder:
     return nnx.merge(self._graph, self.state.params)
 
-  def measure_of(self, held_out: batches.Examples | None) -> Callable[[], dict[str, float]]:
+  def measure_of(self, held_out: Examples | None) -> Callable[[], dict[str, float]]:
     """A function that gives the present loss on the held-out examples; nothing where there are none."""
     if held_out is None:
       return dict
@@ -238,7 +238,7 @@ class _Loop:
     chunk = self._settings.loss_chunk
     return lambda: {"held_out_loss": found.loss(self.state.params, graph=self._graph, loss_chunk=chunk)}
 
-  def run(self, stop: Callable[[], bool], saved: Checkpoints) -> Iterator[str]:
+  def run(self, stop: Callable[[], bool], saved: Checkpointer) -> Iterator[str]:
     """Steps to the end; yields "save" or "stop" when the state should be saved, with all metrics written.
 
     Raises:
@@ -279,7 +279,7 @@ class _Loop:
     now = time.perf_counter()
     seconds = now - start
     tokens, loss_tokens = int((batch["segment_ids"] > 0).sum()), int((batch["loss_weights"] > 0).sum())
-    flops = metrics.step_flops(self._config, tokens, loss_tokens, batches.attention_pairs(batch["segment_ids"]))
+    flops = metrics.step_flops(self._config, tokens, loss_tokens, metrics.attention_pairs(batch["segment_ids"]))
     row = {
       "step": number,
       "loss": loss,

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 from tensorboardX import SummaryWriter
 
@@ -50,6 +51,15 @@ def step_flops(config: DecoderConfig, tokens: int, loss_tokens: int, attention_p
   body = config.matmul_parameters - head
   attention = config.layers * config.heads * config.head_dim * attention_pairs
   return 6.0 * (body * tokens + head * loss_tokens + attention)
+
+
+def attention_pairs(segment_ids: np.ndarray) -> int:
+  """Σ length² over the segments of a batch: what causal attention really costs, for MFU."""
+  rows = segment_ids.reshape(-1, segment_ids.shape[-1])
+  total = 0
+  for row in rows:
+    total += int(np.square(np.bincount(row)[1:].astype(np.int64)).sum())
+  return total
 
 
 def memory() -> dict[str, float]:

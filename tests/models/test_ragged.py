@@ -51,7 +51,7 @@ def test_what_lies_past_the_length_does_not_matter(interpreted):
 
 def test_eight_bits_are_scaled_inside(interpreted):
   q, keys, values, lengths = inputs()
-  narrow = cache.narrowed(keys), cache.narrowed(values)
+  narrow = cache.quantize(keys), cache.quantize(values)
   wide = [held.values * held.scale for held in narrow]
   np.testing.assert_allclose(ragged.attention(q, *narrow, lengths), reference(q, *wide, lengths), atol=1e-5)
 
@@ -59,7 +59,7 @@ def test_eight_bits_are_scaled_inside(interpreted):
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])
 def test_the_kernel_lowers_for_a_gpu_that_is_not_here(kind):
   shape = jax.ShapeDtypeStruct((S, 8, 1024, 128), jnp.bfloat16)
-  held = shape if kind == "bfloat16" else jax.eval_shape(cache.narrowed, shape)
+  held = shape if kind == "bfloat16" else jax.eval_shape(cache.quantize, shape)
   q = jax.ShapeDtypeStruct((S, 8, 4, 128), jnp.bfloat16)
   device = jax.sharding.AbstractDevice("NVIDIA H200", 132, "cuda")
   mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)

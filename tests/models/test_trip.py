@@ -17,7 +17,7 @@ from flax import nnx
 from skymath_jax import models, tokenizer
 from skymath_jax.convert import tools
 from skymath_jax.errors import UserError
-from skymath_jax.models import Decoder, DecoderConfig, checkpoint, hf, weight_files
+from skymath_jax.models import Decoder, DecoderConfig, hf, orbax_folder, weight_files
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -69,8 +69,8 @@ def test_every_family_comes_back_bit_for_bit(pair, words, tmp_path, request):
   dtype = DTYPES[list(zoo.MODELS).index(request.node.callspec.params["pair"]) % 3]
   copy = original(theirs, words, tmp_path / "hf", dtype, odd_numbers=True)
   model, tok = hf.load(tmp_path / "hf", dtype=hf.stored_dtype(tmp_path / "hf"))
-  checkpoint.save(model, tok, tmp_path / "ours")
-  again, tok = checkpoint.load(tmp_path / "ours")
+  orbax_folder.save(model, tok, tmp_path / "ours")
+  again, tok = orbax_folder.load(tmp_path / "ours")
   assert again.config == model.config
   assert again.config.param_dtype == dtype
   hf.save(again, tmp_path / "back", tok, max_shard_size=30_000)
@@ -139,12 +139,12 @@ def test_layers_that_do_not_fit_the_staging_go_in_turns(tmp_path, words, monkeyp
 def test_a_checkpoint_is_written_and_read_in_turns(tmp_path, words, monkeypatch):
   """With room for the largest array only: the same model, several reads, and no data file much above its target."""
   saved, reads, restore = Decoder(CONFIG), [], ocp.Checkpointer.restore
-  arrays = checkpoint.named(nnx.state(saved, nnx.Param))
-  limit = checkpoint.ORBAX_SLACK * max(x.nbytes for x in arrays.values())
-  monkeypatch.setattr(checkpoint, "in_flight", lambda arrays: limit / 1e9)
-  monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 2**11)
-  monkeypatch.setattr(checkpoint, "DATA_FILE_BYTES", 2**12)
-  checkpoint.save(saved, words, tmp_path / "c")
+  arrays = orbax_folder.named(nnx.state(saved, nnx.Param))
+  limit = orbax_folder.ORBAX_SLACK * max(x.nbytes for x in arrays.values())
+  monkeypatch.setattr(orbax_folder, "in_flight", lambda arrays: limit / 1e9)
+  monkeypatch.setattr(orbax_folder, "CHUNK_BYTES", 2**11)
+  monkeypatch.setattr(orbax_folder, "DATA_FILE_BYTES", 2**12)
+  orbax_folder.save(saved, words, tmp_path / "c")
   sizes = [path.stat().st_size for path in (tmp_path / "c" / "steps" / "0" / "params").rglob("d/*")]
   assert len(sizes) > sum(x.nbytes for x in arrays.values()) / limit
   monkeypatch.setattr(
@@ -152,7 +152,7 @@ def test_a_checkpoint_is_written_and_read_in_turns(tmp_path, words, monkeypatch)
     "restore",
     lambda self, path, args: reads.append(list(args.item)) or restore(self, path, args=args),
   )
-  loaded = checkpoint.named(nnx.state(checkpoint.load(tmp_path / "c")[0], nnx.Param))
+  loaded = orbax_folder.named(nnx.state(orbax_folder.load(tmp_path / "c")[0], nnx.Param))
   jax.tree.map(np.testing.assert_array_equal, {**loaded}, {**arrays})
   assert [name for read in reads for name in read] == list(arrays)
   assert len(reads) > 1

@@ -8,11 +8,11 @@ import pytest
 from skymath_jax import preflight, sharding, training
 from skymath_jax.cli import main as cli
 from skymath_jax.errors import UserError
-from skymath_jax.models import shapes
+from skymath_jax.models.published import LLAMA_2_7B
 from skymath_jax.preflight import estimate, targets
 from skymath_jax.preflight.check import changes, spread
 
-LLAMA = dataclasses.replace(shapes.SHAPES["Llama-2-7b-hf"], dtype="bfloat16")
+LLAMA = dataclasses.replace(LLAMA_2_7B, dtype="bfloat16")
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
 
 # Measured on one H200: the compiler's plan in GiB for (remat, rows of 2,048, weights, first moment)
@@ -123,4 +123,4 @@ def test_the_verb_prints_and_leaves_the_report(tmp_path, capsys):
   }  # fmt: skip
   assert cli.call([*command, "--config.model.remat=none"]) == 1
   assert cli.call([*command, "--config.model.path=x/Unknown-7b"]) == 1
-  assert "not among the known shapes" in capsys.readouterr().err
+  assert "use one of the published" in capsys.readouterr().err

@@ -9,9 +9,10 @@ import time
 import pytest
 
 from skymath_jax import models, tokenizer
-from skymath_jax.models import checkpoint
+from skymath_jax.models import orbax_folder
 from skymath_jax.sft import texts
-from skymath_jax.training import batches
+from skymath_jax.training.examples import tokenize
+from skymath_jax.training.packing import Packing, Steps
 
 from .trajectory import EXPERIMENT, assert_equivalent, drive, environment, rows
 
@@ -36,7 +37,7 @@ def steps_on_disk(workdir):
 def undisturbed(tmp_path_factory):
   """(rows, weights hash) of the run to its end."""
   out = tmp_path_factory.mktemp("undisturbed")
-  return drive({"run": FLAGS}, out)["run"], checkpoint.weights_hash(out / "run/checkpoints/stage1")
+  return drive({"run": FLAGS}, out)["run"], orbax_folder.weights_hash(out / "run/checkpoints/stage1")
 
 
 def strike(process, workdir, sign, steps, seconds):
@@ -80,7 +81,7 @@ def test_killed_at_twenty_moments_and_told_to_stop_at_five(undisturbed, tmp_path
   found = rows(tmp_path)
   for key in ("step", "loss", "grad_norm", "learning_rate", "tokens", "loss_tokens"):
     assert [row[key] for row in found] == [row[key] for row in undisturbed[0]], key
-  assert checkpoint.weights_hash(tmp_path / "checkpoints/stage1") == undisturbed[1]
+  assert orbax_folder.weights_hash(tmp_path / "checkpoints/stage1") == undisturbed[1]
   each_example_once_an_epoch(found)
 
 
@@ -88,8 +89,8 @@ def each_example_once_an_epoch(found):
   """The rows' token counts are those of the plan, step by step, and the plan has each example once an epoch."""
   words = tokenizer.load(models.resolve("asset:micro_teacher"))
   source = texts.generate("micro_gsm/teacher", 230, rng_seed=0)
-  examples = batches.tokenize(source, words, template="raw", max_length=250)
-  steps = batches.Steps(examples, batches.Packing(max_length=250, rows=8, epochs=EPOCHS, rng_seed=1))
+  examples = tokenize(source, words, template="raw", max_length=250)
+  steps = Steps(examples, Packing(max_length=250, rows=8, epochs=EPOCHS, rng_seed=1))
   counts = [
     (int((b["segment_ids"] > 0).sum()), int((b["loss_weights"] > 0).sum()))
     for b in map(steps.__getitem__, range(len(steps)))

@@ -17,7 +17,7 @@ from flax import nnx
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax import training
 from skymath_jax.errors import UserError
-from skymath_jax.models import checkpoint
+from skymath_jax.models import orbax_folder
 from skymath_jax.training import metrics, step
 
 from .doubles import Characters, Rows, decoder, some_rows
@@ -47,7 +47,7 @@ def straight(tmp_path_factory):
 
 def assert_same_run(folder, straight):
   assert curve(folder) == curve(straight[0])
-  assert checkpoint.weights_hash(folder) == checkpoint.weights_hash(straight[0])
+  assert orbax_folder.weights_hash(folder) == orbax_folder.weights_hash(straight[0])
 
 
 def test_leaves_checkpoint_and_metrics_behind(straight):
@@ -60,7 +60,7 @@ def test_leaves_checkpoint_and_metrics_behind(straight):
   assert sum(row["tokens"] for row in rows) == facts["tokens"]
   assert sum(row["loss_tokens"] for row in rows) == facts["loss_tokens"]
   assert facts["examples"] == 100 and facts["fill"] > 0.9
-  assert checkpoint.committed(folder) == [facts["steps"], 8, 4]
+  assert orbax_folder.committed(folder) == [facts["steps"], 8, 4]
   assert list(folder.glob("events.out.tfevents.*"))
 
 
@@ -85,7 +85,7 @@ def test_sigterm_saves_exits_143_and_the_rest_is_the_same_bit_for_bit(straight, 
   with pytest.raises(SystemExit) as stopped:
     train(tmp_path, checkpoint_every=3, evaluate=lambda _: os.kill(os.getpid(), signal.SIGTERM) or {})
   assert stopped.value.code == 143
-  assert checkpoint.committed(tmp_path)[0] == 4  # the step after the signal
+  assert orbax_folder.committed(tmp_path)[0] == 4  # the step after the signal
   assert train(tmp_path)["loss"] == straight[1]["loss"]
   assert_same_run(tmp_path, straight)
 
@@ -94,7 +94,7 @@ def test_sigkill_while_a_checkpoint_is_being_written(straight, tmp_path):
   program = f"""
     import os, signal, sys
     sys.path.insert(0, {str(pathlib.Path(__file__).parents[2])!r})
-    from tests.training.test_loop import checkpoint, train
+    from tests.training.test_loop import orbax_folder, train
     folder, calls = {str(tmp_path)!r}, []
     def kill(_):
       calls.append(1)
@@ -172,20 +172,20 @@ def test_overfits_32_examples(tmp_path):
 
 def test_load_gives_the_trained_model_without_the_trainer(straight, monkeypatch):
   monkeypatch.setattr(tokenizer_lib, "load", lambda folder: folder)
-  model, tokenizer = checkpoint.load(straight[0])
+  model, tokenizer = orbax_folder.load(straight[0])
   assert (straight[0] / "tokenizer" / "characters").exists() and str(tokenizer).endswith("tokenizer")
-  assert checkpoint.checksum(nnx.state(model, nnx.Param)) == checkpoint.weights_hash(straight[0])
-  earlier, _ = checkpoint.load(straight[0], step=8)
+  assert orbax_folder.checksum(nnx.state(model, nnx.Param)) == orbax_folder.weights_hash(straight[0])
+  earlier, _ = orbax_folder.load(straight[0], step=8)
   assert not np.array_equal(earlier.norm[...], model.norm[...])
-  narrow, _ = checkpoint.load(straight[0], dtype="bfloat16")
+  narrow, _ = orbax_folder.load(straight[0], dtype="bfloat16")
   assert narrow.norm[...].dtype == "bfloat16" and narrow.config.dtype == "bfloat16"
 
 
 def test_arrays_lie_on_disk_in_pieces_of_bounded_size(tmp_path, monkeypatch):
   """Else who reads a checkpoint (an export, another mesh) must hold whole arrays: 2 GB each for a 7B model."""
-  monkeypatch.setattr(checkpoint, "CHUNK_BYTES", 2048)
+  monkeypatch.setattr(orbax_folder, "CHUNK_BYTES", 2048)
   train(tmp_path / "run", rows=some_rows(10), checkpoint_every=1000)
-  step = checkpoint.committed(tmp_path / "run")[0]
+  step = orbax_folder.committed(tmp_path / "run")[0]
   for item in ("params", "optimizer"):
     arrays = ocp.PyTreeCheckpointHandler().metadata(tmp_path / "run/steps" / str(step) / item).tree
     sizes = {name: np.prod(x.storage.chunk_shape) * np.dtype(x.dtype).itemsize for name, x in arrays.items()}
@@ -194,8 +194,8 @@ def test_arrays_lie_on_disk_in_pieces_of_bounded_size(tmp_path, monkeypatch):
 
 def test_save_and_load_of_a_model_that_was_not_trained_here(tmp_path, monkeypatch):
   monkeypatch.setattr(tokenizer_lib, "load", lambda folder: None)
-  checkpoint.save(decoder(), Characters(), tmp_path)
-  model, _ = checkpoint.load(tmp_path)
+  orbax_folder.save(decoder(), Characters(), tmp_path)
+  model, _ = orbax_folder.load(tmp_path)
   jax.tree.map(np.testing.assert_array_equal, nnx.state(model), nnx.state(decoder()))
   with pytest.raises(UserError, match="another run"):
     train(tmp_path)
@@ -203,7 +203,7 @@ def test_save_and_load_of_a_model_that_was_not_trained_here(tmp_path, monkeypatc
 
 def test_load_refuses_a_folder_without_a_checkpoint(tmp_path):
   with pytest.raises(UserError, match="this is no checkpoint"):
-    checkpoint.load(tmp_path)
+    orbax_folder.load(tmp_path)
 
 
 def test_checksum_sees_order_shape_and_one_bit():
@@ -211,7 +211,7 @@ def test_checksum_sees_order_shape_and_one_bit():
   changed = x.copy()
   changed.view(np.uint32)[1, 2] ^= 1
   variants = [x, x[::-1].copy(), x.reshape(4, 3), changed, x.astype(np.int32)]
-  assert len({checkpoint.checksum({"x": jax.numpy.asarray(v)}) for v in variants}) == len(variants)
+  assert len({orbax_folder.checksum({"x": jax.numpy.asarray(v)}) for v in variants}) == len(variants)
 
 
 def test_flops_are_those_of_the_matmuls_that_are_needed():

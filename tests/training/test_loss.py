@@ -5,7 +5,9 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skymath_jax.training import batches, loss, step
+from skymath_jax.training import loss, step
+from skymath_jax.training.examples import tokenize
+from skymath_jax.training.packing import Packing, Steps
 
 from .doubles import Characters, decoder, some_rows
 
@@ -14,12 +16,8 @@ loss_and_gradient = jax.jit(step.loss_and_gradient, static_argnames=("graph", "l
 
 
 def batch_of(*, micro_batches=1, rows=8, weighting="token", max_length=64):
-  examples = batches.tokenize(
-    some_rows(14), Characters(), template="raw", max_length=max_length, loss_weighting=weighting
-  )
-  made = batches.Steps(
-    examples, batches.Packing(max_length=max_length, rows=rows, epochs=1, micro_batches=micro_batches)
-  )
+  examples = tokenize(some_rows(14), Characters(), template="raw", max_length=max_length, loss_weighting=weighting)
+  made = Steps(examples, Packing(max_length=max_length, rows=rows, epochs=1, micro_batches=micro_batches))
   assert len(made) == 1
   # Rows ordered by their trained tokens, so that micro-batches differ in weight as much as they can
   whole = {key: value.reshape(rows, max_length) for key, value in made[0].items()}

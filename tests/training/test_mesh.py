@@ -12,7 +12,7 @@ PROGRAM = """
   import os, signal, sys
   sys.path.insert(0, sys.argv[1])
   from pathlib import Path
-  from tests.training.test_loop import checkpoint, curve, decoder, train
+  from tests.training.test_loop import orbax_folder, curve, decoder, train
   from skymath_jax.sharding import make_mesh
   from skymath_jax import tokenizer
   tokenizer.load = lambda folder: None
@@ -32,7 +32,7 @@ PROGRAM = """
   for name in ("eight", "moved"):
     for a, b in zip(curve(out / "one"), curve(out / name), strict=True):
       assert a[0] == b[0] and abs(a[1] - b[1]) < 1e-4 and abs(a[2] - b[2]) < 1e-3, (name, a, b)
-  placed, _ = checkpoint.load(out / "eight", mesh=wide)
+  placed, _ = orbax_folder.load(out / "eight", mesh=wide)
   assert len(placed.head[...].sharding.device_set) == 8
   print("same")
 """

@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from skymath_jax.errors import UserError
-from skymath_jax.models import checkpoint
+from skymath_jax.models import orbax_folder
 from skymath_jax.training import optimizer, step
 
 from .doubles import decoder
@@ -30,14 +30,14 @@ def test_no_warm_up_starts_at_the_peak():
 
 def test_norms_biases_and_embeddings_do_not_decay():
   params = nnx.state(decoder(qkv_bias=True, qk_norm=True), nnx.Param)
-  decayed = {name for name, flag in checkpoint.named(optimizer.decayed(params)).items() if flag}
+  decayed = {name for name, flag in orbax_folder.named(optimizer.decayed(params)).items() if flag}
   assert decayed == {"head", *(f"layers.{name}" for name in ("q", "k", "v", "o", "gate", "up", "down"))}
 
 
 def test_first_moment_is_kept_in_the_dtype_asked_for():
   chain = optimizer.make(optimizer.OptimizerSettings(mu_dtype="bfloat16"))
   _, state = step.init(decoder(), chain)
-  kinds = {name.split(".")[1]: leaf.dtype for name, leaf in checkpoint.named(state.opt_state).items()}
+  kinds = {name.split(".")[1]: leaf.dtype for name, leaf in orbax_folder.named(state.opt_state).items()}
   assert (kinds["mu"], kinds["nu"]) == ("bfloat16", "float32")
 
 

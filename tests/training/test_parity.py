@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from skymath_jax.models import hf
-from skymath_jax.training import batches, optimizer, step
+from skymath_jax.training import optimizer, step
+from skymath_jax.training.examples import tokenize
+from skymath_jax.training.packing import Packing, Steps
 
 from .doubles import Characters, decoder, some_rows
 
@@ -62,8 +64,8 @@ def their_steps(made, shape, folder):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_fifty_steps_agree_with_transformers_and_torch_adamw(name, tmp_path):
-  examples = batches.tokenize(some_rows(480), Characters(), template="raw", max_length=64)
-  made = batches.Steps(examples, batches.Packing(max_length=64, rows=4, epochs=1, micro_batches=2))
+  examples = tokenize(some_rows(480), Characters(), template="raw", max_length=64)
+  made = Steps(examples, Packing(max_length=64, rows=4, epochs=1, micro_batches=2))
   assert len(made) >= STEPS
   ours = np.array([(float(m.loss), float(m.grad_norm)) for m in our_steps(made, SHAPES[name])])
   theirs = np.array(list(their_steps(made, SHAPES[name], tmp_path)))

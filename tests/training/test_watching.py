@@ -14,36 +14,39 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from skymath_jax.models import checkpoint
-from skymath_jax.training import batches, metrics, optimizer, step
+from skymath_jax.errors import UserError
+from skymath_jax.models import orbax_folder
+from skymath_jax.training import metrics, optimizer, step
+from skymath_jax.training.examples import hold_out, tokenize
 from skymath_jax.training.held_out import HeldOut
+from skymath_jax.training.packing import Packing
 
 from .doubles import Characters, decoder
 from .test_loop import ROWS, curve, train
 
 
 def tokenized():
-  return batches.tokenize(ROWS, Characters(), template="raw", max_length=64)
+  return tokenize(ROWS, Characters(), template="raw", max_length=64)
 
 
 def test_held_out_examples_are_never_trained_and_the_rest_always():
   whole = tokenized()
-  rest, held = batches.held_out(whole, 13, rng_seed=5)
-  again = batches.held_out(whole, 13, rng_seed=5)
+  rest, held = hold_out(whole, 13, rng_seed=5)
+  again = hold_out(whole, 13, rng_seed=5)
   assert (len(rest), len(held)) == (87, 13) and held.fingerprint == again[1].fingerprint
 
   def pieces(e):
     return sorted(e.tokens[a:b].tolist() for a, b in itertools.pairwise(e.starts))
 
   assert sorted(pieces(rest) + pieces(held)) == pieces(whole)
-  assert held.fingerprint != batches.held_out(whole, 13, rng_seed=6)[1].fingerprint
-  with pytest.raises(batches.UserError, match="cannot be held out"):
-    batches.held_out(whole, 100, rng_seed=5)
+  assert held.fingerprint != hold_out(whole, 13, rng_seed=6)[1].fingerprint
+  with pytest.raises(UserError, match="cannot be held out"):
+    hold_out(whole, 100, rng_seed=5)
 
 
 def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_packed():
   graph, params = nnx.split(decoder(), nnx.Param)
-  _, held = batches.held_out(tokenized(), 30, rng_seed=5)
+  _, held = hold_out(tokenized(), 30, rng_seed=5)
   total = weight = 0.0
   alone = np.zeros((len(held), 64), np.int32)  # each example in a row of its own; what pads it comes after it
   for i in range(len(held)):
@@ -53,7 +56,7 @@ def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_pack
     trained = np.arange(held.prompt_lengths[i], held.lengths[i])
     total, weight = total - log_p[i, trained - 1, alone[i, trained]].sum(), weight + len(trained)
   for rows, micro_batches in ((4, 1), (6, 3)):
-    packing = batches.Packing(max_length=64, rows=rows, epochs=1, micro_batches=micro_batches)
+    packing = Packing(max_length=64, rows=rows, epochs=1, micro_batches=micro_batches)
     value = HeldOut(held, packing, dict).loss(params, graph=graph, loss_chunk=100)
     assert value == pytest.approx(total / weight, rel=1e-5)
 
@@ -62,7 +65,7 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path, monkeypatch):
   losses = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
   monkeypatch.setattr(HeldOut, "loss", lambda *_, **__: next(losses))
   facts = train(tmp_path, keep=1, keep_best=True, held_out=20, checkpoint_every=2)
-  kept = {n: checkpoint.read_meta(tmp_path, n)["facts"]["held_out_loss"] for n in checkpoint.committed(tmp_path)}
+  kept = {n: orbax_folder.read_meta(tmp_path, n)["facts"]["held_out_loss"] for n in orbax_folder.committed(tmp_path)}
   assert (len(kept), kept[4], facts["examples"]) == (2, 1.0, 80)
   assert max(kept) == facts["steps"]
 
@@ -113,7 +116,7 @@ def test_a_checkpoint_that_cannot_be_written_in_the_background_stops_the_run(tmp
   command = [sys.executable, "-c", textwrap.dedent(program)]
   done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
   assert "UserError:" in done.stdout and "could not be written" in done.stdout, done.stderr[-3000:]
-  assert checkpoint.committed(tmp_path) in ([4], [8, 4])  # as far as the writer had come
+  assert orbax_folder.committed(tmp_path) in ([4], [8, 4])  # as far as the writer had come
   assert curve(tmp_path)[-1][0] < 40  # it did not go on to the end (about 100 steps)
 
 

@@ -16,9 +16,9 @@ SLOTS, ROOM, LENGTH = 3, 24, 12
 
 
 @nnx.jit(static_argnums=(4, 5))
-def answers(model, x, starts, fed, joined, rubbish):
+def answers(model, x, starts, fed, flat, rubbish):
   """Logits of three steps after prompts were inserted (row i into slot SLOTS-1-i), in a cache full of rubbish."""
-  held = jax.tree.map(lambda a: a + rubbish, cache.init(model.config, SLOTS, ROOM, joined=joined))
+  held = jax.tree.map(lambda a: a + rubbish, cache.init(model.config, SLOTS, ROOM, flat=flat))
   kv, found = model.prefill(x), []
   for row in range(SLOTS):
     held = cache.insert(held, kv, SLOTS - 1 - row, row=row)
@@ -35,9 +35,9 @@ def test_both_forms_give_the_same_logits(kv_heads, window):
   x, fed = rng.integers(0, 97, (SLOTS, 8)), rng.integers(0, 97, (3, SLOTS))
   starts = np.array([7, 2, 5])
   wanted, by_head = answers(model, x, starts, fed, False, 7.0)
-  found, joined = answers(model, x, starts, fed, True, 7.0)
+  found, flat = answers(model, x, starts, fed, True, 7.0)
   np.testing.assert_allclose(found, wanted, atol=1e-5)
-  for held, other in zip(jax.tree.leaves(joined), jax.tree.leaves(by_head), strict=True):
+  for held, other in zip(jax.tree.leaves(flat), jax.tree.leaves(by_head), strict=True):
     assert held.shape == (SLOTS, ROOM, kv_heads * 8)
     np.testing.assert_allclose(held.reshape(SLOTS, ROOM, kv_heads, 8), other.swapaxes(1, 2), atol=1e-5)
   assert np.abs(wanted[0] - wanted[1]).max() > 0.1  # or equality would show little
@@ -47,7 +47,7 @@ def test_scattered_prompts_and_inserted_pieces_are_the_same():
   rng = np.random.default_rng(0)
   kv = tuple((rng.standard_normal((1, 6, 2, 8)), rng.standard_normal((1, 6, 2, 8))) for _ in range(2))
   kv = jax.tree.map(jnp.float32, kv)
-  empty = cache.init(CONFIG, SLOTS, ROOM, joined=True)
+  empty = cache.init(CONFIG, SLOTS, ROOM, flat=True)
   whole = cache.insert(empty, kv, 1, start=3)
   slots, positions = jnp.array([[1] * 5 + [SLOTS]]), jnp.arange(3, 9)[None]
   scattered = cache.scatter(empty, kv, slots, positions)  # its last token has no slot
@@ -58,15 +58,15 @@ def test_scattered_prompts_and_inserted_pieces_are_the_same():
 
 def test_nothing_past_length_is_read():
   model = Decoder(CONFIG)
-  held = jax.tree.map(lambda a: a.at[:, 6:].set(jnp.nan), cache.init(CONFIG, 2, 16, joined=True))
+  held = jax.tree.map(lambda a: a.at[:, 6:].set(jnp.nan), cache.init(CONFIG, 2, 16, flat=True))
   logits, _ = nnx.jit(lambda m, *a: m.decode(*a, length=6))(model, jnp.array([1, 2]), held, jnp.array([3, 5]))
   assert np.isfinite(logits).all()
 
 
 def test_the_form_is_chosen_by_the_back_end(monkeypatch):
   splash = dataclasses.replace(CONFIG, attention="splash")
-  assert attention.joins_heads(splash) and not attention.joins_heads(CONFIG)
+  assert attention.uses_flat_cache(splash) and not attention.uses_flat_cache(CONFIG)
   assert jax.tree.leaves(idle_state(splash, 2, 16, "float32").cache)[0].shape == (2, 16, 16)
   assert jax.tree.leaves(idle_state(splash, 2, 16, "int8").cache)[0].shape == (2, 2, 16, 8)
   monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-  assert attention.joins_heads(CONFIG)
+  assert attention.uses_flat_cache(CONFIG)

@@ -19,7 +19,7 @@ from skymath_jax import config as config_lib
 from skymath_jax import distributed
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
-from skymath_jax.models import checkpoint
+from skymath_jax.models import orbax_folder
 from skymath_jax.training.step import TrainState
 
 ITEMS = ("params", "optimizer", "data", "meta")
@@ -32,9 +32,9 @@ def finished(folder: epath.PathLike, run: dict[str, Any]) -> dict[str, Any] | No
   Raises:
     UserError: the newest readable step is of another run; nothing in the folder has been touched.
   """
-  for step in checkpoint.committed(folder):
+  for step in orbax_folder.committed(folder):
     try:
-      meta = checkpoint.read_meta(folder, step)
+      meta = orbax_folder.read_meta(folder, step)
     except UserError:
       continue  # damaged; `restore` will say so
     require_same_run(meta["run"], run, folder)
@@ -54,7 +54,7 @@ def require_same_run(saved: dict[str, Any], now: dict[str, Any], folder: epath.P
     )
 
 
-class Checkpoints:
+class Checkpointer:
   """The steps of one run in `folder/steps`; a context manager that waits for the last write.
 
   Args:
@@ -75,9 +75,9 @@ class Checkpoints:
       enable_async_checkpointing=True,
       cleanup_tmp_directories=True,
     )
-    self._manager = ocp.CheckpointManager(self._folder / checkpoint.STEPS, item_names=ITEMS, options=options)
+    self._manager = ocp.CheckpointManager(self._folder / orbax_folder.STEPS, item_names=ITEMS, options=options)
 
-  def __enter__(self) -> "Checkpoints":
+  def __enter__(self) -> "Checkpointer":
     return self
 
   def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -108,13 +108,13 @@ class Checkpoints:
     meta = {
       "run": self._run,
       "step": step,
-      "weights": checkpoint.checksum(state.params),
-      "optimizer": checkpoint.checksum(state.opt_state),
+      "weights": orbax_folder.checksum(state.params),
+      "optimizer": orbax_folder.checksum(state.opt_state),
       "facts": facts,
     }
     items = ocp.args.Composite(
-      params=checkpoint.in_chunks(state.params),
-      optimizer=checkpoint.in_chunks(state.opt_state),
+      params=orbax_folder.in_chunks(state.params),
+      optimizer=orbax_folder.in_chunks(state.opt_state),
       data=ocp.args.JsonSave(data_state),
       meta=ocp.args.JsonSave(meta),
     )
@@ -137,11 +137,11 @@ class Checkpoints:
 
   def restore(self, like: TrainState) -> tuple[TrainState, Any, dict[str, Any]] | None:
     """(state, data state, meta) of the newest good step, in the shardings of `like`; None if there is none."""
-    for step in checkpoint.committed(self._folder):
-      path = self._folder / checkpoint.STEPS / str(step)
+    for step in orbax_folder.committed(self._folder):
+      path = self._folder / orbax_folder.STEPS / str(step)
       try:
         return self._read(path, step, like)
-      except (checkpoint.DamagedError, OSError, KeyError, ValueError) as error:
+      except (orbax_folder.DamagedError, OSError, KeyError, ValueError) as error:
         aside = path.parent / f"damaged-{step}"
         log(f"checkpoint of step {step} cannot be used and is kept as {aside}: {error}")
         if distributed.is_writer():
@@ -152,14 +152,14 @@ class Checkpoints:
 
   def _read(self, path: epath.Path, step: int, like: TrainState) -> tuple[TrainState, Any, dict[str, Any]]:
     try:
-      meta = checkpoint.read_meta(self._folder, step)
+      meta = orbax_folder.read_meta(self._folder, step)
     except UserError as error:
-      raise checkpoint.DamagedError(str(error)) from error
+      raise orbax_folder.DamagedError(str(error)) from error
     require_same_run(meta["run"], self._run, self._folder)
-    params = checkpoint.restore(path / "params", like.params)
-    opt_state = checkpoint.restore(path / "optimizer", like.opt_state)
-    checkpoint.verify(params, meta["weights"], path / "params")
-    checkpoint.verify(opt_state, meta["optimizer"], path / "optimizer")
+    params = orbax_folder.restore(path / "params", like.params)
+    opt_state = orbax_folder.restore(path / "optimizer", like.opt_state)
+    orbax_folder.verify(params, meta["weights"], path / "params")
+    orbax_folder.verify(opt_state, meta["optimizer"], path / "optimizer")
     data = self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))["data"]
     return TrainState(params, opt_state, like.step + step), data, meta
 

@@ -7,31 +7,33 @@ from hypothesis import strategies as st
 
 from skymath_jax import prompts
 from skymath_jax.errors import UserError
-from skymath_jax.training import batches
+from skymath_jax.training import examples
+from skymath_jax.training.examples import framed
+from skymath_jax.training.packing import Packing, Steps, iterate, pack
 
 from .doubles import Characters, Rows, some_rows
 
 
 def tokenize(rows, **changes):
-  return batches.tokenize(rows, Characters(), **{"template": "raw", "max_length": 64} | changes)
+  return examples.tokenize(rows, Characters(), **{"template": "raw", "max_length": 64} | changes)
 
 
 def make_steps(source, **changes):
   packing = {"max_length": 64, "rows": 4, "epochs": 2, "rng_seed": 3} | changes
-  return batches.Steps(tokenize(source), batches.Packing(**packing))
+  return Steps(tokenize(source), Packing(**packing))
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=200))
 @settings(max_examples=60, deadline=None)
 def test_packing_uses_each_example_once_and_never_overfills(lengths):
-  groups = batches.pack(np.array(lengths), 40)
+  groups = pack(np.array(lengths), 40)
   assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
   assert max(sum(lengths[i] for i in group) for group in groups) <= 40
 
 
 def test_realistic_lengths_fill_rows_to_95_percent():
   lengths = np.clip(np.random.default_rng(0).lognormal(5.0, 0.5, 5000).astype(int), 20, 512)  # GSM8K: mean 153, max 496
-  packing = batches.Packing(max_length=512, rows=8, epochs=1)
+  packing = Packing(max_length=512, rows=8, epochs=1)
   rows = [row for step in packing.plan(lengths, 0) for row in step]
   assert lengths.sum() / (len(rows) * 512) > 0.95
 
@@ -71,27 +73,27 @@ def test_prompt_and_padding_are_never_trained_response_and_eos_always_are():
         found.append((tuple(tokens[1:][~trained[1:]]), tuple(tokens[trained])))
         assert not trained[0] and (np.diff(trained.astype(int)) >= 0).all()  # one run, at the end
   encode = Characters().encode
-  framed = batches.framed("raw")
-  expected = [(tuple(encode(framed(q))), (*encode(r), 0)) for q, r in rows.rows]
+  frame = framed("raw")
+  expected = [(tuple(encode(frame(q))), (*encode(r), 0)) for q, r in rows.rows]
   assert sorted(found) == sorted(expected)
 
 
 def test_a_first_token_is_not_trained_even_without_prompt_and_bos():
   tokenizer = types.SimpleNamespace(bos_id=None, eos_id=2, encode=lambda text: [3 + ord(c) % 61 for c in text.strip()])
-  examples = batches.tokenize(Rows((("", "abc"),)), tokenizer, template="raw", max_length=8)
-  batch = batches.Steps(examples, batches.Packing(max_length=8, rows=1, epochs=1))[0]
+  found = examples.tokenize(Rows((("", "abc"),)), tokenizer, template="raw", max_length=8)
+  batch = Steps(found, Packing(max_length=8, rows=1, epochs=1))[0]
   assert batch["loss_weights"][0, 0].tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
 
 
 def test_over_long_examples_are_dropped_whole_and_counted():
-  examples = tokenize(Rows((("a", "b" * 20), ("a", "b" * 70), ("c", "d"))), max_over_long_share=0.5)
-  assert (len(examples), examples.over_long) == (2, 1)
+  found = tokenize(Rows((("a", "b" * 20), ("a", "b" * 70), ("c", "d"))), max_over_long_share=0.5)
+  assert (len(found), found.over_long) == (2, 1)
   with pytest.raises(UserError, match="longer than a row of 64"):
     tokenize(Rows((("a", "b" * 70), ("c", "d"))), max_over_long_share=0.1)
 
 
 def test_a_row_of_exactly_the_maximum_is_kept():
-  prompt = len(Characters().encode(batches.framed("raw")("a")))
+  prompt = len(Characters().encode(framed("raw")("a")))
   fits = 64 - 2 - prompt  # BOS and EOS
   assert tokenize(Rows((("a", "b" * fits), ("a", "b" * (fits + 1))))).over_long == 1
 
@@ -109,24 +111,22 @@ def test_nothing_to_train_on_is_refused():
 
 
 def test_example_weighting_gives_every_example_the_same_weight():
-  batch = batches.Steps(
-    tokenize(some_rows(9), loss_weighting="example"), batches.Packing(max_length=64, rows=9, epochs=1)
-  )[0]
+  batch = Steps(tokenize(some_rows(9), loss_weighting="example"), Packing(max_length=64, rows=9, epochs=1))[0]
   assert batch["loss_weights"].sum() == pytest.approx(9, rel=1e-6)
 
 
 def test_frame_equals_the_rendered_template():
   for name in ("raw", "sft/alpaca"):
-    assert batches.framed(name)("What is {{ 2 }}?") == prompts.load(name).render(query="What is {{ 2 }}?")
+    assert framed(name)("What is {{ 2 }}?") == prompts.load(name).render(query="What is {{ 2 }}?")
 
 
 def test_iterator_continues_from_its_state():
   steps = make_steps(some_rows(50))
-  straight = [batch["tokens"] for batch in batches.iterate(steps)]
-  first = batches.iterate(steps)
+  straight = [batch["tokens"] for batch in iterate(steps)]
+  first = iterate(steps)
   for _ in range(3):
     next(first)
-  second = batches.iterate(steps)
+  second = iterate(steps)
   second.set_state(first.get_state())
   rest = [batch["tokens"] for batch in second]
   assert len(straight) == len(steps)
