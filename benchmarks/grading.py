@@ -19,12 +19,11 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "grading")]
+sys.path.insert(0, str(ROOT))
 
-from equivalence_cases import CASES, HOSTILE  # noqa: E402
-from public_forms import EXTRACTIONS, FORMS, found_rightly  # noqa: E402
 
 from skymath_jax.grading import answer_of, equivalent, grade_response  # noqa: E402
+from tests.support.grading import CASES, EXTRACTIONS, FORMS, HOSTILE, found_rightly  # noqa: E402
 
 HOSTILE_LIMIT = 5.0  # seconds, as in the comparison of public graders
 Row = dict[str, object]

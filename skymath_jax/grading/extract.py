@@ -68,10 +68,10 @@ _NUMBER = re.compile(
 _SAID = re.compile(r"\b(?:so|is|we|it|he|to|thus|hence|gets?|be)\b")  # short words that make a text a sentence
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _FOREIGN = re.compile(r"[^\W\d_\x00-\u03ff]")  # beyond Greek
-_NOTATION = frozenset(
-  "sin cos tan cot sec csc log exp sqrt arcsin arccos arctan sinh cosh tanh coth sech csch max min mod gcd lcm "
-  "inf".split()
-)
+_NOTATION = frozenset({
+  "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "arcsin", "arccos", "arctan", "sinh", "cosh",
+  "tanh", "coth", "sech", "csch", "max", "min", "mod", "gcd", "lcm", "inf",
+})  # fmt: skip
 SHORT = 120  # characters of a response that may be nothing but an answer
 
 
@@ -172,7 +172,7 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   return _unmarked(text, last_number)
 
 
-def _is_heading(hashes: re.Match, phrases: list[re.Match]) -> bool:
+def _is_heading(hashes: re.Match[str], phrases: list[re.Match[str]]) -> bool:
   """Whether a `####` only heads a paragraph, since it is followed by words and the answer is told further on."""
   return len(_prose(hashes[1])) > 1 and bool(phrases) and phrases[-1].start() > hashes.end()
 
@@ -188,7 +188,7 @@ def gold_answer(text: str) -> str:
   if (box := last_box(text)) is not None:
     return box
   if hashes := [h for h in _HASHES.findall(text) if h.strip()]:
-    return hashes[-1].strip()
+    return str(hashes[-1]).strip()
   return marked_answer(text) or text.strip()
 
 
@@ -265,7 +265,7 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   if "\n" in text and (letter := _LETTER_LINE.fullmatch(last_line)):
     return letter[1]
   if letter := _LAST_LETTER.search(last_line) or _FIRST_LETTER.match(text) or _CHOICE_AND_NAME.match(text):
-    return letter[1]
+    return str(letter[1])
   maths = _maths(text)
   numbers = list(_NUMBER.finditer(text)) if last_number else []
   if maths and not (numbers and numbers[-1].start() >= maths[-1][0]):

@@ -25,6 +25,9 @@ def grade_response(gold: str | None, response: str, mode: str = "strict") -> tup
   """What `mode` reads in a response, and whether it is right: (extracted, correct).
 
   The last box counts; only where the boxes stand side by side (`\boxed{1}, \boxed{2}`) may they be one answer, a list.
+
+  Raises:
+    UserError: there is no such mode.
   """
   found = answer_of(response, mode)
   if equivalent(gold, found, mode):

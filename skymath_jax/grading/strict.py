@@ -16,10 +16,11 @@ MAX_ANSWER = 2_000  # characters; a longer answer is compared as it stands
 
 _NUMBER = re.compile(r"(?P<sign>[-+]?)(?P<whole>\d{1,3}(?:,\d{3})+|\d*)(?P<decimals>\.\d+)?(?:/(?P<divisor>\d+))?")
 _UNIT = re.compile(r"(?:[a-z]+(?:[ /-][a-z]+)*(?:\^\d)?)?", re.IGNORECASE)
-_NOT_UNITS = frozenset(
-  "and or half quarter third to of if is not times plus minus over pi sqrt hundred thousand million billion dozen "
-  "trillion percent pairs dozens more less than then by".split()
-)
+_NOT_UNITS = frozenset({
+  "and", "or", "half", "quarter", "third", "to", "of", "if", "is", "not", "times", "plus", "minus", "over", "pi",
+  "sqrt", "hundred", "thousand", "million", "billion", "dozen", "trillion", "percent", "pairs", "dozens", "more",
+  "less", "than", "then", "by",
+})  # fmt: skip
 _DELETED = ("\n", "\\!", "\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$", "\\%", "%")
 
 

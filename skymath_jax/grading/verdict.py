@@ -8,7 +8,11 @@ MODES = ("strict", "symbolic")
 
 
 def equivalent(gold: str | None, pred: str | None, mode: str = "strict") -> bool:
-  """Whether two bare answers are the same; symmetric, never raises on any text, False where one is missing."""
+  """Whether two bare answers are the same; symmetric, no text makes it raise, False where one is missing.
+
+  Raises:
+    UserError: there is no such mode.
+  """
   checked_mode(mode)
   if not isinstance(gold, str) or not isinstance(pred, str):
     return False
@@ -16,7 +20,11 @@ def equivalent(gold: str | None, pred: str | None, mode: str = "strict") -> bool
 
 
 def checked_mode(mode: str) -> str:
-  """`mode`; raises `UserError` if there is no such mode."""
+  """`mode`.
+
+  Raises:
+    UserError: there is no such mode.
+  """
   if mode not in MODES:
     raise UserError(f"unknown grading mode {mode!r}", where="mode", remedy=f"use one of: {', '.join(MODES)}")
   return mode

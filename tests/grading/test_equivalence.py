@@ -12,7 +12,7 @@ import pytest
 from skymath_jax.errors import UserError
 from skymath_jax.grading import equivalent
 from skymath_jax.grading.strict import normalize, plain_number
-from tests.grading.equivalence_cases import CASES, HOSTILE, REFUSED
+from tests.support.grading import CASES, HOSTILE, REFUSED
 
 PAIRS = [(category, *row) for category, rows in CASES.items() for row in rows]
 

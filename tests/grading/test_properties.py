@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skymath_jax.grading import equivalent, gold_answer
-from tests.grading.equivalence_cases import CASES
-from tests.grading.public_forms import FORMS
+from tests.support.grading import CASES, FORMS
 
 PAIRS = [row for rows in CASES.values() for row in rows] + [(f.gold, f.text, f.same) for f in FORMS if not f.response]
 WRAPPINGS = [

@@ -5,7 +5,7 @@ import collections
 import pytest
 
 from skymath_jax.grading import equivalent, grade_response
-from tests.grading.public_forms import EXTRACTIONS, FORMS, FRESH, found_rightly
+from tests.support.grading import EXTRACTIONS, FORMS, FRESH, found_rightly
 
 SOURCES = sorted({form.source for form in FORMS})
 AMBIGUOUS = "the answer is: 9!"  # nine, or its factorial

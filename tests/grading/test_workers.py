@@ -10,7 +10,7 @@ import pytest
 
 from skymath_jax.grading import grade_rows
 from skymath_jax.grading.workers import in_children
-from tests.grading.equivalence_cases import HOSTILE
+from tests.support.grading import HOSTILE
 
 
 def troubled(row):
@@ -64,7 +64,7 @@ RESPONSES = [
 CANARY = r"""
 import json, sys
 sys.path[:0] = json.loads(sys.argv[1])
-from tests.grading.equivalence_cases import CASES, HOSTILE
+from tests.support.grading import CASES, HOSTILE
 from skymath_jax.grading import equivalent, extract, grade_response
 pairs = [(g, p) for rows in CASES.values() for g, p, _ in rows]
 for gold, pred in pairs:  # whatever is loaded late is loaded now

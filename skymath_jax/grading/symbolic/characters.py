@@ -16,12 +16,15 @@ _SYMBOLS = {
   "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∶": ":",
   **dict.fromkeys("−–—‐‑", "-"), **dict.fromkeys("£€¥\u200b\ufeff\u2061\u2062\xad", ""),
 }  # fmt: skip
-_VULGAR = "½1/2 ⅓1/3 ⅔2/3 ¼1/4 ¾3/4 ⅕1/5 ⅖2/5 ⅗3/5 ⅘4/5 ⅙1/6 ⅚5/6 ⅛1/8 ⅜3/8 ⅝5/8 ⅞7/8".split()
+_VULGAR = (
+  "½1/2", "⅓1/3", "⅔2/3", "¼1/4", "¾3/4", "⅕1/5", "⅖2/5", "⅗3/5", "⅘4/5", "⅙1/6", "⅚5/6", "⅛1/8", "⅜3/8", "⅝5/8",
+  "⅞7/8",
+)  # fmt: skip
 _SYMBOLS |= {item[0]: f"\\frac{{{item[1]}}}{{{item[3]}}}" for item in _VULGAR}
 _GREEK = (
-  "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi "
-  "psi omega"
-).split()
+  "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+  "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+)  # fmt: skip
 _TABLE = str.maketrans(_SYMBOLS | {chr(0x3B1 + i + (i > 16)): f"\\{name} " for i, name in enumerate(_GREEK)})
 _ESCAPES = re.compile(
   r"\x0c(?=rac)|\x08(?=oxed|egin|inom|eta|ar|ig|oldsymbol)|\t(?=ext|imes|frac|heta|an[^a-z]|au[^a-z]|riangle)"

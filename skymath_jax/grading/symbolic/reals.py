@@ -6,8 +6,9 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from skymath_jax.grading import numbers
-from skymath_jax.grading.evaluate import DIGITS, Evaluator, Tree, UnevaluableError, Value, context
+from skymath_jax.grading.symbolic import numbers
+from skymath_jax.grading.symbolic.evaluate import DIGITS, Evaluator, UnevaluableError, Value, context
+from skymath_jax.grading.symbolic.tree import Tree, variables
 
 MAX_PIECES = 60
 _INFINITY = math.inf
@@ -123,7 +124,7 @@ def _combined(tree: Tree) -> Pieces:
 
 def _unknowns(tree: Tree) -> set[str]:
   """The unknown of an inequality; none for an interval, and for a set-builder, whose variable is bound."""
-  return set() if tree[0] == "builder" else numbers.variables(tree) - {"R"}
+  return set() if tree[0] == "builder" else variables(tree) - {"R"}
 
 
 def _end(tree: Tree) -> Value:
@@ -139,7 +140,7 @@ def _end(tree: Tree) -> Value:
 
 def _solved(tree: Tree) -> Pieces:
   """What satisfies a chain of relations that are linear in their one unknown."""
-  names = numbers.variables(tree)
+  names = variables(tree)
   if len(names) != 1:
     raise NotASetError("not one unknown")
   (name,) = names

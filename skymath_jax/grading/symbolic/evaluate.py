@@ -12,6 +12,8 @@ from typing import Any
 
 import mpmath
 
+from skymath_jax.grading.symbolic.tree import Tree
+
 MAX_BITS = 40_000  # of an exact numerator or denominator
 BUDGET = 30_000  # steps that one comparison may take in all; about a second
 MAX_FACTORIAL = 1_500
@@ -20,7 +22,6 @@ MAX_TERMS = 1_000  # of a sum that is carried out
 MAX_EXPONENT = 10**7  # of powers that are not exact
 DIGITS = (50, 110)  # working precisions: a candidate equality at the first must hold at the second
 
-Tree = tuple
 Value = Any  # Fraction | mpf | mpc
 _LOCAL = threading.local()
 
@@ -307,9 +308,11 @@ class Evaluator:
 
 
 _BOUND = Fraction(173, 97)  # where the body of a sum that is not carried out is looked at
-_ELEMENTARY = {
-  **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp".split()},
-  **{f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
+_DIRECT = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch")
+_ELEMENTARY = {  # ours → mpmath's
+  "exp": "exp",
+  **{name: name for name in _DIRECT},
+  **{f"arc{name}": f"a{name}" for name in _DIRECT[:9]},
 }  # fmt: skip
 
 

@@ -5,11 +5,12 @@ Equality of polynomials at random-looking rational points is equality, but for a
 
 import itertools
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from skymath_jax.grading.evaluate import DIGITS, Evaluator, Tree, UnevaluableError, Value, context
+from skymath_jax.grading.symbolic.evaluate import DIGITS, Evaluator, UnevaluableError, Value, context
+from skymath_jax.grading.symbolic.tree import Tree, variables, walk
 
 MAX_VARIABLES = 12
 POINTS = 4  # the last of them with negative values
@@ -20,22 +21,6 @@ FLOAT_DIGITS = 15  # what a float64 can hold
 _SLACK = 12  # digits of the working precision that rounding may cost
 
 Reading = Mapping[str, bool]
-
-
-def walk(tree: Tree) -> Iterator[Tree]:
-  """`tree` and everything below it."""
-  stack: list[Any] = [tree]
-  while stack:
-    node = stack.pop()
-    if isinstance(node, tuple):
-      if (node and isinstance(node[0], str) and len(node) > 1) or node in (("reals",), ("empty",)):
-        yield node
-      stack.extend(node)
-
-
-def variables(tree: Tree) -> set[str]:
-  """Names of the variables in `tree`."""
-  return {node[1] for node in walk(tree) if node[0] == "var"}
 
 
 def readings(*trees: Tree) -> list[Reading]:
@@ -80,7 +65,7 @@ def near(a: Value, b: Value, scale: Value, digits: int) -> bool:
     return a == b
   mp = context(digits)
   a, b = _inexact(a, mp), _inexact(b, mp)
-  return abs(a - b) <= mp.mpf(10) ** (_SLACK - digits) * max(abs(a), abs(b), scale)
+  return bool(abs(a - b) <= mp.mpf(10) ** (_SLACK - digits) * max(abs(a), abs(b), scale))
 
 
 def _inexact(value: Value, mp: Any) -> Value:
@@ -170,7 +155,7 @@ def _decimal(decimal: Tree, exact: Tree) -> bool:
   other = _literal(exact)
   if other is not None and other[1] is not None and other[2] < digits:
     return noise  # the longer of two decimals is the one to be rounded
-  return noise or difference < place
+  return bool(noise or difference < place)
 
 
 def _literal(tree: Tree) -> tuple[Fraction, Fraction | None, int] | None:

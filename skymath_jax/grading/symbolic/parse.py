@@ -1,17 +1,8 @@
-"""A recursive-descent parser from tokens to a tree, with every depth and length bounded.
+"""A recursive-descent parser from tokens to a tree, with every depth and length bounded."""
 
-Trees are nested tuples; the first entry is the kind:
-  ("num", Fraction, ulp | None, significant digits)      ("var", name)   ("const", "pi" | "e" | "i" | "inf")
-  ("sum", ((sign, tree), …)) with sign "+", "-", "pm", "mp"   ("prod", (("*" | "/", tree), …))   ("pow", base, exponent)
-  ("fn", name, argument, …)   ("deg", tree)   ("pct", tree)   ("unit", tree, words)   ("text", words)
-  ("tuple", open, close, items)   ("set", items)   ("list", joiner, items)   ("matrix", rows)   ("ratio", items)
-  ("rel", parts, operators)   ("head", name)   ("cup" | "cap" | "setminus", a, b)   ("in", a, b)
-  ("builder", item, condition)   ("reals",)   ("empty",)   ("big", "sum" | "prod" | "int", lower, upper, body)
-  ("clock", hours, minutes)   ("det", rows)
-"""
-
-from skymath_jax.grading.expressions import CLOSERS, Expressions, Tree
-from skymath_jax.grading.lexer import UnreadableError, tokenize
+from skymath_jax.grading.symbolic.expressions import CLOSERS, Expressions
+from skymath_jax.grading.symbolic.lexer import UnreadableError, tokenize
+from skymath_jax.grading.symbolic.tree import Tree
 
 _RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "approx"})
 _HEAD_MARKS = frozenset({"'", "^", "{", "}", "_"})
@@ -19,7 +10,11 @@ _CURRENCIES = frozenset({"usd", "rs", "rs.", "eur", "inr", "gbp"})
 
 
 def parse(text: str) -> Tree:
-  """The tree of a cleaned answer; raises `UnreadableError`."""
+  """The tree of a cleaned answer.
+
+  Raises:
+    UnreadableError: it is not in the dialect.
+  """
   parser = Parser(tokenize(text))
   tree = parser.answer()
   if parser.kind():

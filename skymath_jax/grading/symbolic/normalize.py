@@ -7,9 +7,9 @@ The result is still text, in a small dialect that `lexer.py` knows: `\text{…}`
 import itertools
 import re
 
-from skymath_jax.grading.characters import latex_of
 from skymath_jax.grading.extract import balanced
-from skymath_jax.grading.notation import REWRITES
+from skymath_jax.grading.symbolic.characters import latex_of
+from skymath_jax.grading.symbolic.notation import REWRITES
 
 MAX_BOXES = 20  # that are opened in one answer
 MAX_RANGE = 40  # numbers that an ellipsis may stand for

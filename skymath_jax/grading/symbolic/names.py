@@ -1,7 +1,7 @@
 """What a relation names: `x = 3`, `f(x) = …`, `AB = 5`, `S : T = 2 : 3`, and the value that it gives."""
 
-from skymath_jax.grading import numbers
-from skymath_jax.grading.evaluate import Tree
+from skymath_jax.grading.symbolic import numbers
+from skymath_jax.grading.symbolic.tree import Tree, variables
 
 Assignment = tuple[Tree, Tree]  # what is named, its value
 
@@ -35,6 +35,6 @@ def assignment(tree: Tree) -> Assignment | None:
     return parts[0], parts[-1]
   if is_name(parts[-1]):
     return parts[-1], parts[0]
-  if all(not numbers.variables(part) for part in parts) and all(numbers.equal(parts[-1], part) for part in parts[:-1]):
+  if all(not variables(part) for part in parts) and all(numbers.equal(parts[-1], part) for part in parts[:-1]):
     return ("text", ""), parts[-1]
   return None

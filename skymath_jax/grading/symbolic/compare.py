@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from skymath_jax.grading import numbers, reals, rewrite, units
-from skymath_jax.grading.evaluate import Tree
-from skymath_jax.grading.expressions import literal
-from skymath_jax.grading.names import Assignment, assignment
-from skymath_jax.grading.words import parts_of, words_of
+from skymath_jax.grading.symbolic import numbers, reals, rewrite, units
+from skymath_jax.grading.symbolic.expressions import literal
+from skymath_jax.grading.symbolic.names import Assignment, assignment
+from skymath_jax.grading.symbolic.tree import Tree, renamed, variables
+from skymath_jax.grading.symbolic.words import parts_of, words_of
 
 MAX_MEMBERS = 40
 
@@ -290,14 +290,14 @@ def _same_relation(a: Tree, b: Tree) -> bool:
 
 def _solves(value: Tree, equation: Tree) -> bool:
   """Whether an expression is what an equation, linear in `y` or a polar radius, gives for it: `6/x` of `xy = 6`."""
-  left = numbers.variables(equation) - numbers.variables(value)
-  if equation[2] != ("=",) or len(left) != 1 or not left <= _SOLVED_FOR or not numbers.variables(value):
+  left = variables(equation) - variables(value)
+  if equation[2] != ("=",) or len(left) != 1 or not left <= _SOLVED_FOR or not variables(value):
     return False
   (name,) = left
 
   def at(step: int) -> Tree:
     moved = ("sum", (("+", value), ("+", literal(str(step)))))
-    return ("sum", tuple(zip("+-", (rewrite.renamed(part, {name: moved}) for part in equation[1]), strict=True)))
+    return ("sum", tuple(zip("+-", (renamed(part, {name: moved}) for part in equation[1]), strict=True)))
 
   return (
     numbers.equal(at(0), literal("0"))
@@ -317,9 +317,9 @@ def _with_arguments_of(head: Tree, other: Tree, body: Tree) -> Tree:
   if head[0] != "head" or other[0] != "head":
     return body
   mine, theirs = (tree[1].partition("(")[2].split(",") for tree in (head, other))
-  if mine == theirs or len(mine) != len(theirs) or numbers.variables(body) & set(mine):
+  if mine == theirs or len(mine) != len(theirs) or variables(body) & set(mine):
     return body
-  return rewrite.renamed(body, {old: ("var", new) for old, new in zip(theirs, mine, strict=True)})
+  return renamed(body, {old: ("var", new) for old, new in zip(theirs, mine, strict=True)})
 
 
 def _reversed(tree: Tree) -> Tree:
@@ -331,7 +331,7 @@ def _same_chain(a: Tree, b: Tree) -> bool:
   if len(a[2]) > 1:
     return a[2] == b[2] and _pairwise(a[1], b[1])
   operator, other = a[2][0], b[2][0]
-  if not numbers.variables(a) and not numbers.variables(b):  # any two wrong equations of numbers are proportional
+  if not variables(a) and not variables(b):  # any two wrong equations of numbers are proportional
     return operator == other and _pairwise(a[1], b[1])
   first, second = (("sum", (("+", tree[1][0]), ("-", tree[1][1]))) for tree in (a, b))
   sign = numbers.ratio(first, second)

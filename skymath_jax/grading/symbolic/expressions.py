@@ -1,21 +1,23 @@
 """Sums, products, powers and what they are made of: the lower half of the parser."""
 
+import abc
 import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 
-from skymath_jax.grading.lexer import Token, UnreadableError
+from skymath_jax.grading.symbolic.lexer import Token, UnreadableError
+from skymath_jax.grading.symbolic.tree import Tree
 
 MAX_DEPTH = 25
 MAX_STEPS = 4_000
-Tree = tuple
 
-_STARTS = frozenset(
-  "num var func ( [ { \\{ frac binom big pi inf lfloor lceil langle begin overline reals empty".split()
-)
+_STARTS = frozenset({
+  "num", "var", "func", "(", "[", "{", "\\{", "frac", "binom", "big", "pi", "inf", "lfloor", "lceil", "langle",
+  "begin", "overline", "reals", "empty",
+})  # fmt: skip
 CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "langle": ("rangle",)}
 _ROUNDERS = {"lfloor": ("rfloor", "floor"), "lceil": ("rceil", "ceil")}
-_NUMERALS = "two three four five six seven eight nine ten eleven twelve".split()
+_NUMERALS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _BASES = {name: index for index, name in enumerate(_NUMERALS, start=2)}
 _APPLIED = frozenset("fghFGHPQpqW")  # letters that name a function where a lone argument in brackets follows
 _CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # likewise, where the argument is a number
@@ -67,8 +69,23 @@ class Cursor:
     self.depth -= 1
 
 
-class Expressions(Cursor):
-  """What stands between commas and relation signs. `answer`, `brackets`, `braces` and `matrix` are the upper half's."""
+class Expressions(Cursor, abc.ABC):
+  """What stands between commas and relation signs; what holds these is the upper half's."""
+
+  @abc.abstractmethod
+  def answer(self) -> Tree: ...
+
+  @abc.abstractmethod
+  def brackets(self) -> Tree: ...
+
+  @abc.abstractmethod
+  def braces(self) -> Tree: ...
+
+  @abc.abstractmethod
+  def builder(self, closer: str) -> Tree | None: ...
+
+  @abc.abstractmethod
+  def matrix(self) -> Tree: ...
 
   def sum(self) -> Tree:
     with self.deeper():

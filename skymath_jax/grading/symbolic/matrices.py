@@ -1,6 +1,6 @@
 """Matrix expressions as one matrix of trees: sums, products, scalar factors and small powers are carried out."""
 
-from skymath_jax.grading.evaluate import Tree
+from skymath_jax.grading.symbolic.tree import Tree
 
 MAX_SIDE = 8  # rows or columns of a factor in a product
 MAX_POWER = 4

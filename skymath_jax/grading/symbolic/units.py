@@ -30,10 +30,11 @@ _WORTH = {
   "week": ("time", Fraction(604800)), "cent": ("money", Fraction(1)), "dollar": ("money", Fraction(100)),
 }  # fmt: skip
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
-NOT_UNITS = frozenset(
-  "and or if is are not than then more less of for when where mod with to the half hundred thousand million billion "
-  "trillion dozen pairs choose divided plus minus times".split()
-)
+NOT_UNITS = frozenset({
+  "and", "or", "if", "is", "are", "not", "than", "then", "more", "less", "of", "for", "when", "where", "mod",
+  "with", "to", "the", "half", "hundred", "thousand", "million", "billion", "trillion", "dozen", "pairs", "choose",
+  "divided", "plus", "minus", "times",
+})  # fmt: skip
 
 
 def conversion(a: str | None, b: str | None) -> Fraction | None:

@@ -1,11 +1,11 @@
 """One form for what can be written in several: matrix expressions, approximations, plus-or-minus signs, names."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from skymath_jax.grading import matrices, numbers
-from skymath_jax.grading.evaluate import Tree
-from skymath_jax.grading.names import is_name
+from skymath_jax.grading.symbolic import matrices
+from skymath_jax.grading.symbolic.names import is_name
+from skymath_jax.grading.symbolic.tree import Tree, renamed, walk
 
 MAX_SIGNS = 3  # plus-or-minus signs that are expanded
 
@@ -19,7 +19,7 @@ def plain(tree: Tree) -> Tree:
     return tree[1][0] if cut == 1 else ("rel", tree[1][:cut], tree[2][: cut - 1])
   if tree[0] == "in" and tree[2][0] in {"list", "set"}:
     return ("rel", (tree[1], tree[2]), ("=",))
-  if tree[0] in {"sum", "prod", "pow"} and any(node[0] == "matrix" for node in numbers.walk(tree)):
+  if tree[0] in {"sum", "prod", "pow"} and any(node[0] == "matrix" for node in walk(tree)):
     return matrices.carried_out(tree) or tree
   return tree
 
@@ -31,7 +31,7 @@ def as_list(tree: Tree) -> Tree:
 
 def signs(tree: Tree) -> int:
   """How many plus-or-minus signs `tree` has."""
-  return sum(sign in {"pm", "mp"} for node in numbers.walk(tree) if node[0] == "sum" for sign, _ in node[1])
+  return sum(sign in {"pm", "mp"} for node in walk(tree) if node[0] == "sum" for sign, _ in node[1])
 
 
 def expanded(tree: Tree) -> list[Tree]:
@@ -39,7 +39,7 @@ def expanded(tree: Tree) -> list[Tree]:
   count = signs(tree)
   if count == 0 or count > MAX_SIGNS:
     return [tree]
-  linked = any(sign == "mp" for node in numbers.walk(tree) if node[0] == "sum" for sign, _ in node[1])
+  linked = any(sign == "mp" for node in walk(tree) if node[0] == "sum" for sign, _ in node[1])
   choices = [signs * count for signs in ("+", "-")] if linked else itertools.product("+-", repeat=count)
   return [_with_signs(tree, iter(chosen)) for chosen in choices]
 
@@ -61,12 +61,3 @@ def _with_signs(tree: Tree, signs: Iterator[str]) -> Tree:
 def with_imaginary_unit(tree: Tree) -> Tree:
   """`2 + 3I` as `2 + 3i`."""
   return renamed(tree, {"I": ("const", "i")})
-
-
-def renamed(tree: Tree, names: Mapping[str, Tree]) -> Tree:
-  """`tree` with other trees for these variables."""
-  if not isinstance(tree, tuple):
-    return tree
-  if tree and tree[0] == "var":
-    return names[tree[1]] if tree[1] in names else tree
-  return tuple(renamed(part, names) for part in tree)

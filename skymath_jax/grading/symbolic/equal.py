@@ -1,28 +1,16 @@
-r"""The symbolic grader: string rules first, then a parser and exact arithmetic of its own.
-
-No text of a model's is ever handed to `eval` or to a computer algebra system. Conventions (they follow the MATH
-benchmark; where sources contradict each other, what is refused is named):
-- units, currency, degree and percent signs may be missing on one side; 28\% is 28 and 0.28, but 75 is not 0.75;
-- lists and sets have no order, tuples and intervals have; an interval, an inequality and a set-builder may be the same;
-- `x = 3` is 3, `f(x) = …` is its body; an equation is not one of its sides; equations are equal up to a factor;
-- an exact value equals a decimal with nine or more right digits; integers are compared exactly;
-- yes is true and no is false; `1,25` may be 1.25, `1,5` is a list; `12th` is 12;
-- an equation that is linear in `y` is what it gives for it: `xy = 6` is `6/x`;
-- refused: rounded values (6.46 for 84/13), number words, most sets in words;
-- an ellipsis is what it is spelled like, but between whole numbers in even steps (`1, 2, …, 5`) a list.
-"""
+"""The verdict on two texts: the same words or choice, the same cases, or two parsed answers that are the same."""
 
 import re
 
-from skymath_jax.grading import evaluate, numbers, rewrite
-from skymath_jax.grading.compare import same
-from skymath_jax.grading.evaluate import Tree
 from skymath_jax.grading.extract import extract
-from skymath_jax.grading.lexer import UnreadableError
-from skymath_jax.grading.names import assignment
-from skymath_jax.grading.normalize import clean, joined_thousands, spelled_out
-from skymath_jax.grading.parse import parse
-from skymath_jax.grading.words import of_integers, same_truth, says_little, without_qualifier, words_of
+from skymath_jax.grading.symbolic import evaluate, numbers, rewrite
+from skymath_jax.grading.symbolic.compare import same
+from skymath_jax.grading.symbolic.lexer import UnreadableError
+from skymath_jax.grading.symbolic.names import assignment
+from skymath_jax.grading.symbolic.normalize import clean, joined_thousands, spelled_out
+from skymath_jax.grading.symbolic.parse import parse
+from skymath_jax.grading.symbolic.tree import Tree, renamed, variables, walk
+from skymath_jax.grading.symbolic.words import of_integers, same_truth, says_little, without_qualifier, words_of
 
 Cases = list[tuple[str, str]]
 
@@ -86,8 +74,10 @@ def _same_choice(gold: str, pred: str) -> bool | None:
   if longer[0] and longer[1] and not _same_text(longer[0][3], longer[1][3]):
     return False if found[0] != found[1] else None
   if all(found):
-    bare = all(letters) and not any("(" in text or "text" in text for text in (gold, pred))
-    return found[0] == found[1] and (not bare or found[0] in "ABCDE" or letters[0][1] == letters[1][1])
+    bare = not any("(" in text or "text" in text for text in (gold, pred))
+    if letters[0] and letters[1] and bare and found[0] not in "ABCDE" and letters[0][1] != letters[1][1]:
+      return False
+    return found[0] == found[1]
   for match, other in ((longer[0], pred), (longer[1], gold)):
     if match and _same_text(match[3], other):
       return True
@@ -110,8 +100,10 @@ def _same_text(gold: str, pred: str) -> bool:
 def _cases_of(text: str) -> tuple[str, Cases] | None:
   """What a case distinction is given for, and its (value, condition) pairs; None where `text` is no such thing."""
   match = _CASES.fullmatch(text)
-  rows = [row.split("&") for row in match[2].split("\\\\") if row.strip()] if match else []
-  if match is None or len(rows) > MAX_CASES or any(len(row) != 2 for row in rows):
+  if match is None:
+    return None
+  rows = [row.split("&") for row in match[2].split("\\\\") if row.strip()]
+  if len(rows) > MAX_CASES or any(len(row) != 2 for row in rows):
     return None
   return match[1].strip(" ="), [(value.strip(" ,;"), _IF.sub("", condition).strip(" ,;.")) for value, condition in rows]
 
@@ -140,7 +132,7 @@ def _without_qualifiers(first: str, second: str) -> tuple[tuple[str, str], tuple
 def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
   """The pair as it is, and with a name made the same that is free: of an integer, a constant of integration, `i`."""
   pairs = [(a, b)]
-  mine, theirs = numbers.variables(a), numbers.variables(b)
+  mine, theirs = variables(a), variables(b)
   if ("I" in mine) != ("I" in theirs):
     pairs.append((rewrite.with_imaginary_unit(a), rewrite.with_imaginary_unit(b)))
   mine, theirs = mine - _named(a), theirs - _named(b)
@@ -149,14 +141,14 @@ def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
     periodic = {old, new} <= _INTEGERS and _turns(a, new) and _turns(b, old)
     constant = {old, new} <= _CONSTANTS and all(_adds(tree, name) for tree, name in ((a, new), (b, old)))
     if integers or periodic or constant or ({old, new} == {"c", "C"} and a[0] != "var"):
-      pairs.append((a, rewrite.renamed(b, {old: ("var", new)})))
+      pairs.append((a, renamed(b, {old: ("var", new)})))
   return pairs
 
 
 def _turns(tree: Tree, name: str) -> bool:
   """Whether `name` counts turns: it stands in products with pi only, and in no power."""
-  nodes = list(numbers.walk(tree))
-  if any(node[0] == "pow" and name in numbers.variables(node) for node in nodes):
+  nodes = list(walk(tree))
+  if any(node[0] == "pow" and name in variables(node) for node in nodes):
     return False
   return any(node[0] == "prod" and {("*", ("var", name)), ("*", ("const", "pi"))} <= set(node[1]) for node in nodes)
 
@@ -168,7 +160,7 @@ def _named(tree: Tree) -> set[str]:
   names = [
     (name, value) for outer, value in filter(None, found) for name in (outer[3] if outer[0] == "tuple" else (outer,))
   ]
-  return {name[1] for name, value in names if name[0] == "var" and name not in set(numbers.walk(value))}
+  return {name[1] for name, value in names if name[0] == "var" and name not in set(walk(value))}
 
 
 def _adds(tree: Tree, name: str) -> bool:
@@ -199,7 +191,7 @@ def _value_of_chain(text: str) -> Tree | None:
     tree = parse(right)
   except UnreadableError:
     return None
-  return None if numbers.variables(tree) or numbers.number(tree) is None else tree
+  return None if variables(tree) or numbers.number(tree) is None else tree
 
 
 def _squeezed(text: str) -> str:

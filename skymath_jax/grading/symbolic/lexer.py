@@ -20,15 +20,17 @@ _TOKEN = re.compile(
 )
 
 BIG_OPERATORS = frozenset({"sum", "prod", "int"})
-FUNCTIONS = frozenset(
-  "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-  "arcsinh arccosh arctanh asinh acosh atanh arsinh arcosh artanh log ln lg exp sqrt "
-  "cbrt abs floor ceil gcd lcm max min".split()
-)
-GREEK = frozenset(
-  "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon "
-  "phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
-)
+FUNCTIONS = frozenset({
+  "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "asin",
+  "acos", "atan", "sinh", "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh", "asinh", "acosh",
+  "atanh", "arsinh", "arcosh", "artanh", "log", "ln", "lg", "exp", "sqrt", "cbrt", "abs", "floor", "ceil", "gcd",
+  "lcm", "max", "min",
+})  # fmt: skip
+GREEK = frozenset({
+  "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
+  "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma",
+  "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar",
+})  # fmt: skip
 _COMMANDS = {
   "cdot": "*", "times": "*", "ast": "*", "bullet": "*", "div": "/", "pm": "pm", "mp": "mp", "le": "<=", "leq": "<=",
   "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=",
@@ -42,18 +44,22 @@ _COMMANDS = {
   "overline": "overline", "bar": "overline", "infty": "inf", "pi": "pi", "emptyset": "empty",
   "varnothing": "empty", "oslash": "empty", "reals": "reals", "prime": "'", "circ": "circ", "top": "transpose",
 }  # fmt: skip
-_BARE = frozenset("frac dfrac tfrac cdot times infty leq geq neq cup cap".split())  # the back-slash was lost
+_BARE = frozenset(
+  {"frac", "dfrac", "tfrac", "cdot", "times", "infty", "leq", "geq", "neq", "cup", "cap"}
+)  # the back-slash was lost
 _WORDS = {"pi": "pi", "inf": "inf", "infinity": "inf", "oo": "inf", "and": "and", "or": "or", "union": "cup"}
 _OPERATORS = {"**": "^", "=<": "<=", "==": "="}
-_SHORT_UNITS = frozenset(
-  "cm mm km kg mg ml mL ft yd mi lb lbs oz hr hrs min mins sec secs mph kph kmh rad deg Hz kHz Pa kPa kJ kW mol atm "
-  "gal pm am km s nm kN cc sq per day days cups feet foot inch".split()
-)
+_SHORT_UNITS = frozenset({
+  "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "yd", "mi", "lb", "lbs", "oz", "hr", "hrs", "min", "mins", "sec",
+  "secs", "mph", "kph", "kmh", "rad", "deg", "Hz", "kHz", "Pa", "kPa", "kJ", "kW", "mol", "atm", "gal", "pm", "am",
+  "s", "nm", "kN", "cc", "sq", "per", "day", "days", "cups", "feet", "foot", "inch",
+})  # fmt: skip
 _CALCULATED = frozenset({"+", "-", "*", "^", "(", "num", "var", "frac", "func"})
-_UNITS_IN_ANY_CASE = frozenset("am pm day days hrs mins feet foot inch cups".split())
-_PLAIN = frozenset(
-  "yes no odd even one two six ten sun mon tue wed thu fri sat red all none not on off men both he she".split()
-)
+_UNITS_IN_ANY_CASE = frozenset({"am", "pm", "day", "days", "hrs", "mins", "feet", "foot", "inch", "cups"})
+_PLAIN = frozenset({
+  "yes", "no", "odd", "even", "one", "two", "six", "ten", "sun", "mon", "tue", "wed", "thu", "fri", "sat", "red",
+  "all", "none", "not", "on", "off", "men", "both", "he", "she",
+})  # fmt: skip
 
 
 class UnreadableError(ValueError):

@@ -1,0 +1,200 @@
+r"""The ways in which one thing is written, each brought to the one that `lexer.py` knows: a table, applied in order."""
+
+import re
+from collections.abc import Callable
+
+_FUNCTIONS = (
+  "sin",
+  "cos",
+  "tan",
+  "cot",
+  "sec",
+  "csc",
+  "arcsin",
+  "arccos",
+  "arctan",
+  "sinh",
+  "cosh",
+  "tanh",
+  "coth",
+  "sech",
+  "csch",
+  "arsinh",
+  "arcosh",
+  "artanh",
+  "log",
+  "ln",
+  "exp",
+  "gcd",
+  "lcm",
+  "max",
+  "min",
+  "det",
+  "lg",
+)
+_TIME = re.compile(r"(?i)(\d{1,2}(?::\d{2})?) ?([ap])\.? ?m\b\.?")
+_PHRASES = {
+  r"(?:all|any|every) real (?:numbers?|values?)": r"\\reals ",
+  r"(?:there (?:is|are) )?no (?:real )?(?:solutions?|roots?)|(?:the )?empty set": r"\\emptyset ",
+  r"does not exist|doesn't exist|dne": r"\\text{dne}",
+  r"(?:there are )?infinitely many(?: solutions)?": r"\\infty ",
+}  # what words say that has a sign, or several spellings
+_VALUE = r"(-?\d[\d./]*|-?\\frac\{\d+\}\{\d+\})"
+_REALS = r"(?:all |any |every )?real (?:numbers?|values?)"
+_SETS = {
+  rf"{_REALS} (?:that are )?(?:(?:greater|more|larger) than or equal to|at least) {_VALUE}": r"[\1,\\infty)",
+  rf"{_REALS} (?:that are )?(?:(?:less|smaller) than or equal to|at most) {_VALUE}": r"(-\\infty,\1]",
+  rf"{_REALS} (?:that are )?(?:greater|more|larger) than {_VALUE}": r"(\1,\\infty)",
+  rf"{_REALS} (?:that are )?(?:less|smaller) than {_VALUE}": r"(-\\infty,\1)",
+  r"(?:all |any )?positive real (?:numbers?|values?)": r"(0,\\infty)",
+  r"(?:all |any )?negative real (?:numbers?|values?)": r"(-\\infty,0)",
+  r"(?:all |any )?non-?negative real (?:numbers?|values?)": r"[0,\\infty)",
+  r"(?:all |any )?non-?positive real (?:numbers?|values?)": r"(-\\infty,0]",
+  r"(?:all |any )?non-?zero real (?:numbers?|values?)": r"\\reals \\setminus \\{0\\}",
+  r"(?:all |any )?integers": r" Z_{set} ",
+}  # a whole answer that describes a set of numbers
+
+
+def _styled(match: re.Match[str]) -> str:
+  r"""`\text{…}` for words, the bare function for `\operatorname{sin}`, the letter itself for `\mathrm{e}`."""
+  inner = re.sub(r"\s+", " ", match[1].replace("{", "").replace("}", "")).strip()
+  command = match[0].lstrip("\\").partition("{")[0].strip()
+  applied = match.string[match.end() :].lstrip().startswith(("(", "\\", "{"))
+  if inner.lower() in _FUNCTIONS and (applied or not command.startswith("t")) and (applied or inner != "min"):
+    return f"\\{inner.lower()} "
+  indexed = match.string[match.end() :].lstrip()[:1] == "_"
+  if not command.startswith("te") and re.fullmatch(r"[A-Za-z]" if indexed else r"[a-fijkn-rt-z]|[A-Z]{2}", inner):
+    return f" {inner} "
+  if not inner:
+    return " "
+  if measured := re.fullmatch(r"(-?\d[\d.,]*) ([a-z][a-z ]+)", inner):
+    return f" {measured[1]}\\text{{{measured[2]}}} "
+  if (
+    _TIME.fullmatch(inner)
+    or re.fullmatch(r"[-+]?[\d.,/ ]*\d|[-+]|\(?[A-Z]\)?(?:(?: ?, ?| and )\(?[A-Z]\)?)+", inner)
+    or re.search(r"\\[a-zA-Z]", inner)
+  ):
+    return f" {inner} "
+  return f"\\text{{{inner}}}"
+
+
+def _combination(match: re.Match[str]) -> str:
+  """`5C2` and `C(5, 2)` as a binomial coefficient."""
+  return f"\\binom{{{match[1] or match[3]}}}{{{match[2] or match[4]}}}"
+
+
+def _primes(match: re.Match[str]) -> str:
+  return "'" * match[0].count("\\prime")
+
+
+def _lines(match: re.Match[str]) -> str:
+  r"""The lines of `\begin{cases}` as a list."""
+  return match[1].strip(" \\").replace("\\\\", ", ")
+
+
+def _joined(match: re.Match[str]) -> str:
+  return match[0].replace(" ", "")
+
+
+def _measured(match: re.Match[str]) -> str:
+  return f"{match[1]}\\text{{{re.sub('[{}]', '', match[2])}}}"
+
+
+def _time_of_day(match: re.Match[str]) -> str:
+  return f"{match[1]}\\text{{{match[2].lower()}m}}"
+
+
+Replacement = str | Callable[[re.Match[str]], str]
+_SPELLINGS: tuple[tuple[str, Replacement], ...] = (
+  # spacing and size
+  (r"(?<=\d)(?:\{,\}|,\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))", ""),  # 1{,}000
+  (r"\\!", ""),
+  (r"\{,\}", ","),
+  (r"(?<=[\w}])\s*(?:\\q?quad|\n)\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*(?:=(?!=)|\\equiv))", ", "),  # x = 1 \quad y = 2
+  (
+    r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathnormal|pmb|vec|overrightarrow|hat|widehat)"
+    r"\s*(?:\{\s*(\\?[A-Za-z]+|-?[\d.,/]+)\s*\}|([A-Za-z]))",
+    r" \1\2 ",
+  ),
+  (
+    r"(?<!\\)\\[,;:> ]|~|\\q?quad|\\(?:enspace|thinspace|medspace|thickspace)(?![a-zA-Z])|\\[hv]space\*?\{[^{}]*\}",
+    " ",
+  ),
+  (
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathop|hfill|boldmath)"
+    r"(?![a-zA-Z])",
+    "",
+  ),
+  (r"^\s*\{\s*\}(?=\s*\S)", ""),
+  (
+    r"\\(?:text|mbox|hbox|textrm|textbf|textit|textnormal|mathrm|mathsf|mathtt|operatorname\*?|rm|bf)"
+    r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}",
+    _styled,
+  ),
+  # sets of numbers
+  (
+    r"\\(?:mathbb|Bbb|mathbf)\s*\{?\s*R\s*\}?\s*(?:[\^_]\s*\{?\s*\+\s*\}?|_\s*\{\s*>\s*0\s*\})",
+    r"(0,\\infty)",
+  ),
+  (r"\\(?:mathbb|Bbb|mathbf)\s*\{?\s*R\s*\}?|\\R(?![a-zA-Z])|\\Reals(?![a-zA-Z])", r"\\reals "),
+  (r"\\(?:mathbb|Bbb)\s*\{?\s*([A-Z])\s*\}?", r" \1_{set} "),
+  # geometry, functions, counting
+  (r"(?:\bm\s*)?\\(?:measured)?(?:angle|triangle|odot)(?![a-zA-Z])", " "),
+  (r"\\(?:overline|bar|overleftrightarrow)\s*\{\s*([A-Z]{2,})\s*\}", r" \1 "),
+  (r"^(?:[a-z]\s*:)?\s*\(?[a-z]\)?\s*\\(?:long)?mapsto(?![a-z])", ""),
+  (r"(?<![\w\\])C\s*_\s*\{?(\d+)\}?\s*\^\s*\{?(\d+)\}?", r"\\binom{\1}{\2}"),
+  (r"(?<![\w\\])(\d+)\s*C\s*(\d+)(?!\w)|(?<![\w\\])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", _combination),
+  (r"^(\w+)\s*\\choose\s*(\w+)$", r"\\binom{\1}{\2}"),
+  (r"\{\s*([\w+-]+)\s*\\choose\s*([\w+-]+)\s*\}", r"\\binom{\1}{\2}"),
+  (r"\\(d?dot|tilde)(?![a-zA-Z])\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}"),
+  (r"\\frac\s*\{d([a-z])\}\{d[a-z]\}|\bd([a-z])/d[a-z]\b", r"\1\2'"),
+  (r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|((?:\\prime\s*)+))", _primes),
+  (r"\\begin\{cases\}([^&]*)\\end\{cases\}", _lines),
+  (r"\\(?:d|t|c)frac(?![a-z])", r"\\frac"),
+  (r"\\(?:d|t)binom(?![a-z])", r"\\binom"),
+  (r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r"\\cup "),
+  # slips of typing, and prefixes of programs
+  (r"\\sqrt\s*\{\s*\}\s*(?=\{)", r"\\sqrt"),
+  (r"(?<=[}\w])\.(?=\s*[\])])", ""),
+  (r"\b(?:np|math|sympy)\.(?=[a-z])", ""),
+  # numbers with marks
+  (
+    r"(?<![\w.,])(\d+)(?:(?:st|nd|rd|th)\b|\s*\\text\{\s*(?:st|nd|rd|th)\s*\}"
+    r"|\s*\^\s*\{\s*(?:(?:st|nd|rd|th)|\\text\{\s*(?:st|nd|rd|th)\s*\})\s*\})",
+    r"\1 ",
+  ),  # 12th
+  (r"(?<=\d)\.(\d*)\s*\\(?:bar|overline|dot|overbar)\s*\{?(\d+)\}?", r".\1\\overline{\2}"),
+  (
+    r"\^\s*\{?\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}?"
+    r"|\\(?:text)?degrees?(?![a-zA-Z])|\s*\bdeg(?:rees?)?\b",
+    "°",
+  ),
+  (r"\\text\{\s*°\s*\}", "°"),
+  (r"\\([%#&_])", r"\1"),
+  (r"(?i)\\text\{\s*(?:%|percent(?:age)?|per cent|pct)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b", "%"),
+  (r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d,/])", _joined),  # 1 000
+  (r"(?<=\d) ?[xX] ?(?=10 ?\^)", r"\\times "),  # 1.5 x 10^3
+  # words
+  (r"(?<=\d)\s*又\s*(?=\d|\\frac)", " "),
+  (r"(?i)^\s*(?:\\text\{\s*only\s*\}|only\s)", ""),
+  (r"\\text\{([^{}]*\S)\s+(and|or)\s*\}", r"\\text{\1} \2 "),
+  (r"\\text\{([^{}:]+):\s*\}", r"\\text{\1}:"),
+  (r"\\text\{\s*,?\s*(and|or)\s*\}", r" \1 "),
+  (r"(?<![a-z])(and|or) ?,(?= ?[a-z]\w* ?=)", r"\1 "),
+  (r"\\(?:land|wedge)(?![a-zA-Z])", " and "),
+  (r"\\(?:lor|vee)(?![a-zA-Z])", " or "),
+  (r"[^\W\d_a-zA-Z]+", r"\\text{\g<0>}"),
+  (
+    r"(?i)\ball real (?:numbers|[a-z]) (?:except|other than|excluding)(?: for)?\b\s*(?:[a-z]\s*=)?(.+)$",
+    r"\\reals \\setminus \\{\1\\}",
+  ),
+  *((rf"(?i)^\s*(?:\\text\{{)?\s*(?:the set of )?{words}\s*\}}?\s*$", sign) for words, sign in _SETS.items()),
+  *((rf"(?i)\\text\{{\s*(?:{phrase})\s*\}}|\b(?:{phrase})\b", sign) for phrase, sign in _PHRASES.items()),
+  (r"(?<=[\d}])\s+((?:km|cm|mm|m|ft|mi)/(?:sec|s|min|hr|h)(?:\^\{?2\}?)?)\s*$", r"\\text{\1}"),
+  (r"^\s*(-?[\d.,/ ]*\d) ((?:[NJWVKTgsLh]|[ck]?m)(?:\^\{?\d\}?)?)\s*$", _measured),
+  (_TIME.pattern, _time_of_day),
+  # intervals as some countries write them: ]1; 2[
+  (r"^\s*\](?=.+[,;].+[\[\]]\s*$)", "("),
+  (r"^(\s*[(\[].*)\[\s*$", r"\1)"),
+)
+REWRITES = tuple((re.compile(pattern), replacement) for pattern, replacement in _SPELLINGS)
