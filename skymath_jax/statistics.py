@@ -1,4 +1,7 @@
-"""The statistics of an accuracy: intervals, paired comparison, pass@k and majority votes. Plain Python and numpy."""
+"""The statistics of an accuracy: intervals, paired comparison, pass@k and majority votes.
+
+SciPy's tests do the work; it costs a second to import, so that is done where it is used.
+"""
 
 import collections
 import math
@@ -8,39 +11,45 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T", bound=Hashable)
-Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-  """Wilson's score interval of a proportion; (0, 1) for no trials. It stays inside [0, 1] at both ends."""
+def wilson(successes: int, n: int) -> tuple[float, float]:
+  """Wilson's 95 % score interval of a proportion; (0, 1) for no trials. It stays inside [0, 1] at both ends.
+
+  Raises:
+    ValueError: more successes than trials, or fewer than none.
+  """
+  from scipy.stats import binomtest
+
   if not 0 <= successes <= n:
     raise ValueError(f"need 0 <= successes <= n, got {successes} of {n}")
   if n == 0:
     return 0.0, 1.0
-  share, spread = successes / n, z * z / n
-  centre = (share + spread / 2) / (1 + spread)
-  half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-  low = 0.0 if successes == 0 else max(0.0, centre - half)
-  high = 1.0 if successes == n else min(1.0, centre + half)
-  return low, high
+  low, high = binomtest(successes, n).proportion_ci(method="wilson")
+  return float(low), float(high)
 
 
 def bootstrap_mean(
   values: Sequence[float], *, samples: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-  """Percentile bootstrap interval of the mean; the same for the same seed."""
-  if len(values) == 0:
+  """Percentile bootstrap interval of the mean; the same for the same seed.
+
+  Raises:
+    ValueError: there are no values.
+  """
+  from scipy.stats import bootstrap
+
+  data = np.asarray(values, np.float64)
+  if len(data) == 0:
     raise ValueError("need at least one value")
-  data, generator = np.asarray(values, np.float64), np.random.default_rng(seed)
-  chunk = max(1, 2_000_000 // len(data))  # bounds the memory of the drawn indices
-  means = np.concatenate(
-    [
-      data[generator.integers(0, len(data), (min(chunk, samples - start), len(data)))].mean(axis=1)
-      for start in range(0, samples, chunk)
-    ]
-  )
-  low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-  return float(low), float(high)
+  if len(data) == 1:  # which SciPy refuses
+    return float(data[0]), float(data[0])
+  batch = max(1, 2_000_000 // len(data))  # bounds the memory of the drawn indices
+  found = bootstrap(
+    (data,), np.mean, n_resamples=samples, batch=batch, confidence_level=level, method="percentile",
+    rng=np.random.default_rng(seed),
+  )  # fmt: skip
+  return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, float]:
@@ -48,18 +57,26 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
 
   Returns:
     (only the first is right, only the second is right, p-value); p is 1 where the runs never differ.
+
+  Raises:
+    ValueError: the runs are not of one length.
   """
+  from scipy.stats import binomtest
+
   if len(first) != len(second):
     raise ValueError(f"paired runs need the same problems, got {len(first)} and {len(second)}")
   only_first = sum(a and not b for a, b in zip(first, second, strict=True))
   only_second = sum(b and not a for a, b in zip(first, second, strict=True))
-  n, k = only_first + only_second, min(only_first, only_second)
-  tail = sum(math.comb(n, i) for i in range(k + 1))
-  return only_first, only_second, min(1.0, 2 * tail / 2**n)
+  differing = only_first + only_second
+  return only_first, only_second, float(binomtest(only_first, differing).pvalue) if differing else 1.0
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-  """Unbiased pass@k from `n` samples of which `correct` are right: 1 - C(n - correct, k) / C(n, k)."""
+  """Unbiased pass@k from `n` samples of which `correct` are right: 1 - C(n - correct, k) / C(n, k).
+
+  Raises:
+    ValueError: more right ones than samples, or `k` is not 1 to `n`.
+  """
   if not 0 <= correct <= n or not 1 <= k <= n:
     raise ValueError(f"need 0 <= correct <= n and 1 <= k <= n, got n={n}, correct={correct}, k={k}")
   return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
