@@ -18,6 +18,8 @@ from skymath_jax.errors import UserError
 
 Facts: TypeAlias = dict[str, Any]  # what a stage or a tool has to tell, as JSON values
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Asymptote code, to the end where the closing mark is missing (a teacher was cut off): neither words nor numbers of it
+DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{asy\}.*?(?:\\end\{asy\}|\Z)", re.DOTALL)
 ANSWER_MARKER = "The answer is "  # the literal prefix of the last line of a response; no colon (Skywork section 3)
 
 

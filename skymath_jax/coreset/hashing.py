@@ -1,20 +1,19 @@
 """Embeds questions without a model: signed hashed word 1- and 2-grams, the same numbers in every process."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from skymath_jax.curation import hashing
+from skymath_jax.records import DRAWING
 
 DIMENSIONS = 384
 _TEXTS_AT_ONCE = 4096
-_DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 
 
 def plain(text: str) -> str:
   """The text without drawings: Asymptote code says little about the problem."""
-  return _DRAWING.sub(" ", text)
+  return DRAWING.sub(" ", text)
 
 
 def embed(texts: Sequence[str], dimensions: int = DIMENSIONS) -> np.ndarray:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from scipy import sparse
 
+from skymath_jax.records import DRAWING
+
 NUMBERS = 0.25  # share of the likeness that the numbers make up, where there are any
 _TOKEN = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*|\\[a-z]+|[^\sa-z\d\\]")
-_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)", re.DOTALL)
 _ROWS_AT_ONCE = 512
 _UNITS = (
   "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -90,7 +91,7 @@ class FuzzyIndex:
 
 
 def _words(text: str) -> list[str]:
-  return _TOKEN.findall(_DRAWING.sub(" ", text).lower().replace("$", ""))
+  return _TOKEN.findall(DRAWING.sub(" ", text).lower().replace("$", ""))
 
 
 def _grams(words: Sequence[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from etils import epath
 
 from skymath_jax.errors import UserError
 from skymath_jax.problems import sources, user_files
-from skymath_jax.problems.base import Source
+from skymath_jax.problems.builder import Source
 from skymath_jax.problems.micro_gsm import builder as micro_gsm
 from skymath_jax.problems.micro_gsm import oracle as micro_gsm_oracle
 from skymath_jax.records import Problem

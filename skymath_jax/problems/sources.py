@@ -13,7 +13,7 @@ from etils import epath
 
 from skymath_jax import grading
 from skymath_jax.errors import UserError
-from skymath_jax.problems.base import Source, SourceFile, numbered, read_rows
+from skymath_jax.problems.builder import RemoteFile, Source, read_rows, with_ids
 from skymath_jax.records import Problem
 
 _RAW = "https://raw.githubusercontent.com/"
@@ -26,8 +26,8 @@ _SCIBENCH = _RAW + "mandyyyyii/scibench/e14e0ca3d3db0f02928a18d435b9c3d15656a7c5
 _JEEBENCH = _RAW + "somethingdevs/cs678-jeebench/c640d56ad8fd0fad12e19cc0f86867fbb234b754/data/"
 
 
-def _file(base: str, name: str, size: int, sha256: str, *, local: str | None = None) -> SourceFile:
-  return SourceFile(local or name, base + name, sha256, size)
+def _file(base: str, name: str, size: int, sha256: str, *, local: str | None = None) -> RemoteFile:
+  return RemoteFile(local or name, base + name, sha256, size)
 
 
 def _clean(text: str) -> str:
@@ -65,7 +65,7 @@ class Gsm8k(Source):
       }
       for row in read_rows(path)
     )
-    return numbered(cls.name, rows, license=cls.LICENSE)
+    return with_ids(cls.name, rows, license=cls.LICENSE)
 
 
 _SUBJECTS = (
@@ -129,7 +129,7 @@ class Math(Source):
       }
       for row in read_rows(path)
     )
-    return numbered(cls.name, rows, license=cls.LICENSE)
+    return with_ids(cls.name, rows, license=cls.LICENSE)
 
   @classmethod
   def by_hand(cls, folder: epath.Path, split: str) -> list[epath.Path] | None:
@@ -177,7 +177,7 @@ class Agieval(Source):
   @classmethod
   def parse(cls, path: epath.PathLike) -> Iterator[Problem]:
     """Choices follow the question, one a line; the answer of such a row is its letter or letters."""
-    return numbered(cls.name, map(cls._fields, read_rows(path)), license=cls.LICENSE)
+    return with_ids(cls.name, map(cls._fields, read_rows(path)), license=cls.LICENSE)
 
   @staticmethod
   def _fields(row: dict[str, Any]) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class Olympiadbench(Source):
       }
       for row in read_rows(path)
     )
-    return numbered(cls.name, rows, license=cls.LICENSE)
+    return with_ids(cls.name, rows, license=cls.LICENSE)
 
 
 class Scibench(Source):
@@ -273,7 +273,7 @@ class Scibench(Source):
       }
       for row in read_rows(path)
     )
-    return numbered(cls.name, rows, license=cls.LICENSE)
+    return with_ids(cls.name, rows, license=cls.LICENSE)
 
 
 class Jeebench(Source):
@@ -296,4 +296,4 @@ class Jeebench(Source):
       for row in read_rows(path)
       if row["subject"] == "math"
     )
-    return numbered(cls.name, rows, license=cls.LICENSE)
+    return with_ids(cls.name, rows, license=cls.LICENSE)

@@ -9,13 +9,19 @@ import pytest
 from skymath_jax.coreset import hashing
 
 
-def test_embedding_tells_order_and_ignores_drawings():
-  a, b, c, d, empty = hashing.embed(
-    ["a dog bites a man", "a man bites a dog", "A dog  bites a man", "a dog bites a man [asy]\ndraw(x);\n[/asy]", ""]
-  )
+def test_embedding_tells_order():
+  a, b, c, empty = hashing.embed(["a dog bites a man", "a man bites a dog", "A dog  bites a man", ""])
   assert np.linalg.norm(a) == pytest.approx(1, abs=1e-6) and not empty.any()
-  assert np.array_equal(a, c) and np.array_equal(a, d)
+  assert np.array_equal(a, c)
   assert 0.3 < a @ b < 0.99
+
+
+@pytest.mark.parametrize(
+  "drawing", ["[asy]\ndraw(x);\n[/asy]", "[asy] draw(x); // cut off", r"\begin{asy} draw(x); \end{asy}"]
+)
+def test_embedding_ignores_drawings(drawing):
+  plain, drawn = hashing.embed(["a dog bites a man", f"a dog bites a man {drawing}"])
+  assert np.array_equal(plain, drawn)
 
 
 def test_embedding_is_the_same_in_every_process_and_batch():

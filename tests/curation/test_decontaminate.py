@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skymath_jax.curation import decontaminate
 from skymath_jax.curation.decontaminate import TestIndex, normalize
-from skymath_jax.problems.base import read_rows
+from skymath_jax.problems.builder import read_rows
 from skymath_jax.records import Problem
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from skymath_jax.errors import UserError
-from skymath_jax.problems import base, catalog, sources
+from skymath_jax.problems import builder, catalog, sources
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -49,7 +49,7 @@ ROW = {"question": "Ann has 2 apples.", "answer": "<<500*2=1000>>\n#### 1,000"}
 
 
 def point_at(monkeypatch, cls, split, name, data, url="http://localhost:9/none"):
-  file = base.SourceFile(name, url, hashlib.sha256(data).hexdigest(), len(data))
+  file = builder.RemoteFile(name, url, hashlib.sha256(data).hexdigest(), len(data))
   monkeypatch.setitem(cls.FILES, split, (file,))
 
 
@@ -113,7 +113,7 @@ def test_a_read_only_data_dir_is_the_users_to_mend(tmp_path, monkeypatch):
   def refuse(self):
     raise OSError(errno.EROFS, "Read-only file system", "/ro/prepared")
 
-  monkeypatch.setattr(base.Source, "download_and_prepare", refuse)
+  monkeypatch.setattr(builder.Source, "download_and_prepare", refuse)
   with pytest.raises(UserError, match=r"/ro/prepared: .*seeds\.data_dir"):
     catalog.load("gsm8k:test", data_dir=tmp_path)
 
@@ -205,6 +205,6 @@ def test_real_files(tmp_path, name):
 
 def test_loading_needs_no_tensorflow(tmp_path):
   (tmp_path / "x.jsonl").write_text('{"question": "q"}\n')
-  code = "import sys; from skymath_jax import datasets; catalog.load(sys.argv[1]); print('tensorflow' in sys.modules)"
+  code = "import sys; from skymath_jax import problems; problems.load(sys.argv[1]); print('tensorflow' in sys.modules)"
   command = [sys.executable, "-c", code, str(tmp_path / "x.jsonl")]
   assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

@@ -12,6 +12,8 @@ MetaMath's own rule (a token between spaces with a digit and no letter, bracket 
 import dataclasses
 import re
 
+from skymath_jax.records import DRAWING
+
 _NUMBER = re.compile(
   r"(?:\d{1,3}(?:(?:,|\{,\}|,?\\!)\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?!\d)"  # 5, 1,234, 10,\!000, 3.5, 1/2
   r"|\.\d+"  # .50
@@ -22,7 +24,6 @@ _AFTER = re.compile(r"[A-Za-z_]|[.:/]\d|\s*\\[tdc]?frac|\s+\d+/\d")  # ... nor b
 _MIXED = re.compile(r"\d\s+$")  # before a fraction: the whole part of a mixed number
 _OPENED = re.compile(r"[(\[{]\s*-?$")
 _NUMBERING = re.compile(r"\s*\(?")  # all that stands before "1. First" or "(2) second" on its line
-_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{asy\}.*?(?:\\end\{asy\}|\Z)", re.DOTALL)
 _CHOICES = re.compile(  # to the end; a number in a wrong choice could not be found again
   r"(?:\$?\\text(?:bf|rm|it)?\s*\{\s*)?(?:\(A\)(?=.*\(B\))|\[A\](?=.*\[B\])).*\Z", re.DOTALL
 )
@@ -96,7 +97,7 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 def _closed_spans(text: str) -> list[tuple[int, int]]:
   """Parts in which no number qualifies: drawings, choices, layout commands, braced exponents and indices."""
-  spans = [match.span() for pattern in (_DRAWING, _CHOICES, _LAYOUT) for match in pattern.finditer(text)]
+  spans = [match.span() for pattern in (DRAWING, _CHOICES, _LAYOUT) for match in pattern.finditer(text)]
   for match in _RAISED.finditer(text):
     depth = 0
     for index in range(match.end(), len(text)):
@@ -126,7 +127,7 @@ def split_question(question: str) -> tuple[str, str]:
 
 def set_apart(text: str) -> tuple[str, list[str]]:
   """The text without its drawings and choices, which have no place in a statement; and these, in order."""
-  apart = re.compile(f"{_DRAWING.pattern}|{_CHOICES.pattern}", re.DOTALL)
+  apart = re.compile(f"{DRAWING.pattern}|{_CHOICES.pattern}", re.DOTALL)
   return re.sub(r"\s*\n\s*\n\s*|[ ]{2,}", " ", apart.sub(" ", text)).strip(), apart.findall(text)
 
 
@@ -144,7 +145,7 @@ def continued(body: str, statement: str) -> str:
 
 
 def _sentence_starts(text: str) -> list[int]:
-  closed = [match.span() for pattern in (_DRAWING, _CHOICES) for match in pattern.finditer(text)]
+  closed = [match.span() for pattern in (DRAWING, _CHOICES) for match in pattern.finditer(text)]
   starts = [0]
   for match in _BREAK.finditer(text):
     if not _ABBREVIATION.search(text[: match.start()]) and not any(a <= match.end() < b for a, b in closed):

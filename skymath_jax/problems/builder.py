@@ -15,11 +15,11 @@ import dataclasses
 import errno
 import gzip
 import hashlib
-import http.client
 import io
 import json
-import urllib.request
+import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,7 +37,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 
 @dataclasses.dataclass(frozen=True)
-class SourceFile:
+class RemoteFile:
   """One file of a source: its name in the manual folder, its address, and what its bytes must be."""
 
   name: str
@@ -62,7 +62,7 @@ def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
   return whole if isinstance(whole, list) else [whole]
 
 
-def numbered(name: str, problems: Iterable[dict[str, Any]], **shared: Any) -> Iterator[Problem]:
+def with_ids(name: str, problems: Iterable[dict[str, Any]], **shared: Any) -> Iterator[Problem]:
   """Problems from their fields; a question that comes again in the same file gets an id of its own."""
   seen: dict[str, int] = {}
   for fields in problems:
@@ -80,7 +80,7 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     cls.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=split, version=cls.VERSION) for split in cls.FILES]
 
   VERSION = tfds.core.Version("1.0.0")
-  FILES: ClassVar[dict[str, tuple[SourceFile, ...]]] = {}  # split → files
+  FILES: ClassVar[dict[str, tuple[RemoteFile, ...]]] = {}  # split → files
   DEFAULT: ClassVar[tuple[str, ...]] = ()  # the splits that the bare name stands for
   LICENSE: ClassVar[str] = ""
   HOMEPAGE: ClassVar[str] = ""
@@ -128,7 +128,7 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       row |= {key: row[key] or "" for key in _OPTIONAL}
       yield index, row | {"level": _UNKNOWN_LEVEL if problem.level is None else problem.level}
 
-  def _path(self, file: SourceFile) -> epath.Path:
+  def _path(self, file: RemoteFile) -> epath.Path:
     for path in (self._manual / file.name, self._manual / f"{file.name}.gz"):
       if path.exists():
         check(read_bytes(path), file, where=path)
@@ -153,8 +153,12 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return [_problem(row) for row in self.as_data_source(self.builder_config.name)]
 
 
-def check(data: bytes, file: SourceFile, *, where: object) -> None:
-  """Refuses bytes that are not those of `file`."""
+def check(data: bytes, file: RemoteFile, *, where: object) -> None:
+  """Compares bytes with what `file` must be.
+
+  Raises:
+    UserError: they differ; both hashes are named.
+  """
   found = hashlib.sha256(data).hexdigest()
   if found != file.sha256:
     raise UserError(
@@ -164,14 +168,24 @@ def check(data: bytes, file: SourceFile, *, where: object) -> None:
     )
 
 
-def download(file: SourceFile, *, remedy: str) -> bytes:
-  """The bytes of `file` from its address, checked; `UserError` with `remedy` where the network does not give them."""
+def download(file: RemoteFile, *, remedy: str) -> bytes:
+  """The bytes of `file` from its address, checked.
+
+  Raises:
+    UserError: the network does not give them (with `remedy`), or they are not the expected ones.
+  """
+  import pooch
+
   console.log(f"fetching {file.url} ({file.size:,} bytes)")
-  try:
-    with urllib.request.urlopen(file.url, timeout=_TIMEOUT) as response:
-      data = response.read()
-  except (OSError, http.client.HTTPException) as error:
-    raise UserError(f"could not fetch {file.name} ({error})", where=file.url, remedy=remedy) from None
+  pooch.get_logger().setLevel("WARNING")  # it would announce the file a second time
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      path = pooch.retrieve(
+        file.url, known_hash=None, fname=file.name, path=folder, downloader=pooch.HTTPDownloader(timeout=_TIMEOUT)
+      )  # `check` compares the hash, as it does for a file put there by hand, packed or not
+    except OSError as error:
+      raise UserError(f"could not fetch {file.name} ({error})", where=file.url, remedy=remedy) from None
+    data = Path(path).read_bytes()
   check(data, file, where=file.url)
   return data
 
