@@ -20,7 +20,7 @@ from types import SimpleNamespace
 from skymath_jax import config as config_lib
 from skymath_jax import records
 from skymath_jax.generation import Response
-from skymath_jax.recipe import data
+from skymath_jax.recipe import synthesize
 from skymath_jax.records import Problem
 
 SEEDS = 5000
@@ -52,9 +52,8 @@ def measure(folder: pathlib.Path, instances: int) -> dict:
     (Problem.create("s", f"{n} {question}", answer="1", level=5, solution="x") for n in range(SEEDS)),
   )
   start, cpu = time.perf_counter(), time.process_time()
-  facts = data.synthesize_hard(
-    SimpleNamespace(config=config, workdir=run, teacher=Teacher, requests_served=lambda: 0)  # all that the stage uses
-  )
+  teacher = SimpleNamespace(client=Teacher, requests_served=lambda: 0)
+  facts = synthesize.hard(SimpleNamespace(config=config, workdir=run, teacher=teacher))  # all that the stage uses
   seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
   written = run / "synthesis" / "stage2" / "instances.jsonl"
   size, store = written.stat().st_size, (run / "synthesis" / "stage2" / "responses.sqlite").stat().st_size

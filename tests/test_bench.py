@@ -54,7 +54,7 @@ class Absent(importlib.abc.MetaPathFinder):
     if name.split(".")[0] in ("jetstream", "tensorflow", "tensorflow_datasets", "seqio", "grpc", "aiohttp"):
       raise ImportError(name + " is not here")
 sys.meta_path.insert(0, Absent())
-from skymath_jax import cli
+from skymath_jax.cli import main as cli
 from skymath_jax.cli import bench
 bench.function_of("h200_decode")
 if sys.argv[1:]:

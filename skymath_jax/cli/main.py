@@ -25,14 +25,14 @@ VERBS = {
   "curate": ("cli.recipe", "curate", "validation, decontamination, de-duplication → SFT data set"),
   "train": ("cli.recipe", "train", "supervised fine-tuning, stage 1 and 2"),
   "evaluate": ("cli.recipe", "evaluate", "zero-shot generation and grading on a benchmark"),
-  "export": ("cli.tools", "export", "checkpoint → Hugging Face folder"),
-  "import": ("cli.tools", "import_", "Hugging Face folder → checkpoint"),
-  "serve": ("cli.tools", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
-  "grade": ("cli.tools", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
+  "export": ("cli.models", "export", "checkpoint → Hugging Face folder"),
+  "import": ("cli.models", "import_", "Hugging Face folder → checkpoint"),
+  "serve": ("cli.serve", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
+  "grade": ("cli.grade", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),
   "preflight": ("cli.preflight", "preflight", "whether the train step fits a slice or GPU that is not here"),
-  "study": ("cli.recipe", "study", "accuracy against amount of data: a grid of cells, fits, plots, ablations"),
+  "study": ("cli.study", "study", "accuracy against amount of data: a grid of cells, fits, plots, ablations"),
   "bench": ("cli.bench", "bench", "named benchmarks, one JSON line each"),
-  "config": ("cli.tools", "config", "lists every config key with its default and meaning"),
+  "config": ("cli.config", "config", "lists every config key with its default and meaning"),
 }
 
 LOST = 75  # EX_TEMPFAIL

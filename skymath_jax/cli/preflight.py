@@ -37,10 +37,10 @@ def preflight(argv: Sequence[str]) -> int:
   os.environ["JAX_PLATFORMS"] = "cpu"  # the slice is only described; nothing is run, and no chip is taken
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # only who has the chips can read such an entry back
   from skymath_jax import preflight as room
-  from skymath_jax.recipe import model
+  from skymath_jax.recipe import train
 
   target = room.target(values.topology, slices=values.slices)
-  config, settings = model.step_of(values.config, values.stage)
+  config, settings = train.step_of(values.config, values.stage)
   if values.step == "serve":
     return _serve(values, config, target)
   report = room.check(config, settings, values.config.mesh.to_dict(), target, advise=values.advise)

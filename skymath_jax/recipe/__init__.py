@@ -1,5 +1,4 @@
-"""The recipe: its stages, where the other rooms meet, and where the config ends.
+"""The recipe: `stages` holds the list, each file beside it a stage, `workdir` what they leave.
 
-Each stage is a function that takes a `Run`, reads folders of the workdir, writes its own, and returns the facts that
-its completion mark keeps; `output` is the hash by which later stages notice a change.
+Here the other rooms meet, and here the config ends: below, functions take plain arguments.
 """

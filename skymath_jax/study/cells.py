@@ -22,7 +22,7 @@ from skymath_jax import files, models, records, sft, sharding, training
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
-from skymath_jax.recipe import model as model_stages
+from skymath_jax.recipe import evaluate, train
 from skymath_jax.records import Facts, Instance, Problem
 from skymath_jax.sft.texts import TextSet
 from skymath_jax.study import choices, plan
@@ -108,7 +108,7 @@ class Study:
     folder, start, cpu = self.folder(cell), time.perf_counter(), time.process_time()
     trained = self._weights(cell) if cell.phases else {}
     between = time.perf_counter()
-    [summary] = model_stages.evaluate_model(
+    [summary] = evaluate.evaluate_model(
       self.config, folder, self._path(cell), self.config.evaluation.benchmarks[:1]
     ).values()
     facts = {
@@ -134,11 +134,11 @@ class Study:
     source = TextSet(tuple({"query": i.query, "response": i.response} for i in chosen))
     decoder, tokenizer = models.load_any(self._path(before), mesh=self._mesh, dtype=config.model.param_dtype)
     facts = training.train(
-      model_stages.as_trained(decoder, config.model),
+      train.as_trained(decoder, config.model),
       tokenizer,
       source,
       self.folder(cell) / WEIGHTS,
-      model_stages.training_settings(config, cell.phases[-1].stage),
+      train.training_settings(config, cell.phases[-1].stage),
       mesh=self._mesh,
       rng_seed=config.rng_seed + SEED_STEP * cell.rng_seed + len(cell.phases),
       provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},

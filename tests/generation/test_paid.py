@@ -6,8 +6,7 @@ import pytest
 
 from skymath_jax import config
 from skymath_jax.generation import CostCeilingReached, Request, Sampling
-from skymath_jax.mirror import Mirror
-from skymath_jax.recipe.context import Run
+from skymath_jax.recipe.teacher import Teacher
 from skymath_jax.synthesis import ResponseStore
 from skymath_jax.synthesis.store import StoredResponse
 
@@ -25,29 +24,29 @@ def settings():
   c = config.base()
   c.teacher.backend, c.teacher.model, c.teacher.base_url = "openai", "gpt-4", "https://api.example/v1"
   c.teacher.price_in, c.teacher.price_out, c.teacher.cost_ceiling = 1e6, 2e6, 1000.0  # 1 a prompt token, 2 a new one
-  return c
+  return c.teacher
 
 
 def test_the_ceiling_counts_what_the_workdir_has_cost(tmp_path):
   stored(tmp_path / "synthesis/stage1", "a", TEACHER, 100, 50)
   stored(tmp_path / "synthesis/stage1", "b", "another@host", 9000, 9000)
   stored(tmp_path / "synthesis/stage2", "c", TEACHER, 300, 100)
-  run = Run(settings(), Mirror(tmp_path))
-  client = run.teacher()
+  teacher = Teacher(settings(), tmp_path)
+  client = teacher.client()
   assert client.meter.spent == 100 + 2 * 50 + 300 + 2 * 100
   client.meter.spent += 200  # attempts that brought no answer but may be charged
-  assert run.teacher().meter.spent == 900  # the next pass of the same run
+  assert teacher.client().meter.spent == 900  # the next pass of the same run
 
   async def ask():
-    client = run.teacher()
+    client = teacher.client()
     ticket = await client.meter.admit(Request(id="1", prompt="x" * 10, sampling=Sampling(max_tokens=30)))
     client.meter.settle(ticket, prompt_tokens=10, completion_tokens=30)  # 970
     await client.meter.admit(Request(id="2", prompt="x" * 10, sampling=Sampling(max_tokens=30)))
 
   with pytest.raises(CostCeilingReached, match="970"):
     asyncio.run(ask())
-  assert Run(settings(), Mirror(tmp_path)).teacher().meter.spent == 700  # a resumed run: what was answered
+  assert Teacher(settings(), tmp_path).client().meter.spent == 700  # a resumed run: what was answered
 
 
 def test_a_new_workdir_begins_at_nothing(tmp_path):
-  assert Run(settings(), Mirror(tmp_path)).teacher().meter.spent == 0
+  assert Teacher(settings(), tmp_path).client().meter.spent == 0

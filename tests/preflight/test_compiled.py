@@ -11,7 +11,7 @@ import pytest
 
 from skymath_jax import config
 from skymath_jax.preflight import check, targets, train
-from skymath_jax.recipe import model
+from skymath_jax.recipe.train import step_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +86,7 @@ def preflight(*flags, timeout=1500):
 @pytest.mark.parametrize(("recipe", "topology"), GPU_RECIPES.items())
 def test_every_gpu_recipe_fits_by_the_estimate(recipe, topology):
   recipe = config.derive(str(ROOT / "configs" / "any.py"), recipe)
-  shape, settings = model.step_of(recipe, 1)
+  shape, settings = step_of(recipe, 1)
   report = check(shape, settings, recipe.mesh.to_dict(), targets.target(topology))
   assert report.fits and report.method == "estimated"
 

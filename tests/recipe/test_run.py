@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from skymath_jax import prompts, records
-from skymath_jax.recipe import model as model_stages
+from skymath_jax.recipe import evaluate
 from skymath_jax.records import Instance, Problem
 
 from .conftest import command, environment
@@ -83,9 +83,9 @@ def test_the_prompt_of_training_is_known_wherever_the_model_goes(small_run):
   """A checkpoint and its export name the prompt that an evaluation is compared with; a foreign model names none."""
   workdir, _, _ = small_run
   wanted = {"template_hash": prompts.load("sft/alpaca").hash}
-  assert model_stages.trained_with(workdir / "checkpoints" / "stage1") == wanted
-  assert model_stages.trained_with(workdir / "export" / "stage2") == wanted
-  assert model_stages.trained_with("asset:micro_teacher") == {}
+  assert evaluate.trained_with(workdir / "checkpoints" / "stage1") == wanted
+  assert evaluate.trained_with(workdir / "export" / "stage2") == wanted
+  assert evaluate.trained_with("asset:micro_teacher") == {}
   for name in ("base", "stage2"):
     summary = json.loads((workdir / "evaluation" / name / "summary.json").read_text())
     assert ("template_hash" in summary["provenance"]) == (name != "base") and summary["warnings"] == []

@@ -7,7 +7,7 @@ import pytest
 from skymath_jax import config as config_lib
 from skymath_jax import files, records
 from skymath_jax.errors import UserError
-from skymath_jax.recipe import data
+from skymath_jax.recipe import synthesize
 from skymath_jax.records import Instance
 from tests.synthesis import teacher as toy
 from tests.synthesis.teacher import Teacher
@@ -28,15 +28,18 @@ def run(tmp_path):
   for name in ("pass1", "pass2", "hard"):
     config.synthesis[name] = RUNS
   records.write_lines(tmp_path / "seeds" / "problems.jsonl", toy.problems(4))
-  return SimpleNamespace(
-    config=config, workdir=tmp_path, teacher=lambda: Teacher(judging), requests_served=lambda: 0
-  )  # all of a `Run` that the stages use
+  return SimpleNamespace(config=config, workdir=tmp_path, teacher=asking(Teacher(judging)))  # all that the stages use
+
+
+def asking(teacher):
+  """A run's teacher whose clients are `teacher`."""
+  return SimpleNamespace(client=lambda: teacher, requests_served=lambda: 0)
 
 
 @pytest.mark.parametrize("labels", [(), ("verdict", "difficulty")])
 def test_a_stage_leaves_what_its_passes_made(run, labels):
   run.config.synthesis.judge = labels
-  facts, folder = data.synthesize_normal(run), run.workdir / "synthesis" / "stage1"
+  facts, folder = synthesize.normal(run), run.workdir / "synthesis" / "stage1"
   made, summary = records.read(Instance, folder / "instances.jsonl"), files.read_json(folder / "summary.json")
   assert len(made) == facts["instances"] == summary["instances"] == sum(summary["by_method"].values()) > 50
   passes = [instance.synthesis_pass for instance in made]
@@ -52,17 +55,17 @@ def test_a_stage_leaves_what_its_passes_made(run, labels):
   assert {path.name for path in folder.iterdir()} == {
     "coreset.jsonl", "instances.jsonl", "rejected.jsonl", "responses.sqlite", "summary.json"
   }  # fmt: skip
-  run.teacher = lambda: Teacher(answer=None)  # a second run asks nothing and leaves the same
-  assert data.synthesize_normal(run)["output"] == facts["output"]
+  run.teacher = asking(Teacher(answer=None))  # a second run asks nothing and leaves the same
+  assert synthesize.normal(run)["output"] == facts["output"]
 
 
 def test_seeds_that_one_pass_cannot_use_stop_the_stage_before_a_request(run):
   run.config.synthesis.hard_levels = (9,)
   silent = Teacher(answer=None)
-  run.teacher = lambda: silent
+  run.teacher = asking(silent)
   with pytest.raises(UserError, match=r"no seed problem has a level of \[9\]"):
-    data.synthesize_normal(run)
+    synthesize.normal(run)
   assert not silent.requests
   run.config.synthesis.hard = dict.fromkeys(RUNS, 0.0)  # then levels do not matter
-  run.teacher = lambda: Teacher(judging)
-  assert data.synthesize_normal(run)["instances"] > 50
+  run.teacher = asking(Teacher(judging))
+  assert synthesize.normal(run)["instances"] > 50

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from skymath_jax.recipe.context import _listed
+from skymath_jax.recipe.teacher import addresses_of
 
 from .conftest import ROOT
 
@@ -83,4 +83,4 @@ def test_a_workdir_that_is_not_shared_is_refused(tmp_path):
 
 def test_addresses_may_stand_in_a_file(tmp_path):
   (tmp_path / "replicas").write_text("10.0.0.2:9000\n10.0.0.3:9000\n")
-  assert _listed(("h:1", f"@{tmp_path / 'replicas'}")) == ["h:1", "10.0.0.2:9000", "10.0.0.3:9000"]
+  assert addresses_of(("h:1", f"@{tmp_path / 'replicas'}")) == ["h:1", "10.0.0.2:9000", "10.0.0.3:9000"]

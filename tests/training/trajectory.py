@@ -14,7 +14,7 @@ EXPERIMENT = Path(__file__).with_name("experiment.py")
 
 DRIVER = """
 import json, sys
-from skymath_jax import cli
+from skymath_jax.cli import main as cli
 
 variants, config, out = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 for name, flags in variants.items():

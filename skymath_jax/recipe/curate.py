@@ -1,0 +1,103 @@
+"""Stages `curate`: instances → validation, decontamination, de-duplication → SFT data sets; or files on their own."""
+
+import os
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import config as config_lib
+from skymath_jax import curation, distributed, files, sft
+from skymath_jax.errors import UserError
+from skymath_jax.problems import catalog
+from skymath_jax.recipe import seeds
+from skymath_jax.recipe.types import Run, Stage
+from skymath_jax.records import Facts
+
+READS = ("curation",)
+
+
+def curate(run: Run, number: int) -> Facts:
+  """Stage `number`'s instances → the SFT data set `sft/stageN`, with what was dropped and why.
+
+  Raises:
+    UserError: a test set is not at hand, or nothing was kept.
+  """
+  made, folder = run.workdir / "synthesis" / f"stage{number}", run.workdir / "sft" / f"stage{number}"
+  output = curation.Output(
+    name=f"{run.config.name} stage {number}",
+    facts=_provenance(run, files.read_json(made / "summary.json")),
+    write_shard=sft.write_shard,
+    finish=sft.finish,
+    parquet=run.config.curation.parquet,
+    yardstick=seeds.problems_of(run),
+  )
+  summary = _curate(run.config, os.fspath(made / "instances.jsonl"), folder, output)
+  if not summary["kept"]:
+    raise UserError("curation kept no instance", where=folder, remedy="see dropped.jsonl for the reasons")
+  return {"output": sft.open(folder).fingerprint, "kept": summary["kept"]}
+
+
+STAGES = [
+  Stage(
+    name="curate stage 1",
+    folder="sft/stage1",
+    work=lambda run: curate(run, 1),
+    needs=("seeds", "synthesis/stage1"),
+    reads=READS,
+  ),
+  Stage(
+    name="curate stage 2",
+    folder="sft/stage2",
+    work=lambda run: curate(run, 2),
+    needs=("seeds", "synthesis/stage2"),
+    reads=READS,
+  ),
+]
+
+
+def curate_files(run: Run) -> Facts:
+  """`curate` on its own: the files of `curation.inputs` → `curation/kept.jsonl`, `dropped.jsonl`, `summary.json`.
+
+  Raises:
+    UserError: a file or a test set cannot be read.
+  """
+  config, facts = run.config, {}
+  if distributed.is_writer():
+    output = curation.Output(
+      name=config.name, facts={"files": list(config.curation.inputs)}, parquet=config.curation.parquet
+    )
+    facts = _curate(config, config.curation.inputs, run.workdir / "curation", output)
+    run.workdir.push("curation")
+  return facts
+
+
+def _curate(config: ConfigDict, paths: Any, folder: epath.Path, output: curation.Output) -> Facts:
+  c = config.curation
+  settings = curation.Settings(
+    ngram=c.ngram,
+    fuzzy=c.fuzzy,
+    near_duplicate=c.near_duplicate,
+    quality=c.quality,
+    hard=c.hard,
+    responses_per_query=c.responses_per_query,
+  )
+  return curation.curate_files(
+    paths, folder, test_sets=seeds.test_sets(config), settings=settings, output=output, workers=c.workers
+  )
+
+
+def _provenance(run: Run, synthesis_summary: Facts) -> Facts:
+  """What the card says of the origin: teacher, sampling, seeds with their licences and citations."""
+  config, origin = run.config, files.read_json(run.workdir / seeds.FOLDER / "summary.json")
+  licences = {p.source: p.license for p in seeds.problems_of(run)}
+  s = config.synthesis
+  return {
+    "teacher": synthesis_summary["teacher"],
+    "sampling": f"temperature {s.temperature}, top_p {s.top_p}, at most {s.max_tokens} tokens",
+    "seed problems": [
+      f"{source}: {count:,} problems, licence {licences[source] or 'not stated'}{catalog.citation(source)}"
+      for source, count in origin["sources"].items()
+    ],
+    "config": config_lib.config_hash(config),
+  }

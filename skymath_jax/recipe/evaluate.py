@@ -1,0 +1,148 @@
+"""Stages `evaluate`: what the base, stage-1 and stage-2 model score on the benchmarks; or any model on its own."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import config as config_lib
+from skymath_jax import distributed, evaluation, files, models, records
+from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.evaluation import lm_eval
+from skymath_jax.generation import Sampling
+from skymath_jax.models import orbax_folder
+from skymath_jax.problems import catalog
+from skymath_jax.recipe.types import Run, Stage
+from skymath_jax.records import Facts, Problem
+
+READS = ("rng_seed", "model", "training", "evaluation")
+ANSWER_SECONDS = 7 * 86400.0  # how long the fastest process of an evaluation waits for the slowest
+
+
+def stages(config: ConfigDict) -> list[Stage]:
+  """One stage for each model of `evaluation.models`."""
+  return [
+    Stage(
+      name=f"evaluate {name}",
+      folder=f"evaluation/{name}",
+      work=functools.partial(evaluate, name=name),
+      needs=() if name == "base" else (f"checkpoints/{name}",),
+      reads=READS,
+      everywhere=True,
+    )
+    for name in config.evaluation.models
+  ]
+
+
+def evaluate(run: Run, name: str) -> Facts:
+  """Zero-shot evaluation of the run's model `name` on every benchmark of the config; the first is the headline.
+
+  In a job of several processes each asks for its share of the problems, on its own devices; one grades them all.
+
+  Raises:
+    UserError: no such model, or a benchmark that is not at hand.
+  """
+  folder, summaries = f"evaluation/{name}", []
+  ask = _evaluator(run.config, model_path(run, name))
+  for benchmark, problems, target in _benchmarks(run.config, folder, run.config.evaluation.benchmarks):
+    if distributed.process_count() > 1:
+      _ask_shares(run, ask, benchmark, problems, target)
+    if distributed.is_writer():
+      summaries.append(ask(problems, run.workdir / target, name=benchmark))
+  if not distributed.is_writer():
+    return {}
+  return {"output": files.fingerprint(run.workdir / folder), "accuracy": summaries[0]["accuracy"]["all"]}
+
+
+def model_path(run: Run, name: str) -> epath.PathLike:
+  """Where the run's `base`, `stage1` or `stage2` model lies."""
+  return run.config.model.path if name == "base" else run.workdir.checkpoints / name
+
+
+def _ask_shares(run: Run, ask: Callable[..., Facts], name: str, problems: Sequence[Problem], target: str) -> None:
+  """All answers of all processes into the predictions of `target`, where the evaluation of all problems finds them."""
+  index, count = distributed.process_index(), distributed.process_count()
+  mine = f"{target}/processes/{index}-of-{count}"
+  if share := problems[index::count]:
+    ask(share, run.workdir / mine, name=name)
+  run.workdir.push(mine)
+  distributed.barrier(f"{target}: {name} is answered", seconds=ANSWER_SECONDS)
+  if distributed.is_writer():
+    run.workdir.pull(target)
+    folder = run.workdir / target
+    found = [records.read_lines(path) for path in sorted(folder.glob(f"processes/*/{evaluation.PREDICTIONS}"))]
+    rows = {(row["id"], row["sample"]): row for lines in found for _, row in lines}
+    records.write_lines(folder / evaluation.PREDICTIONS, rows.values())
+
+
+def evaluate_model(
+  config: ConfigDict, folder: epath.PathLike, path: epath.PathLike, benchmarks: Sequence[str]
+) -> dict[str, Facts]:
+  """Evaluates the model at `path`; the first benchmark's files go to `folder`, further ones to `folder/NAME`.
+
+  Raises:
+    UserError: no such model, or a benchmark that is not at hand.
+  """
+  ask = _evaluator(config, path)
+  return {
+    name: ask(problems, epath.Path(target), name=name)
+    for name, problems, target in _benchmarks(config, str(folder), benchmarks)
+  }
+
+
+def _benchmarks(config: ConfigDict, folder: str, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Problem], str]]:
+  """(name, problems, folder) of each benchmark."""
+  for index, name in enumerate(names):
+    problems, limit = problems_of(config, name), config.evaluation.limit
+    target = folder if index == 0 else f"{folder}/{evaluation.folder_name(name)}"
+    yield name, problems[:limit] if limit else problems, target
+
+
+def _evaluator(config: ConfigDict, path: epath.PathLike) -> Callable[..., Facts]:
+  """`evaluation.evaluate` of the model at `path`, on this process's first device."""
+  settings = config.evaluation
+  decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
+  generator = LocalGenerator(
+    decoder,
+    tokenizer,
+    models.model_id(path),
+    slots=settings.slots,
+    max_length=settings.max_length,
+    steps_per_call=settings.steps_per_call,
+  )
+  return functools.partial(
+    evaluation.evaluate,
+    generator,
+    template=config.training.template,
+    mode=settings.mode,
+    sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens, seed=config.rng_seed),
+    samples=settings.samples,
+    provenance={"config_hash": config_lib.config_hash(config), **trained_with(path)},
+  )
+
+
+def problems_of(config: ConfigDict, name: str) -> list[Problem]:
+  """The problems of one benchmark (see `evaluation.benchmarks`).
+
+  Raises:
+    UserError: no such benchmark, or its files are not at hand.
+  """
+  load = functools.partial(catalog.load, data_dir=config.seeds.data_dir)
+  return evaluation.load_benchmark(name, load, rng_seed=config.rng_seed)
+
+
+def trained_with(path: epath.PathLike) -> dict[str, Any]:
+  """`template_hash` of the prompt that the model at `path` was trained with, where that is known.
+
+  Raises:
+    UserError: there is no model.
+  """
+  folder = models.resolve(path)
+  exported = folder / lm_eval.FOLDER / lm_eval.PROMPT
+  if exported.exists():
+    return {"template_hash": files.read_json(exported)["hash"]}
+  steps = orbax_folder.committed(folder)
+  run = orbax_folder.read_meta(folder, steps[0])["run"] if steps else {}  # empty where a model was imported
+  return {"template_hash": run["template"]} if run else {}

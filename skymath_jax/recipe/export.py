@@ -1,0 +1,41 @@
+"""Stage `export`: the last model as a Hugging Face folder, proven equal, with the benchmarks for other harnesses."""
+
+from skymath_jax import models, prompts
+from skymath_jax.convert import tools
+from skymath_jax.evaluation import lm_eval
+from skymath_jax.recipe import evaluate, seeds
+from skymath_jax.recipe.types import Run, Stage
+from skymath_jax.records import Facts
+
+MODEL = "stage2"
+NEW_TOKENS = 32  # greedy tokens that are compared after each prompt
+
+
+def export(run: Run) -> Facts:
+  """The stage-2 model as a Hugging Face folder, read back and compared before it counts as done.
+
+  Raises:
+    UserError: the exported model is not the same.
+  """
+  config, folder = run.config.export, run.workdir / "export" / MODEL
+  frame = prompts.load(run.config.training.template)
+  facts = tools.export_checkpoint(
+    evaluate.model_path(run, MODEL),
+    folder,
+    dtype=config.dtype,
+    prompts=[frame.render(query=problem.question) for problem in seeds.problems_of(run)[: config.prompts]],
+    new_tokens=NEW_TOKENS,
+    tolerance=config.tolerance,
+  )
+  tasks = {task: evaluate.problems_of(run.config, task) for task in run.config.evaluation.benchmarks}
+  lm_eval.write(folder, tasks, frame, max_tokens=run.config.evaluation.max_tokens)
+  return {"output": models.weights_hash(folder), **facts}
+
+
+STAGE = Stage(
+  name="export",
+  folder=f"export/{MODEL}",
+  work=export,
+  needs=(f"checkpoints/{MODEL}", "seeds"),
+  reads=("rng_seed", "model", "training", "export"),
+)

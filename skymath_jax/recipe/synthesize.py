@@ -1,0 +1,223 @@
+"""Stages `synthesize`: seed problems × methods → teacher → instances, and what that would cost, unpaid."""
+
+import asyncio
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import coreset, files, records, synthesis
+from skymath_jax.console import log
+from skymath_jax.generation import Sampling
+from skymath_jax.generation.jetstream import JetStreamGenerator
+from skymath_jax.recipe import seeds
+from skymath_jax.recipe.types import Run, Stage
+from skymath_jax.records import Facts, Instance, Problem
+from skymath_jax.synthesis import ResponseStore
+
+RESPONSES = "responses.sqlite"
+# A backward question asks for X, and neither the teacher's prompts nor a second mask make sense on it.
+NOT_FOR_PASS_2 = ("metamath.answer_augmentation", "metamath.fobar", "metamath.self_verification")
+
+
+def stages(config: ConfigDict) -> list[Stage]:
+  """Both synthesis stages; the base model is read only where it embeds the problems to choose from."""
+  reads = ("rng_seed", "teacher", "synthesis", *(["model.path"] if config.synthesis.embedding == "model" else []))
+  return [
+    Stage(
+      name=f"synthesize stage {n}", folder=f"synthesis/stage{n}", work=work, needs=("seeds",), reads=reads, asks=True
+    )
+    for n, work in ((1, normal), (2, hard))
+  ]
+
+
+def normal(run: Run) -> Facts:
+  """Stage 1: seeds → instances → k-center selection of their problems → more instances (Skywork section 3.1).
+
+  Raises:
+    UserError: the seeds lack what a pass needs, or the teacher cannot be had.
+  """
+  folder, config = run.workdir / "synthesis" / "stage1", run.config.synthesis
+  problems, _ = _checked_seeds(run)
+  with ResponseStore(folder / RESPONSES) as store:
+    first = _pass(run, store, problems, config.pass1, stage=1, number=1)
+    synthetic = synthesis.as_problems(first.outcomes.instances(), leave_out=NOT_FOR_PASS_2)
+    chosen = coreset.select(
+      [p.question for p in synthetic],
+      config.coreset_size,
+      centres=[p.question for p in problems],
+      embedding=config.embedding,
+      model=run.config.model.path,
+    )
+    selected = [synthetic[i] for i in chosen]
+    records.write_lines(folder / "coreset.jsonl", selected)
+    second = _pass(run, store, selected, config.pass2, stage=1, number=2)
+    return _finish(run, folder, store, [first, second], coreset=len(selected))
+
+
+def hard(run: Run) -> Facts:
+  """Stage 2: the same methods on the hard seeds only (Skywork section 3.2).
+
+  Raises:
+    UserError: as `normal`.
+  """
+  folder = run.workdir / "synthesis" / "stage2"
+  _, problems = _checked_seeds(run)
+  with ResponseStore(folder / RESPONSES) as store:
+    result = _pass(run, store, problems, run.config.synthesis.hard, stage=2, number=1)
+    return _finish(run, folder, store, [result], seeds=len(problems))
+
+
+def _checked_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
+  """(all seed problems, the hard ones): what every pass needs of them is looked at before the first request is paid.
+
+  Raises:
+    UserError: an answer that a method needs is missing, or a pass has runs and no problem to run on.
+  """
+  config, path = run.config.synthesis, run.workdir / seeds.FOLDER / seeds.PROBLEMS
+  problems = seeds.problems_of(run)
+  synthesis.require_answers(problems, config.pass1.to_dict(), where=path)
+  hard = synthesis.hard_seeds(problems, config.hard_levels) if any(config.hard.to_dict().values()) else []
+  synthesis.require_answers(hard, config.hard.to_dict(), where=path)
+  return problems, hard
+
+
+def _pass(
+  run: Run, store: ResponseStore, problems: list[Problem], runs: ConfigDict, *, stage: int, number: int
+) -> synthesis.Result:
+  """One synthesis pass; `runs` is the group of the config with the runs per problem of each method."""
+
+  async def ask() -> synthesis.Result:
+    teacher = run.teacher.client()
+    try:
+      if isinstance(teacher, JetStreamGenerator):
+        await teacher.check()
+      return await synthesis.synthesize(
+        problems,
+        runs.to_dict(),
+        teacher,
+        store,
+        stage=stage,
+        synthesis_pass=number,
+        sampling=_sampling(run.config.synthesis),
+        rng_seed=run.config.rng_seed,
+        settings=_settings(run.config.synthesis),
+        concurrency=run.config.teacher.concurrency,
+      )
+    finally:
+      await teacher.close()
+
+  return asyncio.run(ask())
+
+
+def _judge(
+  run: Run, store: ResponseStore, instances: Iterable[Instance], count: int, stage: int
+) -> tuple[list[Facts], Facts]:
+  """The teacher's labels for each instance, and what they came to."""
+
+  async def ask() -> tuple[list[Facts], Facts]:
+    teacher = run.teacher.client()
+    try:
+      return await synthesis.judge(
+        instances,
+        count,
+        run.config.synthesis.judge,
+        teacher,
+        store,
+        stage=stage,
+        sampling=_sampling(run.config.synthesis),
+        rng_seed=run.config.rng_seed,
+        concurrency=run.config.teacher.concurrency,
+      )
+    finally:
+      await teacher.close()
+
+  return asyncio.run(ask())
+
+
+def _settings(config: ConfigDict) -> synthesis.Settings:
+  return synthesis.Settings(
+    evol_steps=config.evol_steps,
+    evol_elimination=config.evol_elimination,
+    samples=config.samples,
+    prompts=config.prompts,
+  )
+
+
+def _sampling(config: ConfigDict) -> Sampling:
+  return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
+
+
+def _finish(
+  run: Run, folder: epath.Path, store: ResponseStore, results: Sequence[synthesis.Result], **extra: int
+) -> Facts:
+  """Labels the instances where that is wanted, and writes instances, rejections and the summary."""
+  by_method = sum((collections.Counter(result.outcomes.by_method) for result in results), collections.Counter())
+  instances, judging = _instances(results), {}
+  if run.config.synthesis.judge:
+    labels, judging = _judge(run, store, instances, by_method.total(), int(folder.name[-1]))
+    pairs = zip(_instances(results), labels, strict=True)
+    instances = (dataclasses.replace(i, quality=i.quality | said) for i, said in pairs)
+  records.write_lines(folder / "instances.jsonl", instances)
+  rejected = itertools.chain.from_iterable(result.outcomes.rejected() for result in results)
+  records.write_lines(folder / "rejected.jsonl", map(dataclasses.asdict, rejected))
+  failed = sum(result.requests["failed"] for result in results)
+  if failed:
+    log(f"warning: {failed} requests failed for good and are missing from {folder}; a new workdir would ask them again")
+  summary = {
+    **extra,
+    "teacher": next((i.teacher for i in _instances(results)), ""),
+    "instances": by_method.total(),
+    "by_method": dict(sorted(by_method.items())),
+    **({"judging": judging} if judging else {}),
+    "passes": [result.summary() for result in results],
+    "stored": len(store),
+    "server_requests": run.teacher.requests_served(),
+  }
+  files.write_json(folder / "summary.json", summary)
+  return {"output": files.sha256(folder / "instances.jsonl"), "instances": by_method.total()}
+
+
+def _instances(results: Sequence[synthesis.Result]) -> Iterator[Instance]:
+  return itertools.chain.from_iterable(result.outcomes.instances() for result in results)
+
+
+def plan(run: Run) -> Facts:
+  """Pass → method → runs and (at most) requests, with a guess at tokens and money; the teacher is asked nothing.
+
+  Raises:
+    UserError: the seeds lack what a pass needs.
+  """
+  config, teacher = run.config.synthesis, run.config.teacher
+  problems, hard = _checked_seeds(run)
+  settings, lengths = _settings(config), synthesis.Lengths.of(problems)
+  passes = {
+    name: synthesis.plan(what, config[name].to_dict(), settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
+    for name, what in {"pass1": problems, "pass2": config.coreset_size, "hard": hard}.items()
+  }
+  made = sum(
+    row["runs"] * settings.samples * (settings.evol_steps if method == "evol" else 1)
+    for rows in passes.values()
+    for method, row in rows.items()
+  )
+  if config.judge:
+    passes["judge"] = synthesis.judging(made, config.judge, lengths)
+  prices = {"price_in": teacher.price_in, "price_out": teacher.price_out}
+  return {
+    **passes,
+    "total": {
+      **synthesis.total(passes, max_tokens=config.max_tokens, **prices),
+      "instances_at_most": made,
+      "stored_already": sum(_stored(run.workdir / "synthesis" / f"stage{n}" / RESPONSES) for n in (1, 2)),
+    },
+  }
+
+
+def _stored(path: epath.Path) -> int:
+  if not path.exists():
+    return 0
+  with ResponseStore(path) as store:
+    return len(store)

@@ -1,0 +1,145 @@
+"""The teacher of a run: a client for each pass, the server process behind it, and the money that it has cost."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterable
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import distributed, models
+from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.errors import UserError
+from skymath_jax.generation import Generator
+from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
+from skymath_jax.generation.limits import Limits
+from skymath_jax.generation.openai import OpenAIGenerator
+from skymath_jax.server.process import ServerProcess
+from skymath_jax.synthesis import ResponseStore
+
+
+class Teacher:
+  """Starts when it is first needed; a context manager that ends what it has started.
+
+  Args:
+    config: the group `config.teacher`.
+    folder: of the run: the server's log goes there, and what is stored there tells the money spent.
+  """
+
+  def __init__(self, config: ConfigDict, folder: epath.PathLike):
+    self._config = config
+    self._folder = epath.Path(folder)
+    self._server: ServerProcess | None = None
+    self._served = 0  # requests of stages that are finished
+    self._paid: OpenAIGenerator | None = None  # the last client of a paid endpoint
+
+  def __enter__(self) -> "Teacher":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.stop()
+
+  def start(self) -> None:
+    """Starts a server in the background, where one is wanted, so that it compiles while the seeds are read."""
+    config = self._config
+    started_here = config.backend == "jetstream" and not config.addresses and distributed.is_writer()
+    if started_here and self._server is None:
+      command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={config.model}", "--port=0"]
+      command += [f"--{key}={config[key]}" for key in ("slots", "max_length", "steps_per_call")]
+      log_path = os.fspath(self._folder / "server.log")
+      self._server = ServerProcess([*command, "--exit_with_parent"], log_path=log_path)
+
+  def stop(self) -> None:
+    """Stops the server, if this run started one."""
+    if self._server is not None:
+      self._server.stop()
+      self._server = None
+      self._served = 0
+
+  def client(self) -> Generator:
+    """A client of the teacher; a server started here is healthy by the time it is returned.
+
+    Raises:
+      UserError: the model cannot be read, or the server does not become healthy in time.
+    """
+    backends = {"openai": self._endpoint, "local": self._in_process, "jetstream": self._jetstream}
+    return backends[self._config.backend]()
+
+  def _endpoint(self) -> OpenAIGenerator:
+    config = self._config
+    client = OpenAIGenerator(
+      config.base_url,
+      config.model,
+      api_key_variable=config.api_key_variable,
+      concurrency=config.concurrency,
+      limits=Limits(**{field.name: config[field.name] for field in dataclasses.fields(Limits)}),
+    )
+    client.meter.spent = self._spent(client)
+    self._paid = client
+    return client
+
+  def _in_process(self) -> LocalGenerator:
+    config = self._config
+    decoder, tokenizer = models.load_any(config.model)
+    return LocalGenerator(
+      decoder,
+      tokenizer,
+      models.model_id(config.model),
+      slots=config.slots,
+      max_length=config.max_length,
+      steps_per_call=config.steps_per_call,
+    )
+
+  def _jetstream(self) -> JetStreamGenerator:
+    config = self._config
+    decoder_id = models.model_id(config.model)
+    self.start()
+    addresses = addresses_of(config.addresses)
+    if self._server is not None:
+      self._server.wait_until_ready(config.start_seconds)
+      addresses = [self._server.address]
+    return JetStreamGenerator(
+      addresses,
+      tokenizer_lib.load(models.resolve(config.model)),
+      decoder_id,
+      concurrency=config.concurrency,
+      certificate=config.certificate,
+      token=os.environ.get(TOKEN_VARIABLE, ""),
+    )
+
+  def _spent(self, client: OpenAIGenerator) -> float:
+    """Money that all answers in this workdir have cost; what was paid in vain is known only to the run that did."""
+    total = 0.0
+    for path in sorted(self._folder.glob("synthesis/*/responses.sqlite")):
+      with ResponseStore(path) as store:
+        total += client.meter.limits.cost(*store.tokens_of(client.model_id))
+    return max(total, self._paid.meter.spent if self._paid is not None else 0.0)
+
+  def requests_served(self) -> int:
+    """Requests that this run's server completed since the last call, by its own count; 0 if the run started none."""
+    if self._server is None:
+      return 0
+    total = int(self._server.counters()["requests_completed"])
+    served = total - self._served
+    self._served = total
+    return served
+
+
+def addresses_of(listed: Iterable[str]) -> list[str]:
+  """`host:port` of each replica; `@FILE` stands for the lines of a file, local or gs://, such as tpu_scripts writes.
+
+  Raises:
+    UserError: there is no such file.
+  """
+  found: list[str] = []
+  for address in listed:
+    if address.startswith("@"):
+      path = epath.Path(address[1:])
+      if not path.exists():
+        raise UserError("no such file of addresses", where=path, remedy="start the replicas (tpu_scripts/serve)")
+      found += path.read_text().split()
+    else:
+      found.append(address)
+  return found

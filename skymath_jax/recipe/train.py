@@ -1,0 +1,150 @@
+"""Stages `train`: supervised fine-tuning, first of the base model, then of the stage-1 model, its optimizer fresh."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+
+import skymath_jax
+from skymath_jax import config as config_lib
+from skymath_jax import distributed, files, models, prompts, sft, sharding, training
+from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.recipe.types import Run, Stage
+from skymath_jax.recipe.workdir import FETCH_SECONDS
+from skymath_jax.records import Facts
+from skymath_jax.sft import texts
+from skymath_jax.tokenizer import Tokenizer
+
+READS = ("rng_seed", "model", "training")
+TOKENIZER = "tokenizer"
+TOKENIZER_EXAMPLES = 20_000  # of the training data, from which a vocabulary is made
+
+
+def train(run: Run, number: int) -> Facts:
+  """SFT stage `number`: `sft/stageN`, or the texts of `training.data`, → `checkpoints/stageN`.
+
+  Raises:
+    UserError: bad data, a checkpoint of another run, or a loss that is not finite.
+  """
+  config, folder = run.config, run.workdir.checkpoints / f"stage{number}"
+  source = _source(run, number)
+  mesh = sharding.make_mesh(**config.mesh.to_dict()) if jax.device_count() > 1 else None
+  decoder, tokenizer = _start_model(run, number, source, mesh)
+  facts = training.train(
+    decoder,
+    tokenizer,
+    source,
+    folder,
+    training_settings(config, number),
+    mesh=mesh,
+    rng_seed=config.rng_seed + number,
+    provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
+  )
+  return {"output": models.weights_hash(folder), **facts}
+
+
+STAGES = [
+  Stage(
+    name="train stage 1",
+    folder="checkpoints/stage1",
+    work=lambda run: train(run, 1),
+    needs=("sft/stage1",),
+    reads=READS,
+    everywhere=True,
+  ),
+  Stage(
+    name="train stage 2",
+    folder="checkpoints/stage2",
+    work=lambda run: train(run, 2),
+    needs=("sft/stage2", "checkpoints/stage1"),
+    reads=READS,
+    everywhere=True,
+  ),
+]
+# What `train` does with `training.data`
+ON_TEXTS = dataclasses.replace(STAGES[0], name="train", needs=())
+
+
+def training_settings(config: ConfigDict, number: int) -> training.Settings:
+  """What SFT stage `number` of the recipe does."""
+  t, stage = config.training, config.training[f"stage{number}"]
+  same = {field.name for field in dataclasses.fields(training.Settings)} & set(t.keys())
+  return training.Settings(
+    **{key: t[key] for key in sorted(same)}, learning_rate=stage.learning_rate, epochs=stage.epochs
+  )
+
+
+def step_of(config: ConfigDict, number: int) -> tuple[models.DecoderConfig, training.Settings]:
+  """What the compiled step of a stage depends on, without weights or data."""
+  m = config.model
+  shape = models.config_of(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
+  changes = {"dtype": m.dtype, "param_dtype": m.param_dtype, "remat": m.remat, "scan_layers": m.scan_layers}
+  return dataclasses.replace(shape, **changes), training_settings(config, number)
+
+
+def as_trained(decoder: models.Decoder, config: ConfigDict) -> models.Decoder:
+  """The decoder with the compute dtype, rematerialisation and layer layout of the group `config.model`."""
+  decoder = decoder.replace(dtype=config.dtype, remat=config.remat)
+  return decoder if config.scan_layers else decoder.unstacked()
+
+
+def _source(run: Run, number: int) -> Any:
+  t = run.config.training
+  if not t.data:
+    return sft.open(run.workdir / "sft" / f"stage{number}")
+  return texts.generate(t.data, t.examples, rng_seed=run.config.rng_seed)
+
+
+def _start_model(run: Run, number: int, source: Any, mesh: Any) -> tuple[models.Decoder, Tokenizer]:
+  config = run.config.model
+  if number == 2:
+    decoder, tokenizer = models.load_any(run.workdir.checkpoints / "stage1", mesh=mesh, dtype=config.param_dtype)
+  elif config.path:
+    decoder, tokenizer = models.load_any(config.path, mesh=mesh, dtype=config.param_dtype)
+  else:
+    decoder, tokenizer = _from_scratch(run, source)
+  return as_trained(decoder, config), tokenizer
+
+
+def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Tokenizer]:
+  """A new decoder, and a vocabulary made from the training text with the prompts' fixed lines as single tokens."""
+  scratch, folder = run.config.model.scratch, run.workdir / TOKENIZER
+  if scratch.tokenizer:
+    folder = models.resolve(scratch.tokenizer)
+  elif not folder.exists() and distributed.is_writer():
+    with files.new_folder(folder) as temporary:
+      tokenizer_lib.train_sentencepiece(
+        (source[i]["query"] + source[i]["response"] for i in range(min(len(source), TOKENIZER_EXAMPLES))),
+        temporary,
+        vocab_size=scratch.vocab_size,
+        fixed=_fixed_pieces(),
+      )
+    run.workdir.push(TOKENIZER)
+  distributed.barrier("the tokenizer is there", seconds=FETCH_SECONDS)
+  run.workdir.pull(TOKENIZER)
+  tokenizer = tokenizer_lib.load(folder)
+  decoder_config = _scratch_config(run.config, tokenizer.vocab_size)
+  return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
+
+
+def _scratch_config(config: ConfigDict, vocab_size: int) -> models.DecoderConfig:
+  scratch = config.model.scratch
+  return models.DecoderConfig(
+    vocab_size=vocab_size,
+    embed=scratch.embed,
+    layers=scratch.layers,
+    heads=scratch.heads,
+    kv_heads=scratch.kv_heads,
+    head_dim=scratch.embed // scratch.heads,
+    mlp=scratch.mlp,
+    max_positions=config.training.max_length,
+    param_dtype=config.model.param_dtype,
+  )
+
+
+def _fixed_pieces() -> list[str]:
+  """What is one token each: the fixed text of every prompt, and a blank with a digit (numbers stay digit by digit)."""
+  literals = dict.fromkeys(piece for name in prompts.names() for piece in prompts.load(name).literals)
+  return [piece for piece in literals if len(piece.split()) > 1 or "\n" in piece] + [f" {digit}" for digit in range(10)]

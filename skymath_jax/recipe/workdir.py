@@ -1,0 +1,141 @@
+"""The folder of a run: who may write it, which config it belongs to, what in it is complete, and its copy in a bucket.
+
+workdir = Workdir("gs://bucket/runs/a")
+with workdir.opened(config, made_with):  # locked, bound to the config, seen by all processes of the job
+  files.write_text(workdir / "seeds" / "problems.jsonl", "…")
+  workdir.complete("seeds", {"output": "hash"})
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from skymath_jax import config as config_lib
+from skymath_jax import distributed, files
+from skymath_jax.console import log
+from skymath_jax.errors import UserError
+from skymath_jax.mirror import Mirror
+from skymath_jax.records import Facts
+
+CONFIG, CONFIG_HASH = "config.json", "config_hash"
+FETCH_SECONDS = 3600  # how long processes wait for the one that copies a workdir from a bucket
+WORK_SECONDS = 14 * 24 * 3600  # how long they wait for a stage's work
+
+
+class Workdir:
+  """One run's folder, on a file system or in a bucket; all processes of a job hold one.
+
+  `workdir / NAME` is on a file system: of a workdir in a bucket, in this process's local copy. Training's checkpoints
+  lie in `checkpoints`, which all processes share.
+  """
+
+  def __init__(self, where: epath.PathLike):
+    self.where = epath.Path(where)
+    self._mirror = Mirror(where, process=distributed.process_index())
+    self.path = self._mirror.local
+    self.checkpoints = self._mirror.durable / "checkpoints"
+
+  def __truediv__(self, name: str) -> epath.Path:
+    return self.path / name
+
+  @contextlib.contextmanager
+  def opened(self, config: ConfigDict, made_with: Mapping[str, Set[str]]) -> Iterator[None]:
+    """Locks the workdir while the block runs, and binds it to `config`.
+
+    Args:
+      config: the resolved config is left in the workdir.
+      made_with: folder → keys and groups of the config whose values bind what is in it.
+
+    Raises:
+      UserError: the folder cannot be written, is in use, or holds what another config has made (the key is named).
+    """
+    self._mirror.open(writer=distributed.is_writer())
+    with contextlib.ExitStack() as stack:
+      if distributed.is_writer():
+        self._require_writable()
+        stack.enter_context(files.lock(self / ".lock", f"the workdir {self.where}"))
+        self._claim(config, made_with)
+        self._mirror.push_files(CONFIG, CONFIG_HASH)
+      distributed.barrier("the workdir is open", seconds=FETCH_SECONDS)
+      if not (self._mirror.durable / CONFIG).exists():
+        raise UserError(
+          f"process {distributed.process_index()} does not see what process 0 has written here",
+          where=self.where,
+          remedy="give a --workdir that all hosts share: a bucket (gs://...) or a network file system",
+        )
+      yield
+
+  def _require_writable(self) -> None:
+    try:
+      self.path.mkdir(parents=True, exist_ok=True)
+      (self / ".writable").touch()
+      (self / ".writable").unlink()
+    except OSError as error:
+      what, remedy = f"cannot write here ({error.strerror})", "choose another --workdir"
+      raise UserError(what, where=self.path, remedy=remedy) from None
+
+  def _claim(self, config: ConfigDict, made_with: Mapping[str, Set[str]]) -> None:
+    """Leaves the resolved config in the workdir, or refuses one with which something there was not made."""
+    path, resolved = self / CONFIG, config_lib.as_json(config)
+    if path.exists():
+      old, new = (config_lib.binding(one) for one in (files.read_json(path), resolved))
+      if old == new:
+        return
+      there = sorted(folder for folder in made_with if (self / folder).exists())
+      for key in {**new, **old}:
+        if old.get(key) == new.get(key):
+          continue
+        was, now = (repr(flat[key]) if key in flat else "not there" for flat in (old, new))
+        bound = [folder for folder in there if _is_within(key, made_with[folder])]
+        if bound:
+          raise UserError(
+            f"what is in {' and '.join(bound)} was made with config.{key} = {was}, now it is {now}",
+            where=self.where,
+            remedy=f"use another --workdir, or the config of this one (its {CONFIG}), or move {bound[0]}/ away",
+          )
+        log(f"config.{key} was {was} here, now it is {now}: nothing was made with it yet")
+    files.write_json(path, resolved)
+    files.write_text(self / CONFIG_HASH, config_lib.config_hash(config) + "\n")
+
+  def completion(self, folder: str) -> Facts | None:
+    """The facts with which `folder` was completed; None while it is not."""
+    return files.completion(self / folder)
+
+  def complete(self, folder: str, facts: Facts) -> Facts:
+    """The writer marks `folder` complete; returns the facts, in every process, when all have come here and see it."""
+    if distributed.is_writer():
+      files.mark_complete(self / folder, **facts)
+      self.push(folder)
+    distributed.barrier(f"{folder} is complete", seconds=WORK_SECONDS)
+    if not distributed.is_writer():
+      self.pull(folder)
+    return files.read_json(self / folder / files.COMPLETE)
+
+  def push(self, folder: str) -> None:
+    """Copies what has changed in `folder` to the bucket, if the workdir lies in one."""
+    self._mirror.push(folder)
+
+  def push_files(self, *names: str) -> None:
+    """Copies these files to the bucket, if the workdir lies in one."""
+    self._mirror.push_files(*names)
+
+  def pull(self, folder: str) -> None:
+    """Copies what is missing or different in `folder` from the bucket, if the workdir lies in one."""
+    self._mirror.pull(folder)
+
+  def kept_up(self, folder: str) -> contextlib.AbstractContextManager[None]:
+    """While the block runs, the writer copies `folder` to the bucket now and then."""
+    return self._mirror.kept_up(folder) if distributed.is_writer() else contextlib.nullcontext()
+
+
+def values_read(config: ConfigDict, reads: Iterable[str]) -> dict[str, Any]:
+  """`config.KEY` → value of the keys that are or lie in one of `reads`; keys that bind nothing are left out."""
+  bound = config_lib.binding(config_lib.as_json(config))
+  return {f"config.{key}": value for key, value in bound.items() if _is_within(key, reads)}
+
+
+def _is_within(key: str, groups: Iterable[str]) -> bool:
+  return any(key == group or key.startswith(f"{group}.") for group in groups)
