@@ -22,7 +22,7 @@ from skymath_jax.engine.batching import Counters, Job, Loop
 from skymath_jax.engine.core import Core, Prefix, Settings, checked_prompt
 from skymath_jax.engine.prefix import PrefixCache
 from skymath_jax.engine.slots import SlotTable
-from skymath_jax.generation.types import Request, Response, Stats, as_they_come, told_apart
+from skymath_jax.generation.types import Request, Response, Stats, as_completed, unique_ids
 from skymath_jax.models import Decoder
 from skymath_jax.tokenizer import Tokenizer
 
@@ -114,7 +114,7 @@ class LocalGenerator:
 
   def generate(self, requests: Iterable[Request]) -> AsyncIterator[Response]:
     """Responses as they come."""
-    return as_they_come(self.complete, requests, window=2 * self._core.slots)
+    return as_completed(self.complete, requests, window=2 * self._core.slots)
 
   def generate_all(
     self, requests: Iterable[Request], on_result: Callable[[Response], None] | None = None
@@ -133,7 +133,7 @@ class LocalGenerator:
           on_result(response)
       return [by_id[request.id] for request in ordered]
 
-    ordered = list(told_apart(requests))
+    ordered = list(unique_ids(requests))
     return asyncio.run(run())
 
   async def close(self) -> None:

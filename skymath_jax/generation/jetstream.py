@@ -20,7 +20,7 @@ from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
-from skymath_jax.generation.types import Request, RequestRejected, Response, Sampling, Stats, as_they_come, cut_at_stop
+from skymath_jax.generation.types import Request, RequestRejected, Response, Sampling, Stats, as_completed, cut_at_stop
 
 PASSING = {
   grpc.StatusCode.UNAVAILABLE,
@@ -256,7 +256,7 @@ class JetStreamGenerator:
 
   def generate(self, requests: Iterable[Request]) -> AsyncIterator[Response]:
     """Responses as they come."""
-    return as_they_come(self.complete, requests, window=self._concurrency)
+    return as_completed(self.complete, requests, window=self._concurrency)
 
   async def close(self) -> None:
     """Closes the connections; a later request opens new ones."""

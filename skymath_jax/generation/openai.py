@@ -18,7 +18,7 @@ import aiohttp
 
 from skymath_jax.errors import UserError
 from skymath_jax.generation.limits import Limits, Meter
-from skymath_jax.generation.types import Request, RequestRejected, Response, Stats, as_they_come, cut_at_stop
+from skymath_jax.generation.types import Request, RequestRejected, Response, Stats, as_completed, cut_at_stop
 
 PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
 AT_FAULT = {400, 413, 422}  # the request's own doing
@@ -144,7 +144,7 @@ class OpenAIGenerator:
 
   def generate(self, requests: Iterable[Request]) -> AsyncIterator[Response]:
     """Responses as they come."""
-    return as_they_come(self.complete, requests, window=self._concurrency)
+    return as_completed(self.complete, requests, window=self._concurrency)
 
   async def close(self) -> None:
     """Closes the connections; a later request opens new ones."""

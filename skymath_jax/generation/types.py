@@ -127,7 +127,7 @@ class Generator(Protocol):
     ...
 
 
-async def as_they_come(
+async def as_completed(
   complete: Callable[[Request], Awaitable[Response]], requests: Iterable[Request], *, window: int
 ) -> AsyncIterator[Response]:
   """Runs `complete` on up to `window` requests at once; the first error ends it and cancels the rest.
@@ -135,7 +135,7 @@ async def as_they_come(
   Raises:
     UserError: two requests have one id, so that nobody could tell their responses apart.
   """
-  waiting = told_apart(requests)
+  waiting = unique_ids(requests)
   running, done = set(), asyncio.Queue()  # asyncio.wait would touch every task each time
 
   def start_more() -> None:
@@ -158,7 +158,7 @@ async def as_they_come(
     await asyncio.gather(*running, return_exceptions=True)
 
 
-def told_apart(requests: Iterable[Request]) -> Iterator[Request]:
+def unique_ids(requests: Iterable[Request]) -> Iterator[Request]:
   """The requests, as long as each has an id of its own.
 
   Raises:

@@ -8,7 +8,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.generation.openai import OpenAIGenerator
-from skymath_jax.generation.types import as_they_come, cut_at_stop
+from skymath_jax.generation.types import as_completed, cut_at_stop
 
 
 def test_clients_load_neither_jax_nor_tensorflow():
@@ -59,7 +59,7 @@ def test_requests_are_drawn_no_faster_than_answered_and_an_error_cancels_the_res
   async def run():
     seen = []
     with pytest.raises(RequestRejected):
-      async for id in as_they_come(complete, source(), window=3):
+      async for id in as_completed(complete, source(), window=3):
         seen.append(id)
     return seen
 
