@@ -44,8 +44,8 @@ class Teacher:
 
 
 def measure(folder: pathlib.Path, instances: int) -> dict:
-  run, config = folder / "run", config_lib.base()
-  config.synthesis.hard = {"answer_augmentation": 0.6 * instances / SEEDS, "rephrase": 0.4 * instances / SEEDS}
+  runs = {"answer_augmentation": 0.6 * instances / SEEDS, "rephrase": 0.4 * instances / SEEDS}
+  run, config = folder / "run", config_lib.changed(config_lib.Experiment(), {"synthesis.hard": runs})
   question = f"{' '.join(random.Random(0).choices(WORDS, k=50))}?"
   records.write_lines(
     run / "seeds" / "problems.jsonl",

@@ -21,7 +21,7 @@ def get_config():
   c.training.template = "raw"
   c.training.max_length = 256
   c.training.rows = 16
-  c.training.beta2 = 0.98
+  c.training.betas = (0.9, 0.98)
   c.training.checkpoint_every = 200
   c.training.stage1.learning_rate = 3e-3
   c.training.stage1.epochs = 1

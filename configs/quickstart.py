@@ -8,12 +8,6 @@ What to expect is in README.md; the same recipe at full size is in configs/skywo
 from skymath_jax.config import base
 
 
-def set_runs(runs, *, answer, rephrase, backward, evol, xwin):
-  """Runs per problem; `backward` goes for self-verification and FOBAR each."""
-  runs.answer_augmentation, runs.rephrase, runs.evol, runs.xwin = answer, rephrase, evol, xwin
-  runs.self_verification = runs.fobar = backward
-
-
 def get_config():
   c = base()
   c.name = "quickstart"
@@ -22,15 +16,16 @@ def get_config():
   c.seeds.limit = 400
 
   c.teacher.model = "asset:micro_teacher"
-  c.teacher.slots = 128
-  c.teacher.max_length = 384
   c.teacher.concurrency = 256
+
+  c.serving.slots = 128
+  c.serving.max_length = 384
 
   c.synthesis.max_tokens = 256
   c.synthesis.coreset_size = 120
-  set_runs(c.synthesis.pass1, answer=0.5, rephrase=1.0, backward=0.6, evol=0.25, xwin=0.8)
-  set_runs(c.synthesis.pass2, answer=0.5, rephrase=1.0, backward=0.3, evol=0.4, xwin=1.0)
-  set_runs(c.synthesis.hard, answer=2.0, rephrase=3.0, backward=0.5, evol=1.2, xwin=4.0)
+  c.synthesis.pass1 = dict(answer_augmentation=0.5, rephrase=1.0, self_verification=0.6, fobar=0.6, evol=0.25, xwin=0.8)
+  c.synthesis.pass2 = dict(answer_augmentation=0.5, rephrase=1.0, self_verification=0.3, fobar=0.3, evol=0.4, xwin=1.0)
+  c.synthesis.hard = dict(answer_augmentation=2.0, rephrase=3.0, self_verification=0.5, fobar=0.5, evol=1.2, xwin=4.0)
 
   c.curation.test_sets = ("micro_gsm:test",)
 
@@ -47,8 +42,6 @@ def get_config():
 
   c.evaluation.benchmarks = ("micro_gsm:test",)
   c.evaluation.max_tokens = 160
-  c.evaluation.max_length = 384
-  c.evaluation.slots = 128
 
   c.export.dtype = "float32"
   return c

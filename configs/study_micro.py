@@ -10,21 +10,15 @@ half an hour on two CPU cores. What came out is in benchmarks/results/study.md.
 from skymath_jax.config import derive
 
 
-def set_runs(runs, *, answer, rephrase, backward, evol, xwin):
-  """Runs per problem; `backward` goes for self-verification and FOBAR each."""
-  runs.answer_augmentation, runs.rephrase, runs.evol, runs.xwin = answer, rephrase, evol, xwin
-  runs.self_verification = runs.fobar = backward
-
-
 def get_config():
   c = derive(__file__, "quickstart")
   c.name = "study_micro"
 
   c.seeds.limit = 0
   c.synthesis.coreset_size = 400
-  set_runs(c.synthesis.pass1, answer=0.8, rephrase=0.8, backward=0.6, evol=0.35, xwin=2.0)
-  set_runs(c.synthesis.pass2, answer=4.0, rephrase=0.8, backward=0.3, evol=0.4, xwin=0.8)
-  set_runs(c.synthesis.hard, answer=3.5, rephrase=1.2, backward=0.5, evol=0.6, xwin=0.8)
+  c.synthesis.pass1 = dict(answer_augmentation=0.8, rephrase=0.8, self_verification=0.6, fobar=0.6, evol=0.35, xwin=2.0)
+  c.synthesis.pass2 = dict(answer_augmentation=4.0, rephrase=0.8, self_verification=0.3, fobar=0.3, evol=0.4, xwin=0.8)
+  c.synthesis.hard = dict(answer_augmentation=3.5, rephrase=1.2, self_verification=0.5, fobar=0.5, evol=0.6, xwin=0.8)
 
   c.training.rows = 2
   c.training.checkpoint_every = 500

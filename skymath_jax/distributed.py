@@ -27,9 +27,9 @@ from typing import Any
 import jax
 from jax._src import distributed as jax_distributed  # the client that JAX keeps has no public name
 
-from skymath_jax import config as config_lib
 from skymath_jax.console import log
 from skymath_jax.errors import LostProcessError, UserError
+from skymath_jax.keys import first_difference
 
 COORDINATOR, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 ASK_JAX = "SKYMATH_DISTRIBUTED"
@@ -160,7 +160,7 @@ def require_agreement(name: str, facts: dict[str, Any]) -> None:
   """Raises a `UserError` naming the first process, and the first entry, in which it differs from process 0."""
   first, *others = gather(name, facts)
   for index, other in enumerate(others, start=1):
-    if found := config_lib.first_difference(first, other):
+    if found := first_difference(first, other):
       key, ours, theirs = found
       raise UserError(
         f"{key} is {ours!r} on process 0 and {theirs!r} on process {index}",

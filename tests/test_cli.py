@@ -71,8 +71,8 @@ def test_help_says_what_the_verb_does(capsys):
       1,
       "config.teacher.modle: no such key",
     ),
-    (("run", QUICKSTART, "--workdir=x", "--config.training.rows=1.5"), 1, "config.training.rows: '1.5' is not"),
-    (("run", QUICKSTART, "--workdir=x", "--config.training.rows=0"), 1, "config.training.rows: zero makes no sense"),
+    (("run", QUICKSTART, "--workdir=x", "--config.training.rows=1.5"), 1, "config.training.rows: 1.5 is not"),
+    (("run", QUICKSTART, "--workdir=x", "--config.training.rows=0"), 1, "config.training.rows: 0 is too small"),
     (("grade", "--input=x", "--output=y", "--mode=kind"), 2, "--mode=kind is not known"),
     (("grade", "--input=missing.jsonl", "--output=y"), 1, "missing.jsonl"),
     (("grade", "--input=.", "--output=y"), 1, "this is a folder"),
@@ -191,8 +191,8 @@ def test_a_server_that_does_not_answer_is_named(tmp_path, capfd):
 def test_config_lists_every_key(capsys):
   assert cli.call(["config"]) == 0
   listed = capsys.readouterr().out
-  for key, text in config.documentation().items():
-    assert f"config.{key} = " in listed and text in listed
+  for name, key in config.KEYS.items():
+    assert f"config.{name} = " in listed and key.meaning in listed
 
 
 def test_a_port_in_use_is_named(tmp_path):

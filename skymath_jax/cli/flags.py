@@ -1,17 +1,18 @@
 """The flags of a verb: declared, parsed, and refused with the nearest valid name."""
 
 import ast
+import contextlib
 import dataclasses
-import importlib.util
-import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from skymath_jax import config as config_lib
-from skymath_jax.errors import UsageError, UserError
+from skymath_jax.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,14 @@ class Flag:
 WORKDIR = Flag("workdir", None, "folder of the run: everything it makes, and what it resumes from", required=True)
 
 
-def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> flags.FlagValues:
-  """Parses `argv[1:]`; `config` is None (the verb takes none), "required" or "optional".
+class Values(types.SimpleNamespace):
+  """The value of each flag by its name; `config` is the resolved experiment, or None without `--config`."""
+
+  config: config_lib.Experiment | None = None
+
+
+def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> Any:
+  """Parses `argv[1:]` into `Values`; `config` is None (the verb takes none), "required" or "optional".
 
   Raises:
     UsageError: an unknown or malformed flag, or a required one that is missing.
@@ -38,29 +45,59 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> flag
   define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
   for flag in wanted:
     define.get(type(flag.default), flags.DEFINE_string)(flag.name, flag.default, flag.help, flag_values=values)
-  if config:
-    _refuse_bad_config(argv)
-    config_flags.DEFINE_config_file("config", None, "experiment file", flag_values=values)
   if "--help" in argv or "-h" in argv:
     _print_help(argv[0], wanted, config)
     raise SystemExit(0)
-  given, sys.argv = sys.argv, list(argv)  # config_flags looks there for the overrides
+  file, words = _config_file(argv) if config else ("", list(argv))
+  experiment = _loaded(file, words) if file else None
   try:
-    rest = values(list(argv))
+    if experiment is not None:
+      config_flags.DEFINE_config_dict("config", experiment, flag_values=values, sys_argv=words)
+    rest = values(words)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    _explain_override(argv)
+    check_overrides(words)
     raise UsageError(f"{_one_line(error)} See skymath {argv[0]} --help.") from None
-  finally:
-    sys.argv = given
   if len(rest) > 1:
     raise UsageError(f"did not expect {rest[1]!r}; flags are written --name=value. See skymath {argv[0]} --help.")
   missing = [f.name for f in wanted if f.required and getattr(values, f.name) is None]
-  missing += ["config"] if config == "required" and values.config is None else []
+  missing += ["config"] if config == "required" and not file else []
   if missing:
     raise UsageError(f"--{missing[0]} is missing. See skymath {argv[0]} --help.")
-  if config and values.config is not None:
-    config_lib.check(values.config)
-  return values
+  found = Values(**{flag.name: getattr(values, flag.name) for flag in wanted})
+  if experiment is not None:
+    found.config = config_lib.resolve(values.config)
+  return found
+
+
+def _config_file(argv: Sequence[str]) -> tuple[str, list[str]]:
+  """(FILE or FILE:HARDWARE of `--config`, empty without; the other words)."""
+  file, words, rest = "", [], iter(argv)
+  for word in rest:
+    name, equals, value = word.partition("=")
+    if name in ("--config", "-config"):
+      file = value if equals else next(rest, "")
+    else:
+      words.append(word)
+  return file, words
+
+
+def _loaded(file: str, words: Sequence[str]) -> ConfigDict:
+  """The config of FILE or FILE:HARDWARE, sound as it stands, with a place for every method that `words` give runs."""
+  path, _, hardware = file.partition(":")
+  config = config_lib.load(Path(path), *([hardware] if hardware else []))
+  config_lib.resolve(config)
+  for name, _ in _overrides(words):
+    group, _, method = name.rpartition(".")
+    key = config_lib.KEYS.get(group)
+    if key is not None and key.kind is dict:
+      section, _, field = group.rpartition(".")
+      config[section][field][method] = config[section][field].get(method, 0.0)
+  return config
+
+
+def _overrides(words: Sequence[str]) -> list[tuple[str, str]]:
+  """(key, text) of every `--config.KEY=TEXT`."""
+  return [(name, text) for w in words if w.startswith("--config.") for name, _, text in [w[9:].partition("=")]]
 
 
 def _one_line(error: Exception) -> str:
@@ -70,7 +107,7 @@ def _one_line(error: Exception) -> str:
 def _print_help(verb: str, wanted: Sequence[Flag], config: str | None) -> None:
   print(f"usage: skymath {verb} [flags]\n")
   if config:
-    print(f"  --config=FILE            experiment file ({config})")
+    print(f"  --config=FILE[:HARDWARE] experiment file, fitted to such as v5p-16 or h200 ({config})")
     print("  --config.KEY=VALUE       changes a key; skymath config lists them")
   for flag in wanted:
     note = "required" if flag.required else f"default {flag.default!r}"
@@ -78,40 +115,14 @@ def _print_help(verb: str, wanted: Sequence[Flag], config: str | None) -> None:
   print(f"  {'--debug':<25}show the traceback of a failure")
 
 
-def _refuse_bad_config(argv: Sequence[str]) -> None:
-  """Says what is wrong with the file before absl wraps it into something longer."""
-  for argument in argv:
-    if argument.startswith("--config="):
-      path = Path(argument.removeprefix("--config="))
-      if not path.is_file():
-        raise UserError("no such config file", where=path, remedy="see the folder configs/")
-      try:
-        spec = importlib.util.spec_from_file_location("skymath_experiment", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config_lib.check(module.get_config())
-      except (AttributeError, KeyError, TypeError, SyntaxError, ImportError) as error:
-        what = f"not a usable experiment file ({_one_line(error)})"
-        raise UserError(what, where=path, remedy="see the folder configs/") from None
-
-
-def _explain_override(argv: Sequence[str]) -> None:
+def check_overrides(words: Sequence[str]) -> None:
   """Raises `UserError` for the first override of a key that does not exist, or else with a value that does not fit."""
-  defaults = config_lib.flatten(config_lib.base())
-  given = [a.removeprefix("--config.").partition("=")[::2] for a in argv if a.startswith("--config.")]
-  for key, _ in given:
-    if key not in defaults:
-      remedy = f"did you mean config.{config_lib.nearest(key)}? `skymath config` lists all"
-      raise UserError("no such key", where=f"config.{key}", remedy=remedy)
-  for key, value in given:
-    wanted = type(defaults[key])
-    if wanted is tuple and not value.startswith(("(", "[")):
+  given = [(config_lib.find(name), text) for name, text in _overrides(words)]
+  for key, text in given:
+    if key.kind is dict or (key.kind is tuple and not text.startswith(("(", "["))):
       continue  # one word is a tuple of one
-    try:
-      right = ast.literal_eval(value) if wanted in (int, float, bool, tuple) else value
-    except (ValueError, SyntaxError):
-      right = None
-    if not isinstance(right, (int, float) if wanted is float else wanted):
-      raise UserError(
-        f"{value!r} is not of type {wanted.__name__}", where=f"config.{key}", remedy=f"e.g. {defaults[key]!r}"
-      )
+    value: Any = text
+    if key.kind is not str:
+      with contextlib.suppress(ValueError, SyntaxError):
+        value = ast.literal_eval(text)
+    key.checked(tuple(value) if isinstance(value, list) else value)

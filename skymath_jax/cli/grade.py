@@ -18,7 +18,7 @@ def grade(argv: Sequence[str]) -> int:
     Flag("workers", 0, "processes to grade in; 0 takes one a CPU core"),
   )
   values = parse(argv, *wanted)
-  if values.mode not in config_lib.CHOICES["evaluation.mode"]:
+  if values.mode not in config_lib.KEYS["evaluation.mode"].choices:
     raise UsageError(f"--mode={values.mode} is not known; use strict or symbolic.")
   if values.workers < 0:
     raise UsageError(f"--workers={values.workers}: give one or more, or 0 for one a CPU core.")

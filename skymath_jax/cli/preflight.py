@@ -26,7 +26,7 @@ def preflight(argv: Sequence[str]) -> int:
       required=True,
     ),
     Flag("slices", 1, "number of equal slices"),
-    Flag("step", "train", "train | serve: what is compiled; serve takes slots and lengths from config.teacher"),
+    Flag("step", "train", "train | serve: what is compiled; serve takes slots and lengths from config.serving"),
     Flag("stage", 1, "training stage of the recipe"),
     Flag("advise", True, "where it does not fit, try changes until one does"),
     Flag("workdir", None, "folder that gets preflight.json"),
@@ -43,7 +43,7 @@ def preflight(argv: Sequence[str]) -> int:
   config, settings = train.step_of(values.config, values.stage)
   if values.step == "serve":
     return _serve(values, config, target)
-  report = room.check(config, settings, values.config.mesh.to_dict(), target, advise=values.advise)
+  report = room.check(config, settings, dataclasses.asdict(values.config.mesh), target, advise=values.advise)
   if values.workdir:
     files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))
   print(json.dumps(dataclasses.asdict(report), indent=2))
@@ -62,8 +62,7 @@ def _serve(values: Any, config: Any, target: Any) -> int:
 
   if not target.compiles:
     raise UsageError("--step=serve compiles for TPU slices only; name one, such as v5e-8.")
-  teacher = values.config.teacher
-  settings = Settings(**{key: teacher[key] for key in ("slots", "max_length", "steps_per_call")})
+  settings = Settings(**dataclasses.asdict(values.config.serving))
   report = serving.check(dataclasses.replace(config, param_dtype=config.dtype), settings, target)
   if values.workdir:
     files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))

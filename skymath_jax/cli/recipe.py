@@ -98,7 +98,7 @@ def evaluate(argv: Sequence[str]) -> int:
     raise UsageError("--benchmark is missing: a catalog name such as micro_gsm:test, or a JSONL file.")
   from skymath_jax import evaluation
 
-  config = values.config if values.config is not None else config_lib.base()
+  config = values.config if values.config is not None else config_lib.Experiment()
   folder = epath.Path(values.workdir) / "evaluation" / evaluation.folder_name(values.benchmark)
   summary = evaluate.evaluate_model(config, folder, values.model, (values.benchmark,))
   print(json.dumps(summary, indent=2))

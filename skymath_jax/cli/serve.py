@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
+from skymath_jax import config as config_lib
 from skymath_jax.cli.flags import Flag, parse
 
 
 def serve(argv: Sequence[str]) -> int:
   """`skymath serve`."""
+  serving = config_lib.Serving()
   wanted = (
     Flag("model", None, "HF folder, checkpoint folder or asset:NAME", required=True),
     Flag("host", "127.0.0.1", "address to listen on; others than loopback need --allow_remote"),
     Flag("port", 9000, "gRPC port; 0 = any free one"),
     Flag("http_port", 0, "port of the HTTP front (OpenAI-compatible, /health, /metrics); 0 = any free one"),
-    Flag("slots", 64, "sequences decoded at once"),
-    Flag("max_length", 2048, "prompt + response tokens a slot can hold"),
-    Flag("steps_per_call", 8, "decode steps per host call"),
+    Flag("slots", serving.slots, "sequences decoded at once"),
+    Flag("max_length", serving.max_length, "prompt + response tokens a slot can hold"),
+    Flag("steps_per_call", serving.steps_per_call, "decode steps per host call"),
     Flag("queue_size", 4096, "requests that may wait; more are refused with RESOURCE_EXHAUSTED"),
     Flag("dtype", "", "float32 | bfloat16; empty = as stored"),
     Flag("weights", "as stored", "int8 halves the memory of bfloat16 weights"),

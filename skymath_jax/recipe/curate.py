@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
 from skymath_jax import curation, distributed, files, sft
@@ -72,7 +71,7 @@ def curate_files(run: Run) -> Facts:
   return facts
 
 
-def _curate(config: ConfigDict, paths: Any, folder: epath.Path, output: curation.Output) -> Facts:
+def _curate(config: config_lib.Experiment, paths: Any, folder: epath.Path, output: curation.Output) -> Facts:
   c = config.curation
   settings = curation.Settings(
     ngram=c.ngram,

@@ -1,11 +1,11 @@
 """Stages `evaluate`: what the base, stage-1 and stage-2 model score on the benchmarks; or any model on its own."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, evaluation, files, models, records
@@ -21,7 +21,7 @@ READS = ("rng_seed", "model", "training", "evaluation")
 ANSWER_SECONDS = 7 * 86400.0  # how long the fastest process of an evaluation waits for the slowest
 
 
-def stages(config: ConfigDict) -> list[Stage]:
+def stages(config: config_lib.Experiment) -> list[Stage]:
   """One stage for each model of `evaluation.models`."""
   return [
     Stage(
@@ -78,7 +78,7 @@ def _ask_shares(run: Run, ask: Callable[..., Facts], name: str, problems: Sequen
 
 
 def evaluate_model(
-  config: ConfigDict, folder: epath.PathLike, path: epath.PathLike, benchmarks: Sequence[str]
+  config: config_lib.Experiment, folder: epath.PathLike, path: epath.PathLike, benchmarks: Sequence[str]
 ) -> dict[str, Facts]:
   """Evaluates the model at `path`; the first benchmark's files go to `folder`, further ones to `folder/NAME`.
 
@@ -92,7 +92,9 @@ def evaluate_model(
   }
 
 
-def _benchmarks(config: ConfigDict, folder: str, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Problem], str]]:
+def _benchmarks(
+  config: config_lib.Experiment, folder: str, names: Sequence[str]
+) -> Iterator[tuple[str, Sequence[Problem], str]]:
   """(name, problems, folder) of each benchmark."""
   for index, name in enumerate(names):
     problems, limit = problems_of(config, name), config.evaluation.limit
@@ -100,7 +102,7 @@ def _benchmarks(config: ConfigDict, folder: str, names: Sequence[str]) -> Iterat
     yield name, problems[:limit] if limit else problems, target
 
 
-def _evaluator(config: ConfigDict, path: epath.PathLike) -> Callable[..., Facts]:
+def _evaluator(config: config_lib.Experiment, path: epath.PathLike) -> Callable[..., Facts]:
   """`evaluation.evaluate` of the model at `path`, on this process's first device."""
   settings = config.evaluation
   decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
@@ -108,9 +110,7 @@ def _evaluator(config: ConfigDict, path: epath.PathLike) -> Callable[..., Facts]
     decoder,
     tokenizer,
     models.model_id(path),
-    slots=settings.slots,
-    max_length=settings.max_length,
-    steps_per_call=settings.steps_per_call,
+    **dataclasses.asdict(config.serving),
   )
   return functools.partial(
     evaluation.evaluate,
@@ -123,7 +123,7 @@ def _evaluator(config: ConfigDict, path: epath.PathLike) -> Callable[..., Facts]
   )
 
 
-def problems_of(config: ConfigDict, name: str) -> list[Problem]:
+def problems_of(config: config_lib.Experiment, name: str) -> list[Problem]:
   """The problems of one benchmark (see `evaluation.benchmarks`).
 
   Raises:

@@ -8,6 +8,7 @@ from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts
 
 MODEL = "stage2"
+PROMPTS = 32  # seed problems on which logits are compared
 NEW_TOKENS = 32  # greedy tokens that are compared after each prompt
 
 
@@ -23,9 +24,8 @@ def export(run: Run) -> Facts:
     evaluate.model_path(run, MODEL),
     folder,
     dtype=config.dtype,
-    prompts=[frame.render(query=problem.question) for problem in seeds.problems_of(run)[: config.prompts]],
+    prompts=[frame.render(query=problem.question) for problem in seeds.problems_of(run)[:PROMPTS]],
     new_tokens=NEW_TOKENS,
-    tolerance=config.tolerance,
   )
   tasks = {task: evaluate.problems_of(run.config, task) for task in run.config.evaluation.benchmarks}
   lm_eval.write(folder, tasks, frame, max_tokens=run.config.evaluation.max_tokens)

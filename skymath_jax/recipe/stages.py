@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
 from skymath_jax import distributed
@@ -35,7 +34,7 @@ OTHER_FOLDERS = {
 }
 
 
-def recipe(config: ConfigDict) -> list[Stage]:
+def recipe(config: config_lib.Experiment) -> list[Stage]:
   """The stages of `run`, in order (Skywork-Math section 3: two synthesis stages, two SFT stages, evaluation).
 
   Stage 2's data needs no model of ours, so the teacher is done, and its memory free, before the first training step.
@@ -50,7 +49,7 @@ def recipe(config: ConfigDict) -> list[Stage]:
   ]
 
 
-def made_with(config: ConfigDict) -> dict[str, set[str]]:
+def made_with(config: config_lib.Experiment) -> dict[str, set[str]]:
   """Top folder of a workdir → keys and groups of the config whose values bind what lies in it."""
   stages = recipe(config)
   cheap = {stage.folder: stage.reads for stage in stages if stage.cheap}
@@ -79,23 +78,22 @@ def inputs_of(stage: Stage, run: Run) -> Facts:
 
 
 @contextlib.contextmanager
-def opened(config: ConfigDict, workdir: epath.PathLike, stages: Sequence[Stage] = ()) -> Iterator[Run]:
+def opened(config: config_lib.Experiment, workdir: epath.PathLike, stages: Sequence[Stage] = ()) -> Iterator[Run]:
   """What the stages share, over a workdir that the writer has locked; all processes of a job come here with the same.
 
   Raises:
     UserError: the folder cannot be written, is in use, or belongs to another config (the first key is named); or the
       processes do not agree.
   """
-  config_lib.check(config)
   distributed.initialize()
   agreed = {"workdir": str(workdir), "config": config_lib.as_json(config), "stages": [stage.name for stage in stages]}
   distributed.require_agreement("the run", {**agreed, "code": distributed.code_version()})
   folder = Workdir(workdir)
-  with folder.opened(config, made_with(config)), Teacher(config.teacher, folder.path) as teacher:
+  with folder.opened(config, made_with(config)), Teacher(config.teacher, config.serving, folder.path) as teacher:
     yield Run(config=config, workdir=folder, teacher=teacher)
 
 
-def perform(stages: Sequence[Stage], config: ConfigDict, workdir: epath.PathLike) -> dict[str, Facts]:
+def perform(stages: Sequence[Stage], config: config_lib.Experiment, workdir: epath.PathLike) -> dict[str, Facts]:
   """Does those of the stages that are not complete; returns the facts of each by name.
 
   Raises:
@@ -105,7 +103,7 @@ def perform(stages: Sequence[Stage], config: ConfigDict, workdir: epath.PathLike
     return _perform(stages, run)
 
 
-def run_recipe(config: ConfigDict, workdir: epath.PathLike) -> Facts:
+def run_recipe(config: config_lib.Experiment, workdir: epath.PathLike) -> Facts:
   """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary.
 
   In a job of several processes only the writer has a summary; the others return an empty one.

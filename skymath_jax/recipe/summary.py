@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
 from skymath_jax import files, records, report
@@ -12,7 +11,7 @@ from skymath_jax.problems import catalog
 from skymath_jax.records import Facts, Instance
 
 
-def summarize(config: ConfigDict, workdir: epath.Path, facts: dict[str, Facts]) -> Facts:
+def summarize(config: config_lib.Experiment, workdir: epath.Path, facts: dict[str, Facts]) -> Facts:
   """Writes `summary.json` and `report.html`; returns the summary (keys as in the design's contract)."""
   summary = {
     "name": config.name,
@@ -63,7 +62,7 @@ def _instances(workdir: epath.Path) -> Facts:
   }
 
 
-def _oracle(config: ConfigDict, workdir: epath.Path) -> Facts | None:
+def _oracle(config: config_lib.Experiment, workdir: epath.Path) -> Facts | None:
   """Per method: the shares of kept instances with a well-formed question and a right answer; None without oracle."""
   check = catalog.oracle(config.seeds.sources)
   if check is None:

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from etils import epath
-from ml_collections import ConfigDict
 
+from skymath_jax import config as config_lib
 from skymath_jax import coreset, files, records, synthesis
 from skymath_jax.console import log
 from skymath_jax.generation import Sampling
@@ -23,7 +23,7 @@ RESPONSES = "responses.sqlite"
 NOT_FOR_PASS_2 = ("metamath.answer_augmentation", "metamath.fobar", "metamath.self_verification")
 
 
-def stages(config: ConfigDict) -> list[Stage]:
+def stages(config: config_lib.Experiment) -> list[Stage]:
   """Both synthesis stages; the base model is read only where it embeds the problems to choose from."""
   reads = ("rng_seed", "teacher", "synthesis", *(["model.path"] if config.synthesis.embedding == "model" else []))
   return [
@@ -79,16 +79,16 @@ def _checked_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
   """
   config, path = run.config.synthesis, run.workdir / seeds.FOLDER / seeds.PROBLEMS
   problems = seeds.problems_of(run)
-  synthesis.require_answers(problems, config.pass1.to_dict(), where=path)
-  hard = synthesis.hard_seeds(problems, config.hard_levels) if any(config.hard.to_dict().values()) else []
-  synthesis.require_answers(hard, config.hard.to_dict(), where=path)
+  synthesis.require_answers(problems, config.pass1, where=path)
+  hard = synthesis.hard_seeds(problems, config.hard_levels) if any(config.hard.values()) else []
+  synthesis.require_answers(hard, config.hard, where=path)
   return problems, hard
 
 
 def _pass(
-  run: Run, store: ResponseStore, problems: list[Problem], runs: ConfigDict, *, stage: int, number: int
+  run: Run, store: ResponseStore, problems: list[Problem], runs: config_lib.Runs, *, stage: int, number: int
 ) -> synthesis.Result:
-  """One synthesis pass; `runs` is the group of the config with the runs per problem of each method."""
+  """One synthesis pass; `runs` are those of each method for a problem."""
 
   async def ask() -> synthesis.Result:
     teacher = run.teacher.client()
@@ -97,7 +97,7 @@ def _pass(
         await teacher.check()
       return await synthesis.synthesize(
         problems,
-        runs.to_dict(),
+        runs,
         teacher,
         store,
         stage=stage,
@@ -138,7 +138,7 @@ def _judge(
   return asyncio.run(ask())
 
 
-def _settings(config: ConfigDict) -> synthesis.Settings:
+def _settings(config: config_lib.Synthesis) -> synthesis.Settings:
   return synthesis.Settings(
     evol_steps=config.evol_steps,
     evol_elimination=config.evol_elimination,
@@ -147,7 +147,7 @@ def _settings(config: ConfigDict) -> synthesis.Settings:
   )
 
 
-def _sampling(config: ConfigDict) -> Sampling:
+def _sampling(config: config_lib.Synthesis) -> Sampling:
   return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
 
 
@@ -195,7 +195,7 @@ def plan(run: Run) -> Facts:
   problems, hard = _checked_seeds(run)
   settings, lengths = _settings(config), synthesis.Lengths.of(problems)
   passes = {
-    name: synthesis.plan(what, config[name].to_dict(), settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
+    name: synthesis.plan(what, getattr(config, name), settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
     for name, what in {"pass1": problems, "pass2": config.coreset_size, "hard": hard}.items()
   }
   made = sum(

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable
 
 from etils import epath
-from ml_collections import ConfigDict
 
+from skymath_jax import config as config_lib
 from skymath_jax import distributed, models
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.engine.generator import LocalGenerator
@@ -24,12 +24,14 @@ class Teacher:
   """Starts when it is first needed; a context manager that ends what it has started.
 
   Args:
-    config: the group `config.teacher`.
+    config: who it is.
+    serving: how a server, or an engine in this process, serves it.
     folder: of the run: the server's log goes there, and what is stored there tells the money spent.
   """
 
-  def __init__(self, config: ConfigDict, folder: epath.PathLike):
+  def __init__(self, config: config_lib.Teacher, serving: config_lib.Serving, folder: epath.PathLike):
     self._config = config
+    self._serving = serving
     self._folder = epath.Path(folder)
     self._server: ServerProcess | None = None
     self._served = 0  # requests of stages that are finished
@@ -47,7 +49,7 @@ class Teacher:
     started_here = config.backend == "jetstream" and not config.addresses and distributed.is_writer()
     if started_here and self._server is None:
       command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={config.model}", "--port=0"]
-      command += [f"--{key}={config[key]}" for key in ("slots", "max_length", "steps_per_call")]
+      command += [f"--{key}={value}" for key, value in dataclasses.asdict(self._serving).items()]
       log_path = os.fspath(self._folder / "server.log")
       self._server = ServerProcess([*command, "--exit_with_parent"], log_path=log_path)
 
@@ -74,7 +76,7 @@ class Teacher:
       config.model,
       api_key_variable=config.api_key_variable,
       concurrency=config.concurrency,
-      limits=Limits(**{field.name: config[field.name] for field in dataclasses.fields(Limits)}),
+      limits=Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)}),
     )
     client.meter.spent = self._spent(client)
     self._paid = client
@@ -87,9 +89,7 @@ class Teacher:
       decoder,
       tokenizer,
       models.model_id(config.model),
-      slots=config.slots,
-      max_length=config.max_length,
-      steps_per_call=config.steps_per_call,
+      **dataclasses.asdict(self._serving),
     )
 
   def _jetstream(self) -> JetStreamGenerator:

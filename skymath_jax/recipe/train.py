@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 from flax import nnx
-from ml_collections import ConfigDict
 
 import skymath_jax
 from skymath_jax import config as config_lib
@@ -30,7 +29,7 @@ def train(run: Run, number: int) -> Facts:
   """
   config, folder = run.config, run.workdir.checkpoints / f"stage{number}"
   source = _source(run, number)
-  mesh = sharding.make_mesh(**config.mesh.to_dict()) if jax.device_count() > 1 else None
+  mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh)) if jax.device_count() > 1 else None
   decoder, tokenizer = _start_model(run, number, source, mesh)
   facts = training.train(
     decoder,
@@ -67,16 +66,20 @@ STAGES = [
 ON_TEXTS = dataclasses.replace(STAGES[0], name="train", needs=())
 
 
-def training_settings(config: ConfigDict, number: int) -> training.Settings:
+def training_settings(config: config_lib.Experiment, number: int) -> training.Settings:
   """What SFT stage `number` of the recipe does."""
-  t, stage = config.training, config.training[f"stage{number}"]
-  same = {field.name for field in dataclasses.fields(training.Settings)} & set(t.keys())
+  t, stage = config.training, config.training.stage(number)
+  same = {field.name for field in dataclasses.fields(training.Settings)} & {f.name for f in dataclasses.fields(t)}
   return training.Settings(
-    **{key: t[key] for key in sorted(same)}, learning_rate=stage.learning_rate, epochs=stage.epochs
+    **{key: getattr(t, key) for key in sorted(same)},
+    beta1=t.betas[0],
+    beta2=t.betas[1],
+    learning_rate=stage.learning_rate,
+    epochs=stage.epochs,
   )
 
 
-def step_of(config: ConfigDict, number: int) -> tuple[models.DecoderConfig, training.Settings]:
+def step_of(config: config_lib.Experiment, number: int) -> tuple[models.DecoderConfig, training.Settings]:
   """What the compiled step of a stage depends on, without weights or data."""
   m = config.model
   shape = models.config_of(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
@@ -84,7 +87,7 @@ def step_of(config: ConfigDict, number: int) -> tuple[models.DecoderConfig, trai
   return dataclasses.replace(shape, **changes), training_settings(config, number)
 
 
-def as_trained(decoder: models.Decoder, config: ConfigDict) -> models.Decoder:
+def as_trained(decoder: models.Decoder, config: config_lib.Model) -> models.Decoder:
   """The decoder with the compute dtype, rematerialisation and layer layout of the group `config.model`."""
   decoder = decoder.replace(dtype=config.dtype, remat=config.remat)
   return decoder if config.scan_layers else decoder.unstacked()
@@ -129,7 +132,7 @@ def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Tokenizer]:
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
 
 
-def _scratch_config(config: ConfigDict, vocab_size: int) -> models.DecoderConfig:
+def _scratch_config(config: config_lib.Experiment, vocab_size: int) -> models.DecoderConfig:
   scratch = config.model.scratch
   return models.DecoderConfig(
     vocab_size=vocab_size,

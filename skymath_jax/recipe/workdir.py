@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from etils import epath
-from ml_collections import ConfigDict
 
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, files
@@ -42,7 +41,7 @@ class Workdir:
     return self.path / name
 
   @contextlib.contextmanager
-  def opened(self, config: ConfigDict, made_with: Mapping[str, Set[str]]) -> Iterator[None]:
+  def opened(self, config: config_lib.Experiment, made_with: Mapping[str, Set[str]]) -> Iterator[None]:
     """Locks the workdir while the block runs, and binds it to `config`.
 
     Args:
@@ -77,18 +76,19 @@ class Workdir:
       what, remedy = f"cannot write here ({error.strerror})", "choose another --workdir"
       raise UserError(what, where=self.path, remedy=remedy) from None
 
-  def _claim(self, config: ConfigDict, made_with: Mapping[str, Set[str]]) -> None:
+  def _claim(self, config: config_lib.Experiment, made_with: Mapping[str, Set[str]]) -> None:
     """Leaves the resolved config in the workdir, or refuses one with which something there was not made."""
-    path, resolved = self / CONFIG, config_lib.as_json(config)
+    path = self / CONFIG
     if path.exists():
-      old, new = (config_lib.binding(one) for one in (files.read_json(path), resolved))
+      old = config_lib.bound(config_lib.stored(files.read_json(path), where=path))
+      new = config_lib.bound(config)
       if old == new:
         return
       there = sorted(folder for folder in made_with if (self / folder).exists())
-      for key in {**new, **old}:
-        if old.get(key) == new.get(key):
+      for key in new:
+        if old[key] == new[key]:
           continue
-        was, now = (repr(flat[key]) if key in flat else "not there" for flat in (old, new))
+        was, now = repr(old[key]), repr(new[key])
         bound = [folder for folder in there if _is_within(key, made_with[folder])]
         if bound:
           raise UserError(
@@ -97,7 +97,7 @@ class Workdir:
             remedy=f"use another --workdir, or the config of this one (its {CONFIG}), or move {bound[0]}/ away",
           )
         log(f"config.{key} was {was} here, now it is {now}: nothing was made with it yet")
-    files.write_json(path, resolved)
+    files.write_json(path, config_lib.as_json(config))
     files.write_text(self / CONFIG_HASH, config_lib.config_hash(config) + "\n")
 
   def completion(self, folder: str) -> Facts | None:
@@ -131,10 +131,9 @@ class Workdir:
     return self._mirror.kept_up(folder) if distributed.is_writer() else contextlib.nullcontext()
 
 
-def values_read(config: ConfigDict, reads: Iterable[str]) -> dict[str, Any]:
+def values_read(config: config_lib.Experiment, reads: Iterable[str]) -> dict[str, Any]:
   """`config.KEY` → value of the keys that are or lie in one of `reads`; keys that bind nothing are left out."""
-  bound = config_lib.binding(config_lib.as_json(config))
-  return {f"config.{key}": value for key, value in bound.items() if _is_within(key, reads)}
+  return {f"config.{key}": value for key, value in config_lib.bound(config, *reads).items()}
 
 
 def _is_within(key: str, groups: Iterable[str]) -> bool:

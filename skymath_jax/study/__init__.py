@@ -1,8 +1,8 @@
 """The scaling study: accuracy against amount of data, its fit, and the ablations, from one config (Skywork 4.3)."""
 
 from etils import epath
-from ml_collections import ConfigDict
 
+from skymath_jax import config as config_lib
 from skymath_jax import files
 from skymath_jax.records import Facts
 from skymath_jax.study import page, plot, results
@@ -11,7 +11,7 @@ from skymath_jax.study.cells import Study, cells_of
 __all__ = ["Study", "cells_of", "report", "run"]
 
 
-def run(config: ConfigDict, workdir: epath.PathLike) -> Facts:
+def run(config: config_lib.Experiment, workdir: epath.PathLike) -> Facts:
   """Makes the cells that are missing; leaves `study/summary.json`, `study/plots/` and `study/report.html`.
 
   They are written after each RNG seed, so a study that is stopped has those of its complete seeds. The data sets

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import jax
 from etils import epath
-from ml_collections import ConfigDict
 
 import skymath_jax
 from skymath_jax import config as config_lib
@@ -33,7 +32,7 @@ WEIGHTS = "weights"
 SEED_STEP = 1000  # RNG seeds of two cells' training runs are so far apart
 
 
-def cells_of(config: ConfigDict) -> list[Cell]:
+def cells_of(config: config_lib.Experiment) -> list[Cell]:
   """All cells of the study that `config` describes, in the order of work.
 
   Raises:
@@ -56,7 +55,7 @@ def cells_of(config: ConfigDict) -> list[Cell]:
 class Study:
   """The cells of one workdir: what is there, and how to make what is not."""
 
-  def __init__(self, config: ConfigDict, workdir: epath.PathLike):
+  def __init__(self, config: config_lib.Experiment, workdir: epath.PathLike):
     if not config.model.path:
       raise UserError("a study starts from a base model", where="config.model.path", remedy="name a model folder")
     self.config, self.workdir = config, epath.Path(workdir)
@@ -66,7 +65,7 @@ class Study:
       **{f"sft/stage{stage}": sft.open(self.workdir / "sft" / f"stage{stage}").fingerprint for stage in (1, 2)},
     }
     self._found: dict[tuple[int, str], list[Instance]] = {}
-    self._mesh = sharding.make_mesh(**config.mesh.to_dict()) if jax.device_count() > 1 else None
+    self._mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh)) if jax.device_count() > 1 else None
 
   def folder(self, cell: Cell) -> epath.Path:
     return self.workdir / "study" / "cells" / cell.name

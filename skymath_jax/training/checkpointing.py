@@ -15,10 +15,10 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from skymath_jax import config as config_lib
 from skymath_jax import distributed
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.keys import first_difference
 from skymath_jax.models import orbax_folder
 from skymath_jax.training.step import TrainState
 
@@ -44,7 +44,7 @@ def finished(folder: epath.PathLike, run: dict[str, Any]) -> dict[str, Any] | No
 
 def require_same_run(saved: dict[str, Any], now: dict[str, Any], folder: epath.PathLike) -> None:
   """Raises a `UserError` naming the first entry in which the run of a checkpoint differs from this one."""
-  found = config_lib.first_difference(saved, now)
+  found = first_difference(saved, now)
   if found:
     key, old, new = found
     raise UserError(

@@ -128,10 +128,11 @@ def test_what_cannot_be_run_here_is_checked_word_by_word(block, clone, flags_of,
       given = [word for word in words[2:] if not word.startswith("--config.")]
       known = flags_of(words[1], capsys)
       assert {word.removeprefix("--").partition("=")[0] for word in given} <= known, words
-      flags._explain_override(words[1:])
+      flags.check_overrides(words[1:])
       for word in given:
         if word.startswith("--config="):
-          config_lib.check(load(ROOT / word.partition("=")[2]))
+          path, _, hardware = word.partition("=")[2].partition(":")
+          config_lib.resolve(config_lib.load(ROOT / path, *filter(None, [hardware])))
     elif words[0].startswith("tpu_scripts/"):
       settings = {"PROJECT": "p", "BUCKET": "gs://b", "TEACHER_MODEL": "gs://b/t"}
       run(f"{' '.join(words)} --dry-run", clone, **settings)
@@ -141,13 +142,6 @@ def test_what_cannot_be_run_here_is_checked_word_by_word(block, clone, flags_of,
       assert (ROOT / words[1]).exists(), words
     else:
       assert words[0] in {"curl", "printf", "cat", "pip", "git"}, words
-
-
-def load(path):
-  spec = importlib.util.spec_from_file_location("documented_config", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()
 
 
 def test_links_lead_somewhere():

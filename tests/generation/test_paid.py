@@ -20,18 +20,17 @@ def stored(folder, key, teacher, prompt, completion):
     store.put(StoredResponse(key=key, teacher=teacher, **texts, **counts))
 
 
-def settings():
-  c = config.base()
-  c.teacher.backend, c.teacher.model, c.teacher.base_url = "openai", "gpt-4", "https://api.example/v1"
-  c.teacher.price_in, c.teacher.price_out, c.teacher.cost_ceiling = 1e6, 2e6, 1000.0  # 1 a prompt token, 2 a new one
-  return c.teacher
+def teacher_of(folder):
+  endpoint = {"backend": "openai", "model": "gpt-4", "base_url": "https://api.example/v1"}
+  prices = {"price_in": 1e6, "price_out": 2e6, "cost_ceiling": 1000.0}  # 1 a prompt token, 2 a new one
+  return Teacher(config.Teacher(**endpoint, **prices), config.Serving(), folder)
 
 
 def test_the_ceiling_counts_what_the_workdir_has_cost(tmp_path):
   stored(tmp_path / "synthesis/stage1", "a", TEACHER, 100, 50)
   stored(tmp_path / "synthesis/stage1", "b", "another@host", 9000, 9000)
   stored(tmp_path / "synthesis/stage2", "c", TEACHER, 300, 100)
-  teacher = Teacher(settings(), tmp_path)
+  teacher = teacher_of(tmp_path)
   client = teacher.client()
   assert client.meter.spent == 100 + 2 * 50 + 300 + 2 * 100
   client.meter.spent += 200  # attempts that brought no answer but may be charged
@@ -45,8 +44,8 @@ def test_the_ceiling_counts_what_the_workdir_has_cost(tmp_path):
 
   with pytest.raises(CostCeilingReached, match="970"):
     asyncio.run(ask())
-  assert Teacher(settings(), tmp_path).client().meter.spent == 700  # a resumed run: what was answered
+  assert teacher_of(tmp_path).client().meter.spent == 700  # a resumed run: what was answered
 
 
 def test_a_new_workdir_begins_at_nothing(tmp_path):
-  assert Teacher(settings(), tmp_path).client().meter.spent == 0
+  assert teacher_of(tmp_path).client().meter.spent == 0

@@ -1,5 +1,6 @@
 """What preflight compiles is what training runs; and, slow, every shipped TPU recipe compiled for its slice."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ SAME_PROGRAM = """
   from tests.training.doubles import CONFIG, Characters, decoder
   from tests.training.test_loop import ROWS, SETTINGS
   from skymath_jax import training
-  from skymath_jax.preflight import compiled
+  from skymath_jax.preflight import train
   from skymath_jax.sharding import make_mesh
   from skymath_jax.training import step
 
@@ -85,9 +86,9 @@ def preflight(*flags, timeout=1500):
 
 @pytest.mark.parametrize(("recipe", "topology"), GPU_RECIPES.items())
 def test_every_gpu_recipe_fits_by_the_estimate(recipe, topology):
-  recipe = config.derive(str(ROOT / "configs" / "any.py"), recipe)
+  recipe = config.resolve(config.load(ROOT / "configs" / f"{recipe}.py"))
   shape, settings = step_of(recipe, 1)
-  report = check(shape, settings, recipe.mesh.to_dict(), targets.target(topology))
+  report = check(shape, settings, dataclasses.asdict(recipe.mesh), targets.target(topology))
   assert report.fits and report.method == "estimated"
 
 

@@ -16,8 +16,7 @@ SMALL = (
   "--config.training.stage2.epochs=1",
   "--config.training.checkpoint_every=2",
   "--config.evaluation.limit=40",
-  "--config.teacher.slots=32",
-  "--config.evaluation.slots=32",
+  "--config.serving.slots=32",
 )
 
 

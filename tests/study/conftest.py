@@ -31,9 +31,8 @@ def settings(**changes):
   c.seeds.sources, c.curation.test_sets = ("fake.jsonl",), ("micro_gsm:test",)
   c.model.path = "asset:micro_base"
   c.study.sizes, c.study.ablation_size, c.study.rng_seeds = (10, 20, 40, 80, 160), 20, 2
-  for key, value in changes.items():
-    c.study[key] = value
-  return c
+  c.study.update(changes)
+  return config_lib.resolve(c)
 
 
 class Fake:

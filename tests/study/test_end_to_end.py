@@ -14,9 +14,9 @@ from skymath_jax.study.ablations import ABLATIONS
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
-  "--config.seeds.limit=40", "--config.synthesis.coreset_size=10", "--config.teacher.slots=32",
+  "--config.seeds.limit=40", "--config.synthesis.coreset_size=10", "--config.serving.slots=16",
   "--config.study.sizes=(8, 16, 32, 64)", "--config.study.ablation_size=16", "--config.study.rng_seeds=1",
-  "--config.evaluation.limit=20", "--config.evaluation.slots=16",
+  "--config.evaluation.limit=20",
 )  # fmt: skip
 
 

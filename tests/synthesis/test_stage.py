@@ -23,10 +23,8 @@ def judging(prompt, seed):
 
 @pytest.fixture
 def run(tmp_path):
-  config = config_lib.base()
-  config.synthesis.coreset_size = 5
-  for name in ("pass1", "pass2", "hard"):
-    config.synthesis[name] = RUNS
+  runs = {f"synthesis.{name}": RUNS for name in ("pass1", "pass2", "hard")}
+  config = config_lib.changed(config_lib.Experiment(), {"synthesis.coreset_size": 5, **runs})
   records.write_lines(tmp_path / "seeds" / "problems.jsonl", toy.problems(4))
   return SimpleNamespace(config=config, workdir=tmp_path, teacher=asking(Teacher(judging)))  # all that the stages use
 
@@ -38,7 +36,7 @@ def asking(teacher):
 
 @pytest.mark.parametrize("labels", [(), ("verdict", "difficulty")])
 def test_a_stage_leaves_what_its_passes_made(run, labels):
-  run.config.synthesis.judge = labels
+  run.config = config_lib.changed(run.config, {"synthesis.judge": labels})
   facts, folder = synthesize.normal(run), run.workdir / "synthesis" / "stage1"
   made, summary = records.read(Instance, folder / "instances.jsonl"), files.read_json(folder / "summary.json")
   assert len(made) == facts["instances"] == summary["instances"] == sum(summary["by_method"].values()) > 50
@@ -60,12 +58,12 @@ def test_a_stage_leaves_what_its_passes_made(run, labels):
 
 
 def test_seeds_that_one_pass_cannot_use_stop_the_stage_before_a_request(run):
-  run.config.synthesis.hard_levels = (9,)
+  run.config = config_lib.changed(run.config, {"synthesis.hard_levels": (9,)})
   silent = Teacher(answer=None)
   run.teacher = asking(silent)
   with pytest.raises(UserError, match=r"no seed problem has a level of \[9\]"):
     synthesize.normal(run)
   assert not silent.requests
-  run.config.synthesis.hard = dict.fromkeys(RUNS, 0.0)  # then levels do not matter
+  run.config = config_lib.changed(run.config, {"synthesis.hard": dict.fromkeys(RUNS, 0.0)})  # levels do not matter
   run.teacher = asking(Teacher(judging))
   assert synthesize.normal(run)["instances"] > 50

@@ -23,7 +23,7 @@ def get_config():
   c.evaluation.benchmarks = ("micro_gsm:test",)
   c.evaluation.models = ("stage1",)
   c.evaluation.limit = 6
-  c.evaluation.slots = 6
+  c.serving.slots = 6
   c.evaluation.max_tokens = 8
-  c.evaluation.max_length = 256
+  c.serving.max_length = 256
   return c

@@ -29,9 +29,9 @@ TRAINING = (  # a model of 60 thousand parameters, from scratch, on the micro wo
   "--config.model.scratch.mlp=64", "--config.training.template=raw", "--config.training.rows=4",
   "--config.training.checkpoint_every=2", "--config.training.stage1.epochs=2",
 )  # fmt: skip
-EVALUATION = ("--config.evaluation.models=('stage1',)", "--config.evaluation.limit=10", "--config.evaluation.slots=4",
+EVALUATION = ("--config.evaluation.models=('stage1',)", "--config.evaluation.limit=10", "--config.serving.slots=4",
               "--config.evaluation.max_tokens=32")  # fmt: skip
-SYNTHESIS = ("--config.seeds.limit=12", "--config.synthesis.coreset_size=4", "--config.teacher.slots=8",
+SYNTHESIS = ("--config.seeds.limit=12", "--config.synthesis.coreset_size=4", "--config.serving.slots=8",
              "--config.teacher.concurrency=24")  # fmt: skip
 
 
