@@ -91,7 +91,8 @@ def _loaded(file: str, words: Sequence[str]) -> ConfigDict:
     key = config_lib.KEYS.get(group)
     if key is not None and key.kind is dict:
       section, _, field = group.rpartition(".")
-      config[section][field][method] = config[section][field].get(method, 0.0)
+      runs = config[section][field]
+      runs[method] = runs.get(method, 0.0)
   return config
 
 

@@ -74,9 +74,9 @@ def fake(monkeypatch):
   """The fake, in place."""
   found = Fake()
   monkeypatch.setattr(cells_lib.training, "train", found.train)
-  monkeypatch.setattr(cells_lib.model_stages, "evaluate_model", found.evaluate)
+  monkeypatch.setattr(cells_lib.evaluate, "evaluate_model", found.evaluate)
   monkeypatch.setattr(cells_lib.models, "load_any", lambda path, **_: (path, None))
-  monkeypatch.setattr(cells_lib.model_stages, "as_trained", lambda decoder, config: decoder)
+  monkeypatch.setattr(cells_lib.train, "as_trained", lambda decoder, config: decoder)
   return found
 
 
