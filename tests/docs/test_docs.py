@@ -15,8 +15,7 @@ import pytest
 from skymath_jax import config as config_lib
 from skymath_jax.cli import flags
 from skymath_jax.cli import main as cli
-
-from .blocks import NEEDS, PAGES, ROOT, blocks
+from tests.support.documentation import NEEDS, PAGES, ROOT, blocks
 
 BLOCKS = blocks()
 RUN = [block for block in BLOCKS if not block.needs]

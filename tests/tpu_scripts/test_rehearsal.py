@@ -9,8 +9,7 @@ import sys
 import pytest
 
 from skymath_jax.recipe.teacher import addresses_of
-
-from .conftest import ROOT
+from tests.support.cloud import ROOT
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from .conftest import ROOT, SECRET
+from tests.support.cloud import ROOT, SECRET
 
 SCRIPTS = sorted(p.name for p in (ROOT / "tpu_scripts").iterdir() if p.is_file() and p.suffix == "")
 CAPACITY = 'ERROR: (gcloud.compute.tpus.tpu-vm.create) There is no more capacity in the zone "us-x1-a"; you can try'
@@ -376,7 +376,10 @@ def test_gke(cloud):
   cloud.run("gke", "status")
   cloud.run("gke", "stop")
   (workload,) = cloud.calls("xpk workload create")
-  assert "--workload=t-run" in workload and "uv pip install -q --system -c constraints.txt" in workload
+  assert (
+    "--workload=t-run" in workload
+    and "uv pip install -q --system -c constraints.txt --override overrides.txt" in workload
+  )
   assert cloud.calls("kubectl logs --selector=xpk.google.com/workload=t-run")
   cloud.run("gke", "delete")
   assert cloud.nothing_left()
