@@ -13,6 +13,7 @@ problems, 24,798 from 7,335 of 7,473 GSM8K ones; MetaMath's own rule gives 11,24
 import argparse
 import asyncio
 import collections
+import dataclasses
 import json
 import random
 
@@ -34,13 +35,16 @@ SUB_METHODS = {
   "xwin": ("xwin", ("xwin/create",)),
 }
 ORIGIN = Origin(teacher="none", stage=1, synthesis_pass=1)
+SETTINGS = Settings(evol_steps=1, evol_elimination=True, samples=1, prompts="plain")
 
 
 class Recorder:
   """An `Ask` that keeps the prompts and answers with placeholders that every parser takes."""
 
   def __init__(self, seed: object, settings: Settings):
-    self.rng, self.settings, self.origin = random.Random(f"{seed}"), settings, ORIGIN
+    self.rng = random.Random(f"{seed}")
+    self.settings = settings
+    self.origin = ORIGIN
     self.asked: list[tuple[str, str]] = []
 
   async def __call__(self, name: str, /, **fields: str) -> Reply:
@@ -48,7 +52,7 @@ class Recorder:
     self.asked.append((name, prompt.render(**fields)))
     text = {"metamath/declare": f"({fields.get('question')} It is {fields.get('answer')}; X.)"}
     return Reply(
-      text=text[name] if name in text else "Work.\nThe answer is 1",
+      text=text.get(name, "Work.\nThe answer is 1"),
       truncated=False, prompt=prompt, sampling=Sampling(), tokens=1,
     )  # fmt: skip
 
@@ -67,7 +71,7 @@ def record(
 
 def survey(problems: list[Problem], method: str) -> dict:
   """How many seeds the method can start from, and how many questions it makes of them when every number is hidden."""
-  asked = [record(p, method, Settings(mask_all=True, evol_steps=1)) for p in problems]
+  asked = [record(p, method, dataclasses.replace(SETTINGS, mask_all=True)) for p in problems]
   reasons: dict[str, int] = {}
   for prompts_asked, _, reason in asked:
     if not prompts_asked:
@@ -97,7 +101,7 @@ def main() -> None:
       print(json.dumps({**row, "settings": {"source": source, "method": sub_method, **found}}), flush=True)
       shown, rng = 0, random.Random(f"{args.seed} {sub_method}")
       while shown < args.prompts:
-        for name, text in record(rng.choice(problems), method, Settings(evol_steps=1), rng.random())[0]:
+        for name, text in record(rng.choice(problems), method, SETTINGS, rng.random())[0]:
           if name in names:
             print(f"--- {sub_method} {shown + 1} · {name}\n{text}")
             shown += 1

@@ -19,8 +19,6 @@ from skymath_jax.records import Facts, Instance, Problem
 from skymath_jax.synthesis import ResponseStore
 
 RESPONSES = "responses.sqlite"
-# A backward question asks for X, and neither the teacher's prompts nor a second mask make sense on it.
-NOT_FOR_PASS_2 = ("metamath.answer_augmentation", "metamath.fobar", "metamath.self_verification")
 
 
 def stages(config: config_lib.Experiment) -> list[Stage]:
@@ -44,7 +42,7 @@ def normal(run: Run) -> Facts:
   problems, _ = _checked_seeds(run)
   with ResponseStore(folder / RESPONSES) as store:
     first = _pass(run, store, problems, config.pass1, stage=1, number=1)
-    synthetic = synthesis.as_problems(first.outcomes.instances(), leave_out=NOT_FOR_PASS_2)
+    synthetic = synthesis.as_problems(first.outcomes.instances())
     chosen = coreset.select(
       [p.question for p in synthetic],
       config.coreset_size,
@@ -199,17 +197,17 @@ def plan(run: Run) -> Facts:
     for name, what in {"pass1": problems, "pass2": config.coreset_size, "hard": hard}.items()
   }
   made = sum(
-    row["runs"] * settings.samples * (settings.evol_steps if method == "evol" else 1)
+    row["runs"] * settings.samples * (settings.evol_steps if synthesis.METHODS[method].chained else 1)
     for rows in passes.values()
     for method, row in rows.items()
   )
   if config.judge:
-    passes["judge"] = synthesis.judging(made, config.judge, lengths)
+    passes["judge"] = synthesis.plan_judging(made, config.judge, lengths)
   prices = {"price_in": teacher.price_in, "price_out": teacher.price_out}
   return {
     **passes,
     "total": {
-      **synthesis.total(passes, max_tokens=config.max_tokens, **prices),
+      **synthesis.total_cost(passes, max_tokens=config.max_tokens, **prices),
       "instances_at_most": made,
       "stored_already": sum(_stored(run.workdir / "synthesis" / f"stage{n}" / RESPONSES) for n in (1, 2)),
     },

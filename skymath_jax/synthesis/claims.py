@@ -25,16 +25,17 @@ class Claims:
   """The claims of one opened store; an owner from its first claim on."""
 
   def __init__(self, path: Path, connection: sqlite3.Connection):
-    self._path, self._run = path, connection.execute
+    self._path = path
+    self._run = connection.execute
     self.owner = secrets.token_hex(8)
     self._lock: IO[str] | None = None
-    self._beaten = 0.0
+    self._renewed = 0.0
 
-  def take(self, key: str) -> bool:
+  def acquire(self, key: str) -> bool:
     """Claims `key`; False where another living owner has."""
-    self.beat(register=True)
+    self.renew(register=True)
     holder = self._run("SELECT owner FROM claims WHERE key = ?", (key,)).fetchone()
-    if holder is not None and holder[0] != self.owner and self._lives(holder[0]):
+    if holder is not None and holder[0] != self.owner and self._is_alive(holder[0]):
       return False
     self._run("INSERT OR REPLACE INTO claims VALUES (?, ?)", (key, self.owner))
     return True
@@ -44,24 +45,24 @@ class Claims:
     if self._lock is not None:
       self._run("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self.owner))
 
-  def others(self) -> bool:
+  def others_alive(self) -> bool:
     """Whether another owner lives."""
     return any(
-      self._lives(owner) for (owner,) in self._run("SELECT owner FROM owners").fetchall() if owner != self.owner
+      self._is_alive(owner) for (owner,) in self._run("SELECT owner FROM owners").fetchall() if owner != self.owner
     )
 
-  def beat(self, *, register: bool = False) -> None:
+  def renew(self, *, register: bool = False) -> None:
     """Renews the lease when it is time to; `register` makes this an owner."""
     if self._lock is None and not register:
       return
     if self._lock is None:
       self._lock = self._file(self.owner).open("w")
       fcntl.flock(self._lock, fcntl.LOCK_EX)
-    if time.time() - self._beaten > LEASE_SECONDS / 8:
-      self._beaten = time.time()
-      self._run("INSERT OR REPLACE INTO owners VALUES (?, ?)", (self.owner, self._beaten))
+    if time.time() - self._renewed > LEASE_SECONDS / 8:
+      self._renewed = time.time()
+      self._run("INSERT OR REPLACE INTO owners VALUES (?, ?)", (self.owner, self._renewed))
 
-  def resign(self) -> None:
+  def release_all(self) -> None:
     """Drops all claims of this owner."""
     if self._lock is not None:
       self._forget(self.owner)
@@ -76,7 +77,7 @@ class Claims:
   def _file(self, owner: str) -> Path:
     return self._path.with_name(f"{self._path.name}-owner-{owner}")
 
-  def _lives(self, owner: str) -> bool:
+  def _is_alive(self, owner: str) -> bool:
     seen = self._run("SELECT seen FROM owners WHERE owner = ?", (owner,)).fetchone()
     if seen is not None and time.time() - seen[0] < LEASE_SECONDS and self._locked(owner):
       return True

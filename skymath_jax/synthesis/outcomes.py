@@ -12,6 +12,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -21,7 +22,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.records import Instance
 from skymath_jax.synthesis.methods import Rejected
 
-KEPT_TEXT = 500  # characters of a reply that a rejection keeps
+MAX_REJECTED_TEXT = 500  # characters of a reply that a rejection keeps
 
 
 class Outcomes:
@@ -32,14 +33,19 @@ class Outcomes:
 
   Args:
     folder: whose disk is used, about as much as the instances' JSON lines take.
+
+  Raises:
+    UserError: the disk takes no more; so do `put` and `finish`.
   """
 
   def __init__(self, folder: epath.PathLike):
     self._folder = os.fspath(folder)
-    with self._explained():
+    with self._translated():
       self._file = tempfile.TemporaryFile(dir=self._folder)
     weakref.finalize(self, self._file.close)
-    self._jobs, self._offsets, self._ids = array.array("q"), array.array("q"), array.array("Q")
+    self._jobs = array.array("q")
+    self._offsets = array.array("q")
+    self._ids = array.array("Q")  # of instances; 0 for a rejection
     self._end = 0
     self._order = np.zeros(0, np.int64)
     self._again: dict[int, int] = {}  # id → how often it was made, of those made more than once
@@ -47,7 +53,7 @@ class Outcomes:
     self._rejected: collections.Counter[tuple[str, str]] = collections.Counter()
 
   @contextlib.contextmanager
-  def _explained(self) -> Iterator[None]:
+  def _translated(self) -> Iterator[None]:
     try:
       yield
     except OSError as error:
@@ -61,14 +67,16 @@ class Outcomes:
     """Keeps what one job made."""
     for each in made:
       if isinstance(each, Rejected):
-        each = dataclasses.replace(each, text=each.text[:KEPT_TEXT])
+        each = dataclasses.replace(each, text=each.text[:MAX_REJECTED_TEXT])
         self._rejected[each.method, each.reason.partition(":")[0]] += 1
-        row, identity = dataclasses.asdict(each), 0
+        row = dataclasses.asdict(each)
+        identity = 0
       else:
         self._by_method[each.method] += 1
-        row, identity = records.to_json(each), int(each.id, 16)
+        row = records.to_json(each)
+        identity = int(each.id, 16)
       line = json.dumps(row).encode() + b"\n"
-      with self._explained():
+      with self._translated():
         self._file.write(line)
       self._jobs.append(job)
       self._offsets.append(self._end)
@@ -77,7 +85,7 @@ class Outcomes:
 
   def finish(self) -> "Outcomes":
     """To be called once, after the last `put`."""
-    with self._explained():
+    with self._translated():
       self._file.flush()
     self._order = np.argsort(np.array(self._jobs, np.int64), kind="stable")
     ids, counts = np.unique(np.array(self._ids, np.uint64), return_counts=True)
@@ -105,7 +113,7 @@ class Outcomes:
   def instances(self) -> Iterator[Instance]:
     """The instances, read from disk."""
     seen: set[int] = set()
-    for place in self._order:
+    for place in map(int, self._order):
       identity = self._ids[place]
       if not identity or identity in seen:
         continue
@@ -118,7 +126,7 @@ class Outcomes:
   def rejected(self) -> Iterator[Rejected]:
     """The rejections, read from disk."""
     seen: set[int] = set()
-    for place in self._order:
+    for place in map(int, self._order):
       identity = self._ids[place]
       if not identity:
         yield Rejected(**self._row(place))
@@ -128,6 +136,7 @@ class Outcomes:
       elif identity in self._again:
         seen.add(identity)
 
-  def _row(self, place: int) -> dict:
+  def _row(self, place: int) -> dict[str, Any]:
     self._file.seek(self._offsets[place])
-    return json.loads(self._file.readline())
+    row: dict[str, Any] = json.loads(self._file.readline())
+    return row

@@ -1,48 +1,23 @@
-"""What a pass will do: its jobs, one for each run of a method on a problem, and what they will cost.
+"""What a pass will cost: its requests, tokens and money, without asking the teacher anything.
 
-Nothing here asks the teacher anything. Tokens are guessed from characters, so a cost is good to about a third; the
-most it can be (every response as long as allowed) is given beside it.
+Tokens are guessed from characters, so a cost is good to about a third; the most it can be (every response as long as
+allowed) is given beside it.
 """
 
 import collections
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from skymath_jax import prompts
-from skymath_jax.errors import UserError
-from skymath_jax.records import Problem, stable_id
-from skymath_jax.synthesis import methods
+from skymath_jax.records import Problem
 from skymath_jax.synthesis.methods import METHODS, Settings, style
+from skymath_jax.synthesis.run import JUDGING, check_runs, jobs
 
 CHARACTERS_PER_TOKEN = 3.2  # of mathematical English with LaTeX, by the tokenizers in use
 SOLUTION_TOKENS = 250  # of a worked solution, where no seed problem has one
-STATEMENT_TOKENS, THOUGHT_TOKENS = 30, 150
+STATEMENT_TOKENS = 30  # of a question turned into a statement
+THOUGHT_TOKENS = 150  # of a judgement that thinks aloud first
 MILLION = 1_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One run of one method (a key of METHODS) on one problem; `sample` counts the runs of this pair from 0."""
-
-  problem: Problem
-  method: str
-  sample: int
-
-
-def jobs(
-  problems: Sequence[Problem], runs: Mapping[str, float], *, rng_seed: int, stage: int, synthesis_pass: int
-) -> Iterator[Job]:
-  """All jobs, lazily. A fraction of a run is a run on that share of the problems, drawn by the problem's hash.
-
-  So a share neither changes when problems are added nor depends on their order.
-  """
-  for problem in problems:
-    for method, average in runs.items():
-      whole = math.floor(average)
-      lot = int(stable_id("share", rng_seed, stage, synthesis_pass, method, problem.id)[:8], 16) / 0x100000000
-      for sample in range(whole + (lot < average - whole)):
-        yield Job(problem, method, sample)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +50,16 @@ class Lengths:
       "metamath/rephrase": self.question, "metamath/declare": STATEMENT_TOKENS,
       "xwin/create": 2 * self.question + self.solution, "judge/difficulty": THOUGHT_TOKENS,
     }  # fmt: skip
-    written = known[name] if name in known else self.solution
-    return 1.2 * self.question if name.startswith("evol/") else written
+    if name.startswith("evol/"):
+      return 1.2 * self.question
+    return known.get(name, self.solution)
 
 
 def plan(
   problems: Sequence[Problem] | int,
   runs: Mapping[str, float],
   *,
-  settings: Settings | None = None,
+  settings: Settings,
   rng_seed: int = 0,
   stage: int = 1,
   synthesis_pass: int = 1,
@@ -96,6 +72,9 @@ def plan(
   Args:
     problems: or how many (those of a later pass are not known yet): then `runs` are expected ones.
     lengths: of the problems; needed where only their number is given, and judged by them otherwise.
+
+  Raises:
+    UserError: a key of `runs` is no method, or a number of runs is negative.
   """
   check_runs(runs)
   if isinstance(problems, int):
@@ -105,7 +84,7 @@ def plan(
     found = jobs(problems, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
     counts = {name: 0 for name in runs} | collections.Counter(job.method for job in found)
   lengths = lengths or Lengths(SOLUTION_TOKENS / 3, SOLUTION_TOKENS, "math")
-  return {name: _row(name, count, settings or Settings(), lengths) for name, count in counts.items()}
+  return {name: _row(name, count, settings, lengths) for name, count in counts.items()}
 
 
 def _row(method: str, runs: int, settings: Settings, lengths: Lengths) -> dict[str, int]:
@@ -120,18 +99,18 @@ def _row(method: str, runs: int, settings: Settings, lengths: Lengths) -> dict[s
   }
 
 
-def judging(instances: int, names: Sequence[str], lengths: Lengths) -> dict[str, dict[str, int]]:
+def plan_judging(instances: int, names: Sequence[str], lengths: Lengths) -> dict[str, dict[str, int]]:
   """The same for judging so many instances: one request for each label (a key of JUDGES)."""
   found = {}
   for name in names:
     prompt = "judge/verify" if name == "verdict" else f"judge/{name}"
-    tokens = {"prompt_tokens": lengths.prompt(prompt, Settings()), "completion_tokens": lengths.reply(prompt)}
+    tokens = {"prompt_tokens": lengths.prompt(prompt, JUDGING), "completion_tokens": lengths.reply(prompt)}
     found[name] = {"runs": instances, "requests": instances}
     found[name] |= {key: round(instances * value) for key, value in tokens.items()}
   return found
 
 
-def total(
+def total_cost(
   passes: Mapping[str, Mapping[str, Mapping[str, int]]], *, max_tokens: int, price_in: float, price_out: float
 ) -> dict[str, float | None]:
   """All passes together, with the money at prices for a million tokens: as guessed, and at most; None without prices.
@@ -152,11 +131,3 @@ def total(
     "cost": round((prompt * price_in + completion * price_out) / MILLION, 2) if priced else None,
     "cost_at_most": round((prompt * price_in + requests * max_tokens * price_out) / MILLION, 2) if priced else None,
   }
-
-
-def check_runs(runs: Mapping[str, float]) -> None:
-  """Refuses what is no method and a number of runs that is none."""
-  methods.check(runs)
-  for name, average in runs.items():
-    if not (math.isfinite(average) and average >= 0):
-      raise UserError(f"{average!r} runs per problem", where=f"runs of {name}", remedy="give zero or more")

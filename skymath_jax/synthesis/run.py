@@ -1,8 +1,7 @@
 """Drives the methods over the problems: bounded concurrency, replay from the store, the same result in any order.
 
-Every run of a method on a problem is a job (`plan.py`). A fixed number of workers take jobs from one iterator, so a
-million jobs are never a million coroutines. What a job asks (`asking.py`) depends neither on what else runs nor on what
-came first.
+Every run of a method on a problem is a job. A fixed number of workers take jobs from one iterator, so a million jobs
+are never a million coroutines. What a job asks (`session.py`) depends neither on what else runs nor on what came first.
 """
 
 import asyncio
@@ -10,23 +9,26 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from skymath_jax.console import Bar, bar, log
+from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Generator, Sampling
-from skymath_jax.records import Instance, Problem
-from skymath_jax.synthesis import seeds
-from skymath_jax.synthesis.asking import StoredAsk, Work
+from skymath_jax.records import Instance, Problem, stable_id
+from skymath_jax.synthesis import methods, seeds
 from skymath_jax.synthesis.methods import METHODS, Origin, Rejected, Rejection, Settings
 from skymath_jax.synthesis.methods.judge import JUDGES
 from skymath_jax.synthesis.outcomes import Outcomes
-from skymath_jax.synthesis.plan import Job, check_runs, jobs
+from skymath_jax.synthesis.session import Job, Session, StoredAsk
 from skymath_jax.synthesis.store import ResponseStore
 
-T, R = TypeVar("T"), TypeVar("R")
+JobT = TypeVar("JobT")
+MadeT = TypeVar("MadeT")
+JUDGING = Settings(evol_steps=1, evol_elimination=False, samples=1, prompts="plain")  # of which a judge reads the last
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,33 @@ class Result:
     }
 
 
+def jobs(
+  problems: Sequence[Problem], runs: Mapping[str, float], *, rng_seed: int, stage: int, synthesis_pass: int
+) -> Iterator[Job]:
+  """All jobs, lazily. A fraction of a run is a run on that share of the problems, drawn by the problem's hash.
+
+  So a share neither changes when problems are added nor depends on their order.
+  """
+  for problem in problems:
+    for method, average in runs.items():
+      whole = math.floor(average)
+      lot = int(stable_id("share", rng_seed, stage, synthesis_pass, method, problem.id)[:8], 16) / 0x100000000
+      for sample in range(whole + (lot < average - whole)):
+        yield Job(problem, method, sample)
+
+
+def check_runs(runs: Mapping[str, float]) -> None:
+  """Refuses what is no method and a number of runs that is none.
+
+  Raises:
+    UserError: names the method.
+  """
+  methods.check(runs)
+  for name, average in runs.items():
+    if not (math.isfinite(average) and average >= 0):
+      raise UserError(f"{average!r} runs per problem", where=f"runs of {name}", remedy="give zero or more")
+
+
 async def synthesize(
   problems: Sequence[Problem],
   runs: Mapping[str, float],
@@ -75,8 +104,8 @@ async def synthesize(
   synthesis_pass: int = 1,
   sampling: Sampling,
   rng_seed: int,
-  settings: Settings | None = None,
-  concurrency: int = 256,
+  settings: Settings,
+  concurrency: int,
 ) -> Result:
   """One synthesis pass.
 
@@ -95,7 +124,7 @@ async def synthesize(
   seeds.require_answers(problems, runs)
   distinct = list({p.id: p for p in problems}.values())
   origin = Origin(teacher=generator.model_id, stage=stage, synthesis_pass=synthesis_pass)
-  work = Work(generator, store, origin, sampling, rng_seed, settings or Settings())
+  session = Session(generator, store, origin, sampling=sampling, rng_seed=rng_seed, settings=settings)
 
   def make_jobs() -> Iterator[Job]:
     return jobs(distinct, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
@@ -103,17 +132,17 @@ async def synthesize(
   total = sum(1 for _ in make_jobs())
   # Beside another process this one starts elsewhere, so that they seldom want the same. Results are in job order.
   start = random.randrange(total) if total and store.shared() else 0
-  turned = itertools.chain(
+  rotated = itertools.chain(
     itertools.islice(enumerate(make_jobs()), start, None), itertools.islice(enumerate(make_jobs()), start)
   )
   outcomes = Outcomes(store.path.parent)
   with bar(f"synthesis stage {stage} pass {synthesis_pass}", total) as progress:
-    await _drive(work, turned, min(concurrency, total), progress, _perform, outcomes.put)
+    await _run_workers(session, rotated, min(concurrency, total), progress, _perform, outcomes.put)
   result = Result(
     outcomes=outcomes.finish(),
-    requests=dict(work.requests),
-    tokens=dict(work.tokens),
-    seconds=time.perf_counter() - work.started,
+    requests=dict(session.requests),
+    tokens=dict(session.tokens),
+    seconds=time.perf_counter() - session.started,
   )
   _announce(f"synthesis stage {stage} pass {synthesis_pass}", result)
   return result
@@ -128,20 +157,20 @@ def _announce(name: str, result: Result) -> None:
   )
 
 
-async def _drive(
-  work: Work,
-  numbered: Iterator[tuple[int, T]],
+async def _run_workers(
+  session: Session,
+  numbered: Iterator[tuple[int, JobT]],
   workers: int,
   progress: Bar,
-  perform: Callable[[Work, T], Awaitable[R]],
-  keep: Callable[[int, R], None],
+  perform: Callable[[Session, JobT], Awaitable[MadeT]],
+  keep: Callable[[int, MadeT], None],
 ) -> None:
-  """Works off the jobs; the first exception that is not a rejection ends all of it."""
+  """Works the jobs off; the first exception that is not a rejection ends all of it."""
 
   async def worker() -> None:
     for number, job in numbered:
-      keep(number, await perform(work, job))
-      progress.advance(1, work.note())
+      keep(number, await perform(session, job))
+      progress.advance(1, session.progress())
 
   tasks = [asyncio.create_task(worker()) for _ in range(workers)]
   try:
@@ -152,11 +181,11 @@ async def _drive(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _perform(work: Work, job: Job) -> list[Instance | Rejected]:
+async def _perform(session: Session, job: Job) -> list[Instance | Rejected]:
   """Runs one method; a reply that cannot be used is an outcome, anything else that is raised goes up."""
   method = METHODS[job.method]
   try:
-    return await method.augment(job.problem, StoredAsk(work, job))
+    return await method.augment(job.problem, StoredAsk(session, job))
   except Rejection as rejection:
     reason, text = rejection.reason, rejection.text
     return [Rejected(problem_id=job.problem.id, method=method.name, reason=reason, text=text)]
@@ -172,7 +201,7 @@ async def judge(
   stage: int,
   sampling: Sampling,
   rng_seed: int,
-  concurrency: int = 256,
+  concurrency: int,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
   """What the teacher says of each instance, to be added to its `quality`; and the counts as JSON values.
 
@@ -185,7 +214,8 @@ async def judge(
   Raises:
     UserError: as in `synthesize`.
   """
-  work = Work(generator, store, Origin(teacher=generator.model_id, stage=stage), sampling, rng_seed, Settings())
+  origin = Origin(teacher=generator.model_id, stage=stage)
+  session = Session(generator, store, origin, sampling=sampling, rng_seed=rng_seed, settings=JUDGING)
   found: list[dict[str, Any]] = [{} for _ in range(count)]
   unread = 0
 
@@ -195,10 +225,10 @@ async def judge(
       for label in labels:
         yield number, (instance, Job(problem, label, 0))
 
-  async def perform(work: Work, task: tuple[Instance, Job]) -> dict[str, Any] | None:
+  async def perform(session: Session, task: tuple[Instance, Job]) -> dict[str, Any] | None:
     instance, job = task
     with contextlib.suppress(Rejection):
-      return await JUDGES[job.method](instance, StoredAsk(work, job))
+      return await JUDGES[job.method](instance, StoredAsk(session, job))
     return None
 
   def keep(number: int, judgement: dict[str, Any] | None) -> None:
@@ -208,5 +238,5 @@ async def judge(
 
   total = count * len(labels)
   with bar(f"judging stage {stage}", total) as progress:
-    await _drive(work, tasks(), min(concurrency, total), progress, perform, keep)
-  return found, {"requests": dict(work.requests), "tokens": dict(work.tokens), "unread": unread}
+    await _run_workers(session, tasks(), min(concurrency, total), progress, perform, keep)
+  return found, {"requests": dict(session.requests), "tokens": dict(session.tokens), "unread": unread}

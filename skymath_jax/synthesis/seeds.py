@@ -1,11 +1,11 @@
 """Which problems a synthesis pass starts from: hard seed problems for stage 2, synthetic problems for pass 2."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance, Problem, stable_id
 from skymath_jax.synthesis.methods import METHODS
-from skymath_jax.synthesis.methods.ask import SYNTHETIC, is_synthetic
+from skymath_jax.synthesis.methods.base import SYNTHETIC, is_synthetic
 
 
 def hard_seeds(problems: Sequence[Problem], levels: Iterable[int]) -> list[Problem]:
@@ -34,6 +34,9 @@ def require_answers(problems: Sequence[Problem], runs: Mapping[str, float], wher
 
   Args:
     where: the file the problems are from; the first one's source if None.
+
+  Raises:
+    UserError: counts them and shows the first.
   """
   needing = [name for name, average in runs.items() if average > 0 and METHODS[name].needs_answer]
   lacking = [p for p in problems if not (p.answer or "").strip() and not is_synthetic(p)]
@@ -47,23 +50,19 @@ def require_answers(problems: Sequence[Problem], runs: Mapping[str, float], wher
     )
 
 
-SAME_QUESTION = ("metamath.answer_augmentation",)  # methods whose query is the parent's own
-
-
-def as_problems(instances: Iterable[Instance], leave_out: Collection[str] = SAME_QUESTION) -> list[Problem]:
+def as_problems(instances: Iterable[Instance]) -> list[Problem]:
   """The distinct new questions of `instances` as problems to synthesize from again, in the order they first appear.
 
   A problem's id is its instance's, so the chain to the seed stays whole; its source begins with `synthetic:`, so what
   is made from it is marked `pseudo_gold`. The answer is the teacher's. Where a question was answered several times,
   an answer known to be right is preferred, and an answer known to be wrong is left out (the problem has none then:
-  a backward question that tells a wrong answer has no solution).
-
-  Args:
-    leave_out: methods whose instances give no problem.
+  a backward question that tells a wrong answer has no solution). Instances of methods that do not feed a next pass
+  (`Method.feeds_next_pass`) give no problem.
   """
+  left_out = {method.name for method in METHODS.values() if not method.feeds_next_pass}
   best: dict[str, tuple[int, Problem]] = {}
   for instance in instances:
-    if instance.method in leave_out:
+    if instance.method in left_out:
       continue
     question, trust = stable_id(" ".join(instance.query.split())), _trust(instance)
     if question not in best or trust > best[question][0]:

@@ -95,6 +95,9 @@ def request_key(
 class ResponseStore:
   """The responses in one SQLite file; a context manager. Methods may be called from any thread.
 
+  Attributes:
+    connection: the writer's connection to SQLite, for looking into the file; only the store's own thread writes.
+
   Raises:
     UserError: the path is not local, cannot be written, is no store of ours, is damaged, or is newer than this code.
   """
@@ -104,18 +107,18 @@ class ResponseStore:
       raise UserError("the response store needs a local file", where=path, remedy="synthesize into a local --workdir")
     self.path = Path(path)
     self._reading = threading.Lock()
-    with self._explained(), contextlib.ExitStack() as undo:
+    with self._translated(), contextlib.ExitStack() as undo:
       self.path.parent.mkdir(parents=True, exist_ok=True)
-      self._connection = self._connect(undo)
+      self.connection = self._connect(undo)
       version = self._version()
-      if version and (damage := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+      if version and (damage := self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise sqlite3.DatabaseError(damage)
       if version < SCHEMA_VERSION:
         self._migrate()
       self._reader = self._connect(undo)  # of its own, so that a look-up never waits for a write to reach the disk
       undo.pop_all()
-    self._claims = claims.Claims(self.path, self._connection)
-    self._writer = GroupWriter(self._connection, self._explained, self._claims.beat)
+    self._claims = claims.Claims(self.path, self.connection)
+    self._writer = GroupWriter(self.connection, self._translated, self._claims.renew)
 
   def _connect(self, undo: contextlib.ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -124,10 +127,12 @@ class ResponseStore:
 
   def _version(self) -> int:
     """The file's schema, 0 for a new file; one snapshot, as another process may be creating it right now."""
-    run = self._connection.execute
+    run = self.connection.execute
     run("BEGIN")
-    version, owner = run("PRAGMA user_version").fetchone()[0], run("PRAGMA application_id").fetchone()[0]
-    tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version, owner, tables = (
+      int(run(query).fetchone()[0])
+      for query in ("PRAGMA user_version", "PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
+    )
     run("COMMIT")
     if owner != APPLICATION_ID and (tables or version or owner):
       raise UserError("this database is not a response store", where=self.path, remedy="choose another path")
@@ -143,8 +148,8 @@ class ResponseStore:
     """Brings the file to the present schema in one transaction: a kill leaves the old one whole."""
     if self._journal() != "wal":
       raise UserError("this file system has no write-ahead log", where=self.path, remedy="use a local disk")
-    run = self._connection.execute
-    with transaction(self._connection):
+    run = self.connection.execute
+    with transaction(self.connection):
       version = run("PRAGMA user_version").fetchone()[0]  # another process may have been quicker
       for step in range(version, SCHEMA_VERSION):
         for statement in MIGRATIONS[step]:
@@ -157,14 +162,14 @@ class ResponseStore:
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
       try:
-        return self._connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        return str(self.connection.execute("PRAGMA journal_mode=WAL").fetchone()[0])
       except sqlite3.OperationalError as error:
         if "locked" not in str(error) or time.monotonic() > deadline:
           raise
         time.sleep(0.01)
 
   @contextlib.contextmanager
-  def _explained(self) -> Iterator[None]:
+  def _translated(self) -> Iterator[None]:
     """Turns what the disk or SQLite says into a `UserError` that names the file."""
     try:
       yield
@@ -172,8 +177,12 @@ class ResponseStore:
       raise UserError(f"the response store fails: {error}", where=self.path, remedy=_remedy(str(error))) from error
 
   def get(self, key: str) -> StoredResponse | None:
-    """The response stored under `key`, or None."""
-    with self._explained(), self._reading:
+    """The response stored under `key`, or None.
+
+    Raises:
+      UserError: the disk or SQLite fails; so do all methods below.
+    """
+    with self._translated(), self._reading:
       return _find(self._reader, key)
 
   def put(self, response: StoredResponse) -> StoredResponse:
@@ -186,9 +195,9 @@ class ResponseStore:
 
   def _insert(self, response: StoredResponse) -> StoredResponse:
     response = dataclasses.replace(response, stored_at=response.stored_at or time.time())
-    added = self._connection.execute(_INSERT, dataclasses.astuple(response)).rowcount
+    added = self.connection.execute(_INSERT, dataclasses.astuple(response)).rowcount
     self._claims.release(response.key)
-    return response if added else _find(self._connection, response.key)
+    return response if added else _find(self.connection, response.key) or response
 
   async def claim(self, key: str) -> StoredResponse | bool:
     """The response stored under `key`; else whether it is now this process that has to ask for it.
@@ -198,7 +207,7 @@ class ResponseStore:
     return await asyncio.shield(asyncio.wrap_future(self._writer.submit(self._claim, key, durable=False)))
 
   def _claim(self, key: str) -> StoredResponse | bool:
-    return _find(self._connection, key) or self._claims.take(key)
+    return _find(self.connection, key) or self._claims.acquire(key)
 
   def release(self, key: str) -> None:
     """Gives a claim back: the request got no answer."""
@@ -206,16 +215,16 @@ class ResponseStore:
 
   def shared(self) -> bool:
     """Whether another living process has claims in this store."""
-    return self._writer.submit(self._claims.others, durable=False).result()
+    return self._writer.submit(self._claims.others_alive, durable=False).result()
 
   def __len__(self) -> int:
-    with self._explained(), self._reading:
-      return self._reader.execute("SELECT count(*) FROM responses").fetchone()[0]
+    with self._translated(), self._reading:
+      return int(self._reader.execute("SELECT count(*) FROM responses").fetchone()[0])
 
   def tokens_of(self, teacher: str) -> tuple[int, int]:
     """Prompt and response tokens of all responses of this teacher."""
     sums = "SELECT total(prompt_tokens), total(completion_tokens) FROM responses WHERE teacher = ?"
-    with self._explained(), self._reading:
+    with self._translated(), self._reading:
       prompt, completion = self._reader.execute(sums, (teacher,)).fetchone()
     return int(prompt), int(completion)
 
@@ -223,7 +232,7 @@ class ResponseStore:
     """All rows in the order in which they were stored, read in blocks while others may write."""
     last = 0
     while True:
-      with self._explained(), self._reading:
+      with self._translated(), self._reading:
         block = self._reader.execute(
           f"SELECT id, {', '.join(_COLUMNS)} FROM responses WHERE id > ? ORDER BY id LIMIT 1000", (last,)
         ).fetchall()
@@ -236,11 +245,11 @@ class ResponseStore:
   def close(self) -> None:
     """Waits for pending writes, gives all claims back and closes the file."""
     with contextlib.suppress(UserError):  # on a full disk the claims stay, but their owner is dead
-      self._writer.submit(self._claims.resign, durable=False).result()
+      self._writer.submit(self._claims.release_all, durable=False).result()
     self._writer.close()
     self._claims.close()
     self._reader.close()
-    self._connection.close()
+    self.connection.close()
 
   def __enter__(self) -> "ResponseStore":
     return self

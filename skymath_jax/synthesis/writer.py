@@ -1,7 +1,7 @@
 """Group commit: one thread writes, and all that waits while the disk is busy shares the next transaction.
 
-An idle store commits a response at once; a busy one commits up to GROUP of them together, so that waiting for the disk
-(about 0.3 ms to 10 ms a commit) bounds the latency and not the rate.
+An idle store commits a response at once; a busy one commits up to MAX_GROUP of them together, so that waiting for the
+disk (about 0.3 ms to 10 ms a commit) bounds the latency and not the rate.
 """
 
 import contextlib
@@ -11,12 +11,21 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-GROUP = 64  # operations in one transaction at most
+MAX_GROUP = 64  # operations in one transaction
 IDLE_SECONDS = 15.0  # how often `idle` runs where nothing else is to do
 
-_Item = tuple[Callable[..., Any], tuple[Any, ...], bool, Future]
+T = TypeVar("T")
+
+
+class _Operation(NamedTuple):
+  """What waits for the disk; `durable` says whether its result must survive a power failure."""
+
+  run: Callable[..., Any]
+  arguments: tuple[Any, ...]
+  durable: bool
+  future: Future[Any]
 
 
 @contextlib.contextmanager
@@ -37,29 +46,31 @@ class GroupWriter:
 
   Args:
     connection: used by this object's thread alone from now on.
-    explained: a context that turns database errors into what the waiting callers get.
+    translated: a context that turns database errors into what the waiting callers get.
     idle: called in a transaction now and then.
   """
 
   def __init__(
     self,
     connection: sqlite3.Connection,
-    explained: Callable[[], AbstractContextManager[None]],
+    translated: Callable[[], AbstractContextManager[None]],
     idle: Callable[[], None],
   ):
-    self._connection, self._explained, self._idle = connection, explained, idle
-    self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+    self._connection = connection
+    self._translated = translated
+    self._idle = idle
+    self._queue: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
     self._thread = threading.Thread(target=self._work, name="response-store", daemon=True)
     self._thread.start()
 
-  def submit(self, operation: Callable[..., Any], *arguments: Any, durable: bool = True) -> Future:
+  def submit(self, operation: Callable[..., T], *arguments: Any, durable: bool = True) -> Future[T]:
     """Runs `operation(*arguments)` in the next transaction; the future is done once that is committed.
 
     Args:
       durable: whether the result must survive a power failure; a transaction without such does not wait for the disk.
     """
-    future: Future = Future()
-    self._queue.put((operation, arguments, durable, future))
+    future: Future[T] = Future()
+    self._queue.put(_Operation(operation, arguments, durable, future))
     return future
 
   def close(self) -> None:
@@ -72,11 +83,11 @@ class GroupWriter:
       try:
         item = self._queue.get(timeout=IDLE_SECONDS)
       except queue.Empty:
-        item = (self._idle, (), False, Future())
-      group: list[_Item] = []
+        item = _Operation(self._idle, (), False, Future())
+      group: list[_Operation] = []
       while item is not None:
         group.append(item)
-        if len(group) == GROUP or self._queue.empty():
+        if len(group) == MAX_GROUP or self._queue.empty():
           break
         item = self._queue.get()
       if group:
@@ -84,19 +95,17 @@ class GroupWriter:
       if item is None:
         return
 
-  def _commit(self, group: list[_Item]) -> None:
+  def _commit(self, group: list[_Operation]) -> None:
     """One transaction; what goes wrong with it goes wrong for each operation of the group."""
-    level = "FULL" if any(durable for _, _, durable, _ in group) else "NORMAL"
-    results: list[Any] = []
+    level = "FULL" if any(operation.durable for operation in group) else "NORMAL"
     try:
-      with self._explained():
+      with self._translated():
         self._connection.execute(f"PRAGMA synchronous={level}")
         with transaction(self._connection):
-          for operation, arguments, _, _ in group:
-            results.append(operation(*arguments))
+          results = [operation.run(*operation.arguments) for operation in group]
     except BaseException as error:
-      for *_, future in group:
-        future.set_exception(error)
+      for operation in group:
+        operation.future.set_exception(error)
       return
-    for (*_, future), result in zip(group, results, strict=True):
-      future.set_result(result)
+    for operation, result in zip(group, results, strict=True):
+      operation.future.set_result(result)

@@ -5,6 +5,7 @@ times, two clients at once for a while) is slow.
 """
 
 import asyncio
+import dataclasses
 import os
 import signal
 import socket
@@ -20,8 +21,9 @@ from skymath_jax import files
 from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.generation.types import Sampling
 from skymath_jax.problems import catalog
-from skymath_jax.synthesis import ResponseStore, Settings, synthesize
-from tests.synthesis import scripted
+from skymath_jax.synthesis import ResponseStore, synthesize
+from tests.support import micro_teacher
+from tests.support.synthesis import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 CONCURRENCY = 48
@@ -29,7 +31,7 @@ RUNS = {
   "answer_augmentation": 6.0, "rephrase": 4.0, "self_verification": 4.0, "fobar": 4.0, "evol": 1.0, "xwin": 5.0
 }  # fmt: skip
 SAMPLING = Sampling(temperature=0.7, max_tokens=256)
-ANSWERED = {*scripted.KINDS, "good"} - {"refused"}
+ANSWERED = {*micro_teacher.KINDS, "good"} - {"refused"}
 
 
 def make(path, teacher, problems: int):
@@ -39,7 +41,8 @@ def make(path, teacher, problems: int):
     try:
       return await synthesize(
         catalog.load("micro_gsm")[:problems], RUNS, teacher, store,
-        stage=1, sampling=SAMPLING, rng_seed=3, settings=Settings(evol_steps=5), concurrency=CONCURRENCY,
+        stage=1, sampling=SAMPLING, rng_seed=3, concurrency=CONCURRENCY,
+        settings=dataclasses.replace(SETTINGS, evol_steps=5),
       )  # fmt: skip
     finally:
       if isinstance(teacher, OpenAIGenerator):
@@ -82,15 +85,20 @@ class Disturbance:
     self.server = self.start_server()
 
   def start_server(self) -> subprocess.Popen:
-    script = str(ROOT / "tests" / "synthesis" / "scripted.py")
-    command = [sys.executable, script, str(self.port), str(self.log), str(self.seconds), "0.06"]
+    command = [
+      sys.executable,
+      "-m",
+      "tests.support.micro_teacher",
+      str(self.port),
+      str(self.log),
+      str(self.seconds),
+      "0.06",
+    ]
     self.processes.append(subprocess.Popen(command, env=self.env))
     return self.processes[-1]
 
   def start_client(self) -> subprocess.Popen:
-    code = (
-      "import sys; from synthesis import test_disturbed as t; t.client(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
-    )
+    code = "import sys; from tests.synthesis.test_disturbed import client; client(sys.argv[1], *map(int, sys.argv[2:]))"
     command = [sys.executable, "-c", code, str(self.store), str(self.port), str(self.problems)]
     self.processes.append(subprocess.Popen(command, env=self.env, stderr=subprocess.DEVNULL))
     return self.processes[-1]
@@ -119,7 +127,7 @@ class Disturbance:
   def stored(self, killed: float) -> set[str]:
     """What was asked before `killed` and is stored: a living client may have asked and stored the dead one's since."""
     with ResponseStore(self.store) as store:
-      return {scripted.key_of(r.prompt, _seed(r.sampling)) for r in store if r.asked_at < killed}
+      return {micro_teacher.key_of(r.prompt, _seed(r.sampling)) for r in store if r.asked_at < killed}
 
   def stop(self) -> None:
     for process in self.processes:
@@ -153,7 +161,7 @@ LARGE = ((480, 0.05), "cscc2scs1ccsc2c1csc")
   indirect=["disturbance"],
 )
 def test_kills_change_nothing_and_cost_only_what_was_in_flight(disturbance, events, tmp_path, capsys):
-  undisturbed = scripted.Undisturbed()
+  undisturbed = micro_teacher.Undisturbed()
   expected = make(tmp_path / "undisturbed.sqlite", undisturbed, disturbance.problems)
   whole = expected.requests["sent"]
   first, second = disturbance.start_client(), None
@@ -185,7 +193,7 @@ def test_kills_change_nothing_and_cost_only_what_was_in_flight(disturbance, even
   assert summary["rejected"] == expected.summary()["rejected"] == again.summary()["rejected"]
   assert {"truncated", "no_answer_line", "empty", "error"} <= set(summary["rejected"])
   kinds = Counter(kind for _, kind in disturbance.answers())
-  assert set(scripted.CHANCES) | ANSWERED | {"refused"} <= set(kinds)  # each kind of trouble did occur
+  assert set(micro_teacher.CHANCES) | ANSWERED | {"refused"} <= set(kinds)  # each kind of trouble did occur
   with capsys.disabled():
     print(
       f"\n{whole:,} requests, {events.count('s')} server kills, {len(events) - events.count('s') - events.count('2')} "
@@ -195,13 +203,13 @@ def test_kills_change_nothing_and_cost_only_what_was_in_flight(disturbance, even
     )
 
 
-def refusing(model_id: str) -> scripted.Undisturbed:
+def refusing(model_id: str) -> micro_teacher.Undisturbed:
   """A teacher that may only be asked what it refuses."""
-  teacher = scripted.Undisturbed(model_id)
+  teacher = micro_teacher.Undisturbed(model_id)
   complete = teacher.complete
 
   async def only_refuse(request):
-    assert scripted.kind_of(request.prompt, request.sampling.seed) == "refused"
+    assert micro_teacher.kind_of(request.prompt, request.sampling.seed) == "refused"
     return await complete(request)
 
   teacher.complete = only_refuse

@@ -12,7 +12,7 @@ from skymath_jax import prompts
 from skymath_jax.curation import hashing
 from skymath_jax.synthesis import Reply
 from skymath_jax.synthesis.methods import evol, metamath, parse, xwin
-from tests.synthesis.teacher import SAMPLING
+from tests.support.synthesis import SAMPLING
 
 
 def shots(name):
@@ -42,7 +42,7 @@ def test_the_examples_are_what_the_parsers_want_of_the_teacher(style):
     assert hashing.numbers(shot["New wording:"]) == hashing.numbers(shot["Problem:"])
     assert parse.question(spoken(shot["New wording:"], "metamath/rephrase")) != shot["Problem:"]
   for shot in shots(f"{folder}/metamath/declare"):
-    assert metamath._statement(shot["Statement:"], shot["Answer:"]) == shot["Statement:"]
+    assert metamath.checked_statement(shot["Statement:"], shot["Answer:"]) == shot["Statement:"]
   for operation in evol.OPERATIONS:
     for shot in shots(f"{folder}/evol/{operation}"):
       evolved = parse.question(spoken(shot["New problem:"], f"evol/{operation}"))

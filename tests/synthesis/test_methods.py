@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import random
 
 import pytest
@@ -7,10 +8,14 @@ from skymath_jax import prompts
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis import METHODS, Origin, Rejected, Rejection, Reply, Settings
 from skymath_jax.synthesis.methods import metamath
-from tests.synthesis.teacher import SAMPLING
+from tests.support.synthesis import SAMPLING, SETTINGS
 
 MIA = Problem.create("toy", "Mia has 5 apples. She buys 3 more. How many apples has she now?", answer="8", level=2)
 GOOD = "5 + 3 = 8\nThe answer is 8."
+
+
+def chosen(**changes) -> Settings:
+  return dataclasses.replace(SETTINGS, **{"evol_steps": 1, **changes})
 
 
 class Scripted:
@@ -18,7 +23,7 @@ class Scripted:
 
   def __init__(self, *replies, settings=None, rng_seed=0):
     self.replies, self.asked = list(replies), []
-    self.rng, self.settings = random.Random(rng_seed), settings or Settings(evol_steps=1)
+    self.rng, self.settings = random.Random(rng_seed), settings or chosen()
     self.origin = Origin(teacher="t@0", stage=1, synthesis_pass=1)
 
   async def __call__(self, prompt_name, /, **fields):
@@ -164,7 +169,7 @@ def test_a_formula_is_told_between_dollar_signs(answer, told):
 
 def test_all_numbers_can_be_hidden_in_one_run():
   texts = ["So.\nThe answer is 5", "So.\nThe answer is 4"]
-  made, _ = augment("fobar", *texts, settings=Settings(mask_all=True))
+  made, _ = augment("fobar", *texts, settings=chosen(mask_all=True))
   assert [instance.gold_match for instance in made] == [True, False] and made[0].query != made[1].query
 
 
@@ -317,7 +322,7 @@ def test_bad_xwin_solutions_are_rejected(text, reason):
 
 
 def evolve(*replies, steps, elimination=True, rng_seed=0):
-  settings = Settings(evol_steps=steps, evol_elimination=elimination)
+  settings = chosen(evol_steps=steps, evol_elimination=elimination)
   return augment("evol", *replies, settings=settings, rng_seed=rng_seed)
 
 
@@ -388,7 +393,7 @@ def test_the_id_is_the_content():
 
 def test_several_samples_are_several_instances_of_one_query_and_a_bad_one_costs_no_other():
   bad, other = "It is 8.", "Five and three.\nThe answer is 9"
-  made, ask = augment("answer_augmentation", GOOD, bad, other, settings=Settings(samples=3))
+  made, ask = augment("answer_augmentation", GOOD, bad, other, settings=chosen(samples=3))
   assert [i.answer for i in made] == ["8", "9"] and {i.query for i in made} == {MIA.question}
   assert len({i.id for i in made}) == 2 and [name for name, _ in ask.asked] == ["metamath/solve"] * 3
   for method, before in {
@@ -396,14 +401,14 @@ def test_several_samples_are_several_instances_of_one_query_and_a_bad_one_costs_
     "fobar": [],
     "self_verification": ["She has 8."],
   }.items():
-    made, _ = augment(method, *before, GOOD, other, settings=Settings(samples=2))
+    made, _ = augment(method, *before, GOOD, other, settings=chosen(samples=2))
     assert [i.answer for i in made] == ["8", "9"] and made[0].parents == made[1].parents == (MIA.id,)
   first, second = "Mia has 11 apples?", "Mia has 12 apples?"
-  made, ask = augment("evol", first, GOOD, other, second, bad, GOOD, settings=Settings(samples=2, evol_steps=2))
+  made, ask = augment("evol", first, GOOD, other, second, bad, GOOD, settings=chosen(samples=2, evol_steps=2))
   assert [i.query for i in made] == [first, first, second] and made[2].parents == (made[0].id,)
   solved = "SOLUTION:\nIt is 2.\nFINAL ANSWER: 2"
-  assert len(augment("xwin", XWIN + FINAL, solved, solved + "5", settings=Settings(samples=2))[0]) == 2
-  assert refused("answer_augmentation", bad, "", settings=Settings(samples=2)) == "no_answer_line"
+  assert len(augment("xwin", XWIN + FINAL, solved, solved + "5", settings=chosen(samples=2))[0]) == 2
+  assert refused("answer_augmentation", bad, "", settings=chosen(samples=2)) == "no_answer_line"
 
 
 @pytest.mark.parametrize(
@@ -419,4 +424,4 @@ def test_several_samples_are_several_instances_of_one_query_and_a_bad_one_costs_
   ],
 )  # fmt: skip
 def test_a_statement_tells_the_whole_answer(statement, answer, told):
-  assert metamath._tells(statement, answer) is told
+  assert metamath.tells(statement, answer) is told

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import tempfile
 
 import pytest
 
@@ -62,8 +63,12 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
     def write(self, data):
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  outcomes = Outcomes(tmp_path)
-  monkeypatch.setattr(outcomes, "_file", Full())
+    def close(self):
+      pass
+
+  with monkeypatch.context() as patch:
+    patch.setattr(tempfile, "TemporaryFile", lambda dir: Full())
+    outcomes = Outcomes(tmp_path)
   with pytest.raises(UserError, match="No space left") as caught:
     outcomes.put(0, [made(1)])
   assert str(tmp_path) in str(caught.value) and "free some disk space" in str(caught.value)

@@ -9,8 +9,8 @@ from skymath_jax import files, records
 from skymath_jax.errors import UserError
 from skymath_jax.recipe import synthesize
 from skymath_jax.records import Instance
-from tests.synthesis import teacher as toy
-from tests.synthesis.teacher import Teacher
+from skymath_jax.testing.teacher import ScriptedTeacher, reply
+from tests.support.synthesis import toy_problems
 
 RUNS = {"answer_augmentation": 2.0, "rephrase": 1.0, "self_verification": 1.0, "fobar": 1.0, "evol": 1.0, "xwin": 1.0}
 
@@ -18,15 +18,16 @@ RUNS = {"answer_augmentation": 2.0, "rephrase": 1.0, "self_verification": 1.0, "
 def judging(prompt, seed):
   if prompt.startswith("You check"):
     return "Fine.\nThe verdict is right."
-  return "Hm.\nThe difficulty is 4" if prompt.startswith("You judge") else toy.reply(prompt, seed)
+  return "Hm.\nThe difficulty is 4" if prompt.startswith("You judge") else reply(prompt, seed)
 
 
 @pytest.fixture
 def run(tmp_path):
   runs = {f"synthesis.{name}": RUNS for name in ("pass1", "pass2", "hard")}
   config = config_lib.changed(config_lib.Experiment(), {"synthesis.coreset_size": 5, **runs})
-  records.write_lines(tmp_path / "seeds" / "problems.jsonl", toy.problems(4))
-  return SimpleNamespace(config=config, workdir=tmp_path, teacher=asking(Teacher(judging)))  # all that the stages use
+  records.write_lines(tmp_path / "seeds" / "problems.jsonl", toy_problems(4))
+  # all that the stages use of a run
+  return SimpleNamespace(config=config, workdir=tmp_path, teacher=asking(ScriptedTeacher(judging)))
 
 
 def asking(teacher):
@@ -53,17 +54,17 @@ def test_a_stage_leaves_what_its_passes_made(run, labels):
   assert {path.name for path in folder.iterdir()} == {
     "coreset.jsonl", "instances.jsonl", "rejected.jsonl", "responses.sqlite", "summary.json"
   }  # fmt: skip
-  run.teacher = asking(Teacher(answer=None))  # a second run asks nothing and leaves the same
+  run.teacher = asking(ScriptedTeacher(answer=None))  # a second run asks nothing and leaves the same
   assert synthesize.normal(run)["output"] == facts["output"]
 
 
 def test_seeds_that_one_pass_cannot_use_stop_the_stage_before_a_request(run):
   run.config = config_lib.changed(run.config, {"synthesis.hard_levels": (9,)})
-  silent = Teacher(answer=None)
+  silent = ScriptedTeacher(answer=None)
   run.teacher = asking(silent)
   with pytest.raises(UserError, match=r"no seed problem has a level of \[9\]"):
     synthesize.normal(run)
   assert not silent.requests
   run.config = config_lib.changed(run.config, {"synthesis.hard": dict.fromkeys(RUNS, 0.0)})  # levels do not matter
-  run.teacher = asking(Teacher(judging))
+  run.teacher = asking(ScriptedTeacher(judging))
   assert synthesize.normal(run)["instances"] > 50

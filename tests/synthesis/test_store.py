@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Sampling
 from skymath_jax.synthesis import ResponseStore, StoredResponse, claims
 from skymath_jax.synthesis.store import request_key, sampling_json
+from skymath_jax.synthesis.writer import GroupWriter
 
 TESTS = str(Path(__file__).parents[2])
 
@@ -77,13 +79,13 @@ def test_every_part_of_what_is_asked_is_in_the_key():
 def statements(store, *beginnings) -> list[str]:
   """A list that grows by what the store's writer runs from now on."""
   seen = []
-  store._connection.set_trace_callback(lambda sql: seen.append(sql) if sql.startswith(beginnings) else None)
+  store.connection.set_trace_callback(lambda sql: seen.append(sql) if sql.startswith(beginnings) else None)
   return seen
 
 
 def test_the_disk_is_told_to_keep_every_response(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
-    assert store._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     seen = statements(store, "PRAGMA", "COMMIT")
     store.put(row("a"))
     assert seen == ["PRAGMA synchronous=FULL", "COMMIT"]
@@ -100,15 +102,23 @@ def test_what_waits_for_the_disk_shares_a_commit(tmp_path):
 
 
 def test_a_failing_commit_fails_all_that_share_it_and_no_other(tmp_path):
-  with ResponseStore(tmp_path / "r.sqlite") as store:
-    futures = [store._writer.submit(store._insert, row(str(n))) for n in range(10)]
-    bad = store._writer.submit(lambda: 1 // 0)
-    later = store._writer.submit(store._insert, row("later"))
-    with pytest.raises(ZeroDivisionError):
-      bad.result()
-    assert store.put(row("last")).key == "last"
-    stored = {f.result().key for f in [*futures, later] if f.exception() is None}
-    assert stored | {"last"} == {found.key for found in store}
+  connection = sqlite3.connect(tmp_path / "w.sqlite", isolation_level=None, check_same_thread=False)
+  connection.execute("CREATE TABLE t (n INTEGER)")
+  writer = GroupWriter(connection, contextlib.nullcontext, lambda: None)
+
+  def add(n):
+    connection.execute("INSERT INTO t VALUES (?)", (n,))
+    return n
+
+  futures = [writer.submit(add, n) for n in range(10)]
+  bad = writer.submit(lambda: 1 // 0)
+  later = writer.submit(add, 10)
+  with pytest.raises(ZeroDivisionError):
+    bad.result()
+  last = writer.submit(add, 11).result()
+  writer.close()
+  stored = {f.result() for f in [*futures, later] if f.exception() is None}
+  assert stored | {last} == {n for (n,) in connection.execute("SELECT n FROM t")}
 
 
 def test_a_cancelled_wait_still_stores(tmp_path):
@@ -178,11 +188,11 @@ def test_two_processes_create_and_fill_one_store(tmp_path):
 def test_a_full_disk_is_a_user_error_and_harms_nothing(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
     store.put(row("a"))
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count={pages + 2}")
+    pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+    store.connection.execute(f"PRAGMA max_page_count={pages + 2}")
     with pytest.raises(UserError, match=r"r\.sqlite.*full.*free some disk space"):
       store.put(row("b", "x" * 100_000))
-    store._connection.execute("PRAGMA max_page_count=100000")
+    store.connection.execute("PRAGMA max_page_count=100000")
     assert store.get("b") is None and store.get("a") is not None
     store.put(row("b", "x" * 100_000))
   with ResponseStore(tmp_path / "r.sqlite") as store:
@@ -191,7 +201,7 @@ def test_a_full_disk_is_a_user_error_and_harms_nothing(tmp_path):
 
 def test_a_store_that_cannot_be_written_is_a_user_error(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
-    store._connection.execute("PRAGMA query_only=1")  # what a read-only mount answers; root ignores file modes
+    store.connection.execute("PRAGMA query_only=1")  # what a read-only mount answers; root ignores file modes
     with pytest.raises(UserError, match="make the folder writable"):
       store.put(row("a"))
 
@@ -253,7 +263,7 @@ def test_a_store_of_the_first_schema_is_brought_to_the_present_one(tmp_path):
   with ResponseStore(path) as store:
     assert store.get("k").text == "8 apples" and len(store) == 1
     assert asyncio.run(store.claim("new")) is True
-    assert store._connection.execute("PRAGMA user_version").fetchone()[0] == 2
+    assert store.connection.execute("PRAGMA user_version").fetchone()[0] == 2
   with ResponseStore(path) as store:
     assert len(store) == 1
 
@@ -343,7 +353,7 @@ def test_another_programs_database_is_left_alone(tmp_path):
 def test_a_newer_schema_is_refused(tmp_path):
   path = tmp_path / "r.sqlite"
   with ResponseStore(path) as store:
-    store._connection.execute("PRAGMA user_version=3")
+    store.connection.execute("PRAGMA user_version=3")
   with pytest.raises(UserError, match=r"schema 3.*knows 2.*update skymath"):
     ResponseStore(path)
 

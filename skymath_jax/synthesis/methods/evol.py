@@ -16,16 +16,17 @@ from collections import Counter
 
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis.methods import parse
-from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, Reply, Worked, instance, solutions
+from skymath_jax.synthesis.methods.base import Ask, Method, Rejected, Rejection, Reply, Worked, instance, solutions
 
 OPERATIONS = ("new_problem", "add_constraint", "deepen", "concretize", "add_reasoning")
 SORRY_WORDS = 80  # an answer shorter than this that says "sorry" is a refusal
 
 _WORD = re.compile(r"[^\W_]+(?:[.,']\d+)*")
-_STOP_WORDS = frozenset(
-  "a an and are as at be but by for from had has have he her his i if in is it its of on or our she so than that the "
-  "their them then there these they this to was we were which will with you your the answer".split()
-)
+_STOP_WORDS = {
+  "a", "an", "and", "answer", "are", "as", "at", "be", "but", "by", "for", "from", "had", "has", "have", "he", "her",
+  "his", "i", "if", "in", "is", "it", "its", "of", "on", "or", "our", "she", "so", "than", "that", "the", "their",
+  "them", "then", "there", "these", "they", "this", "to", "was", "we", "were", "which", "will", "with", "you", "your",
+}  # fmt: skip
 
 
 async def augment(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
@@ -79,3 +80,6 @@ def _check_answer(worked: Worked) -> None:
 
 def _words(text: str) -> list[str]:
   return _WORD.findall(text.lower())
+
+
+EVOL = Method("evol", augment, ("evol/add_constraint", "metamath/solve"), chained=True)

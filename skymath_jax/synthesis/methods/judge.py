@@ -12,7 +12,7 @@ from typing import Any
 
 from skymath_jax.records import Instance
 from skymath_jax.synthesis.methods import parse
-from skymath_jax.synthesis.methods.ask import Ask, Rejection
+from skymath_jax.synthesis.methods.base import Ask, Rejection
 
 _VERDICT = re.compile(r"\W*The verdict is:?\W*(right|wrong)\W*", re.IGNORECASE)
 _DIFFICULTY = re.compile(r"\W*The difficulty is:?\W*([1-5])\W*", re.IGNORECASE)

@@ -48,10 +48,11 @@ _FORM_ONLY = re.compile(
 _CLAUSE = re.compile(r",\s+(?=(?:then\s+)?(?:what|how|which|find|compute|calculate|determine)\b)")
 _GIVEN = re.compile(r"[\d$\\]")
 _WORD = re.compile(r"[A-Z][a-z]*(?![A-Za-z])")
-_COMMON = frozenset(
-  "a an the this that these those it its he she his her they their there we our you your one each every all both no "
-  "in on at of by for from with after before if when then".split()
-)
+_COMMON = {
+  "a", "an", "the", "this", "that", "these", "those", "it", "its", "he", "she", "his", "her", "they", "their", "there",
+  "we", "our", "you", "your", "one", "each", "every", "all", "both", "no", "in", "on", "at", "of", "by", "for", "from",
+  "with", "after", "before", "if", "when", "then",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,10 @@ import re
 from skymath_jax import prompts
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis.methods import masking, parse
-from skymath_jax.synthesis.methods.ask import Ask, Rejected, Rejection, instance, solutions
+from skymath_jax.synthesis.methods.base import Ask, Method, Rejected, Rejection, instance, solutions
 
-SOLVE, SOLVE_BACKWARD = "metamath/solve", "metamath/solve_backward"
+SOLVE = "metamath/solve"
+SOLVE_BACKWARD = "metamath/solve_backward"
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|hbox)\s*\{([^{}]*)\}")
 _FORMULA = re.compile(r"\\[A-Za-z]|[\^_=<>]|\d[a-z]\b|\b[a-z]\s*[-+*/(]|[-+*/]\s*[a-z]\b")  # not prose
 
@@ -70,7 +71,8 @@ async def self_verification(problem: Problem, ask: Ask) -> list[Instance | Rejec
 
 
 async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> list[Instance]:
-  answer, tail = _answer(problem), prompts.load("metamath/self_verification_question")
+  answer = _answer(problem)
+  tail = prompts.load("metamath/self_verification_question")
   body, closing = masking.split_question(problem.question)
   if mask.start < len(body):
     body = mask.question[: len(mask.question) - len(problem.question) + len(body)]
@@ -79,7 +81,7 @@ async def _verification(problem: Problem, ask: Ask, mask: masking.Mask) -> list[
   hidden_in_body = mask.start < len(body)
   closing, apart = masking.set_apart(closing)
   declared = await ask("metamath/declare", question=closing, answer=answer)
-  statement = _statement(parse.question(declared), answer)
+  statement = checked_statement(parse.question(declared), answer)
   if not hidden_in_body and not masking.uses_x(statement):
     raise Rejection("statement_without_x", statement)
   told = "\n".join([masking.continued(body, statement), *apart])
@@ -115,16 +117,20 @@ def _chosen(problem: Problem, ask: Ask, end: int) -> list[masking.Mask]:
   return found if ask.settings.mask_all else [ask.rng.choice(found)]
 
 
-def _statement(text: str, answer: str) -> str:
-  """One plain statement that tells the answer; without it the backward question could not be solved."""
+def checked_statement(text: str, answer: str) -> str:
+  """`text` as one plain statement that tells the answer; without it the backward question could not be solved.
+
+  Raises:
+    Rejection: it is none, or does not tell it.
+  """
   if "\n" in text or text.endswith(("?", "？")):
     raise Rejection("not_a_statement", text)
-  if not _tells(text, answer):
+  if not tells(text, answer):
     raise Rejection("statement_without_answer", text)
   return text if text.endswith((".", "!", "。")) else f"{text}."
 
 
-def _tells(text: str, answer: str) -> bool:
+def tells(text: str, answer: str) -> bool:
   """Whether the answer stands in `text`, whole: neither 3 in 13 nor B in "about"; spelling of LaTeX and case aside."""
   if re.fullmatch(r"[A-Za-z]+", answer):
     case = 0 if len(answer) == 1 else re.IGNORECASE
@@ -138,3 +144,15 @@ def _squeezed(text: str) -> str:
   text = re.sub(r"(?<=\d)[\s$,]+(?=\d)", "\0", text)
   text = re.sub(r"[\s$,]|\\!", "", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
   return text.lower()
+
+
+ANSWER_AUGMENTATION = Method("metamath.answer_augmentation", answer_augmentation, (SOLVE,), feeds_next_pass=False)
+REPHRASE = Method("metamath.rephrase", rephrase, ("metamath/rephrase", SOLVE))
+SELF_VERIFICATION = Method(
+  "metamath.self_verification",
+  self_verification,
+  ("metamath/declare", SOLVE_BACKWARD),
+  needs_answer=True,
+  feeds_next_pass=False,
+)
+FOBAR = Method("metamath.fobar", fobar, (SOLVE_BACKWARD,), needs_answer=True, feeds_next_pass=False)

@@ -12,7 +12,7 @@ import re
 
 from skymath_jax.prompts import Prompt
 from skymath_jax.records import ANSWER_MARKER
-from skymath_jax.synthesis.methods.ask import Rejection, Reply, Worked
+from skymath_jax.synthesis.methods.base import Rejection, Reply, Worked
 
 _MARKER = ANSWER_MARKER.strip()
 _LAST_LINE = re.compile(rf"\s*\**\s*{_MARKER}\b\**:?\**(?P<answer>.*)", re.DOTALL)

@@ -4,7 +4,7 @@ What a request gets in the end depends on its prompt and seed only: `reply` give
 refusal, nonsense, nothing, or (`Refused`) an HTTP 400. On the way there an attempt may fail by chance: a 500, a 429, a
 connection that drops, an answer that is not JSON.
 
-  python scripted.py PORT LOG SECONDS CHANCE    serves; LOG gets `time key asked`, then `time key KIND`
+  python micro_teacher.py PORT LOG SECONDS CHANCE    serves; LOG gets `time key asked`, then `time key KIND`
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from aiohttp import web
 from skymath_jax.generation.types import Request, RequestRejected, Response
 from skymath_jax.problems.micro_gsm import oracle, rewriting, solution
 from skymath_jax.problems.micro_gsm.story import Story
-from tests.synthesis.teacher import template_of
+from skymath_jax.testing.teacher import template_of
 
 KINDS = {"refused": 1, "truncated": 3, "sorry": 2, "nonsense": 2, "silent": 1}  # percent; the rest is "good"
 CHANCES = ("error 500", "busy 429", "dropped", "no JSON")

@@ -1,6 +1,6 @@
-"""What a method sees of the world: `ask`, the reply it gives, and the small records a method returns.
+"""What a method is, what it sees of the world (`ask` and the reply it gives), and the small records it returns.
 
-A method is `async def augment(problem, ask) -> list[Instance | Rejected]`. It has no I/O, no retry and no randomness
+Its work is `async def augment(problem, ask) -> list[Instance | Rejected]`. It has no I/O, no retry and no randomness
 of its own: `await ask("metamath/rephrase", question=…)` renders the prompt and answers from the store or the teacher,
 `ask.rng` is seeded by what is being made. So a method replays exactly, and a test needs a fake `ask` of a few lines.
 """
@@ -30,7 +30,8 @@ class Rejection(Exception):
 
   def __init__(self, reason: str, text: str = ""):
     super().__init__(reason)
-    self.reason, self.text = reason, text
+    self.reason = reason
+    self.text = text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,11 @@ class Settings:
   `prompts` is the set: plain, or few_shot with examples in the style of the problem.
   """
 
-  evol_steps: int = 5
-  evol_elimination: bool = True
+  evol_steps: int
+  evol_elimination: bool
+  samples: int
+  prompts: str
   mask_all: bool = False
-  samples: int = 1
-  prompts: str = "plain"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,31 @@ class Ask(Protocol):
 
   def __call__(self, prompt_name: str, /, **fields: str) -> Awaitable[Reply]:
     """The reply to the prompt of that name."""
+
+
+Augment = Callable[[Problem, Ask], Awaitable[list[Instance | Rejected]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """One augmentation method.
+
+  Attributes:
+    name: as rejections are counted; an instance's `method` is this, for `evol` with the operation behind it.
+    asks: the prompts that one run (of a chain: one step) sends when nothing is rejected, the last of them, which asks
+      for a solution, `Settings.samples` times.
+    chained: whether a run is a chain of `Settings.evol_steps` steps.
+    needs_answer: whether a problem without an answer is of no use to it.
+    feeds_next_pass: whether its questions may be problems of a further pass. A question that is the parent's own is
+      nothing new; a backward question asks for X, and neither the prompts nor a second mask make sense on it.
+  """
+
+  name: str
+  augment: Augment
+  asks: tuple[str, ...]
+  chained: bool = False
+  needs_answer: bool = False
+  feeds_next_pass: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
