@@ -34,11 +34,11 @@ study: .venv/.run
 # The two bundled models, from nothing: about an hour (teacher) and ten minutes (base) on two CPU cores.
 micro-teacher: .venv/.run
 	$(BIN)/skymath train --config=configs/micro_teacher.py --workdir=runs/micro_teacher
-	$(BIN)/skymath export --checkpoint=runs/micro_teacher/checkpoints/stage1 --out=runs/micro_teacher/export --dtype=bfloat16
+	$(BIN)/skymath export --checkpoint=runs/micro_teacher/checkpoints/stage1 --out=runs/micro_teacher/export --dtype=bfloat16 --overwrite
 
 micro-base: .venv/.run
 	$(BIN)/skymath train --config=configs/micro_base.py --workdir=runs/micro_base
-	$(BIN)/skymath export --checkpoint=runs/micro_base/checkpoints/stage1 --out=runs/micro_base/export --dtype=bfloat16
+	$(BIN)/skymath export --checkpoint=runs/micro_base/checkpoints/stage1 --out=runs/micro_base/export --dtype=bfloat16 --overwrite
 
 .venv/.made:
 	$(PYTHON) -m venv .venv

@@ -1,26 +1,29 @@
-"""Files that a kill cannot leave half written: atomic replace, checksums, completion marks, a lock.
+"""Files that a kill cannot leave half written: atomic replace, new folders, checksums, completion marks, a lock.
 
 Everything durable in a workdir goes through here, so that "present" always means "whole". Paths are `epath.Path`,
 which also reads and writes `gs://`.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import filelock
 from etils import epath
 
 from skymath_jax.errors import UserError
 
 COMPLETE = "COMPLETE.json"
+MARK = ".skymath_jax"  # in the folders that `new_folder` has made
+ABOUT_MARK = "skymath_jax made this folder and may replace it; without this file it will not.\n"
 
 
 @contextlib.contextmanager
@@ -110,28 +113,60 @@ def copy(source: epath.PathLike, target: epath.PathLike) -> None:
 def new_folder(target: epath.PathLike, *, token: str | None = None) -> Iterator[epath.Path]:
   """Yields an empty sibling folder that replaces `target` when the block ends well; a killed block leaves no target.
 
-  `token` makes the sibling's name the one that `temporary` tells other processes.
+  Only a folder that is empty or was made here is replaced. `token` makes the sibling's name the one that `temporary`
+  tells other processes.
+
+  Raises:
+    UserError: `target` holds something else, or another process is making it.
   """
-  target = epath.Path(target)
+  target = absolute(target)
+  require_replaceable(target)
   target.parent.mkdir(parents=True, exist_ok=True)
-  for stale in target.parent.glob(f".{target.name}.*.tmp"):
-    stale.rmtree()
-  new = temporary(target, token or secrets.token_hex(4))
-  new.mkdir()
-  try:
-    yield new
-  except BaseException:
-    shutil.rmtree(new, ignore_errors=True)
-    raise
-  if target.exists():
-    target.rmtree()
-  new.rename(target)
+  with lock(target.parent / f".{target.name}.lock", f"the folder {target}", keep=False):
+    for stale in target.parent.glob(f".{target.name}.*.tmp"):
+      stale.rmtree()
+    new = temporary(target, token or secrets.token_hex(4))
+    new.mkdir()
+    try:
+      yield new
+      write_text(new / MARK, ABOUT_MARK)
+      require_replaceable(target)  # much may have happened meanwhile
+    except BaseException:
+      shutil.rmtree(new, ignore_errors=True)
+      raise
+    if target.exists():
+      target.rmtree()
+    new.rename(target)
 
 
 def temporary(target: epath.PathLike, token: str) -> epath.Path:
   """Where `new_folder` with this token builds `target`."""
-  target = epath.Path(target)
+  target = absolute(target)
   return target.parent / f".{target.name}.{token}.tmp"
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+  """The path without links, `..` and `~`; an address of a bucket as it is."""
+  text = os.fspath(path)
+  return epath.Path(
+    text if "://" in text else Path(text).expanduser().resolve()
+  )  # epath's own leaves links as they are
+
+
+def require_replaceable(folder: epath.PathLike) -> None:
+  """Raises a `UserError` where something lies that `new_folder` has not made, or that somebody works in."""
+  folder = absolute(folder)
+  try:
+    held = list(folder.iterdir())
+  except FileNotFoundError:
+    held = []
+  except NotADirectoryError:
+    raise UserError("this is a file, or lies in one", where=folder, remedy="name a folder") from None
+  if Path(os.fspath(folder)) in (here := Path.cwd(), *here.parents):
+    raise UserError("this is the current folder or one above it", where=folder, remedy="name a new folder")
+  if held and not any((folder / mark).exists() for mark in (MARK, COMPLETE)):
+    what = f"the folder holds what skymath_jax has not made ({held[0].name}, …)"
+    raise UserError(what, where=folder, remedy="name a new folder, or an empty one")
 
 
 def mark_complete(folder: epath.PathLike, /, **facts: Any) -> None:
@@ -146,16 +181,31 @@ def completion(folder: epath.PathLike) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def lock(path: epath.PathLike, what: str) -> Iterator[None]:
-  """Holds an exclusive lock on a local file while the block runs; a second holder gets a `UserError` at once.
+def lock(path: epath.PathLike, what: str, *, keep: bool = True) -> Iterator[None]:
+  """Holds an exclusive lock on a local file while the block runs.
 
   The lock dies with the process, so a `kill -9` leaves nothing to clean up.
+
+  Args:
+    path: the file; it holds the name of the process that has the lock, or had it last.
+    what: is locked, for the message.
+    keep: whether the file stays there afterwards.
+
+  Raises:
+    UserError: another process holds it; the message says which.
   """
   local = Path(os.fspath(path))
   local.parent.mkdir(parents=True, exist_ok=True)
-  with local.open("a") as f:
-    try:
-      fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(f"{what} is in use by another process", where=local, remedy="wait for it or stop it") from None
+  held = filelock.FileLock(local, blocking=False)
+  try:
+    held.acquire()
+  except filelock.Timeout:
+    holder = local.read_text().strip() or "another process"
+    raise UserError(f"{what} is in use by {holder}", where=local, remedy="wait for it or stop it") from None
+  try:
+    local.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
     yield
+  finally:
+    if not keep:  # while it is held: who has opened it meanwhile finds that the name is gone, and opens a new one
+      local.unlink(missing_ok=True)
+    held.release()

@@ -49,6 +49,15 @@ def test_every_listed_verb_exists_and_has_help(verb, capsys):
   assert f"usage: skymath {verb}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", ["--help", "config", "run --help"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_gets_no_traceback(words, unbuffered):
+  command = f"{sys.executable} -m skymath_jax.cli {words} | true"
+  environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+  done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, check=True)
+  assert done.stderr == ""
+
+
 def test_help_says_what_the_verb_does(capsys):
   with pytest.raises(SystemExit):
     cli.main(["curate", "--help"])

@@ -31,7 +31,33 @@ def test_new_folder_appears_only_when_whole(tmp_path):
     (folder / "whole").write_text("1")
   with files.new_folder(target) as folder:
     (folder / "newer").write_text("2")
-  assert [p.name for p in target.iterdir()] == ["newer"]
+  assert sorted(p.name for p in target.iterdir()) == [files.MARK, "newer"]
+  assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_new_folder_replaces_only_its_own(tmp_path):
+  target = tmp_path / "out"
+  with files.new_folder(target) as folder:
+    (folder / "a").write_text("1")
+  (target / files.MARK).unlink()  # the user wants to keep it
+  with pytest.raises(UserError, match="has not made"), files.new_folder(target):
+    pass
+  files.mark_complete(target, output="x")  # the folder of a stage
+  with files.new_folder(target) as folder:
+    (folder / "b").write_text("2")
+    (target / files.COMPLETE).unlink()  # not at the end either
+    with pytest.raises(UserError, match="has not made"):
+      files.require_replaceable(target)
+    files.mark_complete(target, output="x")
+  assert (target / "b").exists() and not (target / "a").exists()
+
+
+def test_new_folder_finds_that_its_place_was_taken_meanwhile(tmp_path):
+  with pytest.raises(UserError, match="has not made"), files.new_folder(tmp_path / "out"):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes").write_text("somebody's")
+  assert [p.name for p in tmp_path.iterdir()] == ["out"]
+  assert (tmp_path / "out" / "notes").read_text() == "somebody's"
 
 
 def test_fingerprint_sees_names_and_bytes_but_not_marks(tmp_path):
@@ -63,9 +89,19 @@ def test_lock_refuses_a_second_holder_and_dies_with_the_first(tmp_path):
   process = context.Process(target=_hold, args=(tmp_path / "lock", held))
   process.start()
   assert held.wait(30)
-  with pytest.raises(UserError, match="the thing is in use"), files.lock(tmp_path / "lock", "the thing"):
-    pass
+  holder = f"the thing is in use by process {process.pid} on "
+  for _ in range(2):  # who asks does not change what the holder has left
+    with pytest.raises(UserError, match=holder), files.lock(tmp_path / "lock", "the thing"):
+      pass
   os.kill(process.pid, signal.SIGKILL)
   process.join()
   with files.lock(tmp_path / "lock", "the thing"):
     pass
+
+
+def test_a_lock_that_is_not_kept_leaves_no_file(tmp_path):
+  with files.lock(tmp_path / "lock", "the thing", keep=False):
+    with pytest.raises(UserError, match="in use"), files.lock(tmp_path / "lock", "the thing", keep=False):
+      pass
+    assert (tmp_path / "lock").exists()
+  assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import errno
 import glob
 import importlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ VERBS = {
 }
 
 LOST = 75  # EX_TEMPFAIL
+NO_READER = 141  # as a program that SIGPIPE ends
 DISK_TROUBLE = {
   errno.ENOSPC: "Make room, then run the same command again: it goes on from here.",
   errno.EDQUOT: "Make room, then run the same command again: it goes on from here.",
@@ -62,7 +64,26 @@ exit codes: 0 done; 1 failed, with the reason and the remedy; 2 wrong usage; 143
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The console script. Exits with 0, 1 (a failure, told in one paragraph) or 2 (wrong usage)."""
-  sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
+  try:
+    try:
+      sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
+    finally:
+      sys.stdout.flush()
+  except BrokenPipeError:
+    if not _reader_is_gone():
+      raise
+    sys.exit(NO_READER)
+
+
+def _reader_is_gone() -> bool:
+  """Whether nobody reads what is printed here, as after `skymath --help | head -3`; what is left is dropped then."""
+  poll = select.poll()
+  for stream in (sys.stdout, sys.stderr):
+    poll.register(stream.fileno(), 0)  # 0: errors only
+  gone = [descriptor for descriptor, _ in poll.poll(0)]
+  for descriptor in gone:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # else Python complains when it flushes at the end
+  return bool(gone)
 
 
 def call(argv: list[str]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from skymath_jax.cli.flags import Flag, parse
 from skymath_jax.errors import UsageError
 
+OVERWRITE = Flag("overwrite", False, "replaces --out, if an earlier import or export has made it")
 LOGITS = Flag("logits", True, "beside every tensor, compare logits with transformers' where memory allows")
 
 
@@ -15,15 +16,20 @@ def export(argv: Sequence[str]) -> int:
   out = Flag("out", None, "Hugging Face folder to write", required=True)
   dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
   size = Flag("max_shard_gb", 5.0, "largest file of weights, in 10^9 bytes")
-  values = parse(argv, checkpoint, out, dtype, size, LOGITS)
+  values = parse(argv, checkpoint, out, dtype, size, LOGITS, OVERWRITE)
   if values.dtype not in (known := ("auto", "float32", "bfloat16", "float16")):
     raise UsageError(f"--dtype={values.dtype} is not known; use one of {', '.join(known)}.")
   from skymath_jax import distributed
-  from skymath_jax.convert import tools
+  from skymath_jax.convert.exporting import export_checkpoint
 
   distributed.initialize()
-  facts = tools.export_checkpoint(
-    values.checkpoint, values.out, dtype=values.dtype, max_shard_gb=values.max_shard_gb, logits=values.logits
+  facts = export_checkpoint(
+    values.checkpoint,
+    values.out,
+    dtype=values.dtype,
+    max_shard_gb=values.max_shard_gb,
+    logits=values.logits,
+    overwrite=values.overwrite,
   )
   if distributed.is_writer():
     print(json.dumps(facts, indent=2))
@@ -35,17 +41,17 @@ def import_(argv: Sequence[str]) -> int:
   hf = Flag("hf", None, "Hugging Face folder (safetensors)")
   out = Flag("out", None, "checkpoint folder to write")
   families = Flag("list", False, "list the model families that can be imported and exported")
-  values = parse(argv, hf, out, families, LOGITS)
+  values = parse(argv, hf, out, families, LOGITS, OVERWRITE)
   from skymath_jax import distributed
-  from skymath_jax.convert import tools
+  from skymath_jax.convert import importing
 
   if values.list:
-    print("\n".join(tools.families()))
+    print("\n".join(importing.families()))
     return 0
   if values.hf is None or values.out is None:
     raise UsageError("give --hf=FOLDER and --out=FOLDER. See skymath import --help.")
   distributed.initialize()
-  facts = tools.import_folder(values.hf, values.out, logits=values.logits)
+  facts = importing.import_folder(values.hf, values.out, logits=values.logits, overwrite=values.overwrite)
   if distributed.is_writer():
     print(json.dumps(facts, indent=2))
   return 0

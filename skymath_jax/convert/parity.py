@@ -14,14 +14,35 @@ from flax import nnx
 
 from skymath_jax.models import Decoder, DecoderConfig, hf
 from skymath_jax.records import Facts
+from skymath_jax.tokenizer import Tokenizer
 
+PROMPTS = ("2 + 3 = 5", "The answer is 7", "Tom has 12 apples.\nHe eats 5.\n\nHow many are left?")
 SHARE = 0.7  # of the free memory that both models in float32 may take
 
 Logits = Callable[[np.ndarray], np.ndarray]  # tokens [batch length] → float32 logits [batch length vocab]
 LENGTH_STEP = 32  # padded lengths are multiples of it, so that few shapes are compiled
 
 
-def hindrance(config: DecoderConfig) -> str | None:
+def report(
+  decoder: Decoder,
+  folder: epath.PathLike,
+  tokenizer: Tokenizer,
+  *,
+  dtype: str,
+  prompts: Sequence[str] = PROMPTS,
+  new_tokens: int = 0,
+  wanted: bool = True,
+) -> Facts:
+  """What `compare` says of the decoder with weights as `dtype` holds them, or why it was not asked."""
+  if reason := reason_to_skip(decoder.config) if wanted else "not compared: not wanted":
+    return {"compared_with": reason, "prompts": 0, "max_abs_logit_diff": None, "same_greedy_text": None}
+  graph, params = nnx.split(decoder.replace(dtype="float32"), nnx.Param)
+  rounded = nnx.merge(graph, jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params))
+  encoded = [tokenizer.encode(text, bos=True) or [0] for text in prompts]
+  return compare(rounded, folder, encoded, new_tokens=new_tokens)
+
+
+def reason_to_skip(config: DecoderConfig) -> str | None:
   """Why logits are not compared: several processes, or a model whose float32 copies would not fit; None if they are."""
   if jax.process_count() > 1:
     return "not compared: several processes"
@@ -79,6 +100,7 @@ def greedy(logits: Logits, prompts: Sequence[Sequence[int]], new_tokens: int) ->
 
 
 def _pad(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+  """(tokens [batch length], lengths [batch])."""
   lengths = np.array([len(text) for text in texts])
   tokens = np.zeros((len(texts), -(-int(lengths.max()) // LENGTH_STEP) * LENGTH_STEP), np.int32)
   for row, text in zip(tokens, texts, strict=True):

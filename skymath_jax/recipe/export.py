@@ -1,7 +1,7 @@
 """Stage `export`: the last model as a Hugging Face folder, proven equal, with the benchmarks for other harnesses."""
 
 from skymath_jax import models, prompts
-from skymath_jax.convert import tools
+from skymath_jax.convert.exporting import export_checkpoint
 from skymath_jax.evaluation import lm_eval
 from skymath_jax.recipe import evaluate, seeds
 from skymath_jax.recipe.types import Run, Stage
@@ -20,12 +20,13 @@ def export(run: Run) -> Facts:
   """
   config, folder = run.config.export, run.workdir / "export" / MODEL
   frame = prompts.load(run.config.training.template)
-  facts = tools.export_checkpoint(
+  facts = export_checkpoint(
     evaluate.model_path(run, MODEL),
     folder,
     dtype=config.dtype,
     prompts=[frame.render(query=problem.question) for problem in seeds.problems_of(run)[:PROMPTS]],
     new_tokens=NEW_TOKENS,
+    overwrite=True,  # by an earlier run of this stage
   )
   tasks = {task: evaluate.problems_of(run.config, task) for task in run.config.evaluation.benchmarks}
   lm_eval.write(folder, tasks, frame, max_tokens=run.config.evaluation.max_tokens)

@@ -19,7 +19,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.recipe import curate, evaluate, export, seeds, summary, synthesize, train
 from skymath_jax.recipe.teacher import Teacher
 from skymath_jax.recipe.types import Run, Stage
-from skymath_jax.recipe.workdir import WORK_SECONDS, Workdir, values_read
+from skymath_jax.recipe.workdir import WORK_SECONDS, Workdir
 from skymath_jax.records import Facts
 
 GATHER_SECONDS = 600  # how long processes wait for each other where none has anything to do
@@ -74,7 +74,8 @@ def inputs_of(stage: Stage, run: Run) -> Facts:
   """
   marks = {folder: run.workdir.completion(folder) for folder in stage.needs}
   outputs = {folder: mark and mark["output"] for folder, mark in marks.items()}
-  return outputs | (values_read(run.config, stage.reads) if stage.cheap else {})
+  values = config_lib.bound(run.config, *stage.reads) if stage.cheap else {}
+  return outputs | {f"config.{key}": value for key, value in values.items()}
 
 
 @contextlib.contextmanager

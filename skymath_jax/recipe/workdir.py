@@ -7,8 +7,7 @@ with workdir.opened(config, made_with):  # locked, bound to the config, seen by 
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Any
+from collections.abc import Iterator, Mapping, Set
 
 from etils import epath
 
@@ -89,7 +88,7 @@ class Workdir:
         if old[key] == new[key]:
           continue
         was, now = repr(old[key]), repr(new[key])
-        bound = [folder for folder in there if _is_within(key, made_with[folder])]
+        bound = [folder for folder in there if key in config_lib.bound(config, *made_with[folder])]
         if bound:
           raise UserError(
             f"what is in {' and '.join(bound)} was made with config.{key} = {was}, now it is {now}",
@@ -129,12 +128,3 @@ class Workdir:
   def kept_up(self, folder: str) -> contextlib.AbstractContextManager[None]:
     """While the block runs, the writer copies `folder` to the bucket now and then."""
     return self._mirror.kept_up(folder) if distributed.is_writer() else contextlib.nullcontext()
-
-
-def values_read(config: config_lib.Experiment, reads: Iterable[str]) -> dict[str, Any]:
-  """`config.KEY` → value of the keys that are or lie in one of `reads`; keys that bind nothing are left out."""
-  return {f"config.{key}": value for key, value in config_lib.bound(config, *reads).items()}
-
-
-def _is_within(key: str, groups: Iterable[str]) -> bool:
-  return any(key == group or key.startswith(f"{group}.") for group in groups)

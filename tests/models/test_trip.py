@@ -15,7 +15,8 @@ import safetensors.numpy
 from flax import nnx
 
 from skymath_jax import models, tokenizer
-from skymath_jax.convert import tools
+from skymath_jax.convert.exporting import export_checkpoint
+from skymath_jax.convert.importing import import_folder
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, hf, orbax_folder, weight_files
 
@@ -100,12 +101,12 @@ def test_every_family_comes_back_bit_for_bit(pair, words, tmp_path, request):
 def test_the_verbs(name, words, tmp_path):
   """Import and export as the command line calls them, each with its own comparison; all shards, one process."""
   copy = original(zoo.make(name), words, tmp_path / "hf", "bfloat16")
-  made = tools.import_folder(str(tmp_path / "hf"), str(tmp_path / "ours"))
+  made = import_folder(str(tmp_path / "hf"), str(tmp_path / "ours"))
   assert made["equal_tensors"] == len(tensors(tmp_path / "hf"))
   assert made["dtype"] == "bfloat16"
   assert made["compared_with"].startswith("transformers")
   assert made["max_abs_logit_diff"] <= 1e-4
-  back = tools.export_checkpoint(tmp_path / "ours", tmp_path / "back", new_tokens=8, max_shard_gb=30e-6)
+  back = export_checkpoint(tmp_path / "ours", tmp_path / "back", new_tokens=8, max_shard_gb=30e-6)
   assert back["max_abs_logit_diff"] <= 1e-4
   assert back["same_greedy_text"]
   assert back["dtype"] == "bfloat16"
@@ -234,12 +235,13 @@ TWO = """
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   from skymath_jax import distributed, sharding, tokenizer
   from skymath_jax.models import hf
-  from skymath_jax.convert import tools
+  from skymath_jax.convert.exporting import export_checkpoint
+  from skymath_jax.convert.importing import import_folder
   distributed.initialize()
   assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 2, 4)
   folder = sys.argv[1]
-  made = tools.import_folder(f"{folder}/hf", f"{folder}/ours")
-  back = tools.export_checkpoint(f"{folder}/ours", f"{folder}/back", max_shard_gb=30e-6)
+  made = import_folder(f"{folder}/hf", f"{folder}/ours")
+  back = export_checkpoint(f"{folder}/ours", f"{folder}/back", max_shard_gb=30e-6)
   read, reads = hf._read, []
   def counted(*arguments):
     parts = read(*arguments)
