@@ -8,7 +8,7 @@ import pytest
 from skymath_jax import prompts
 from skymath_jax.errors import UserError
 
-EVERY = prompts.names(*prompts.PLAIN, "few_shot", "judge")
+EVERY = [*prompts.names(), *prompts.names(*prompts.OPTIONAL)]
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -1,8 +1,8 @@
 """Client of one or more JetStream servers (`skymath serve`) over gRPC, with token ids on the wire.
 
-Sampling parameters travel as call metadata, which `server/grpc.py` reads. Only what may pass is asked again
-(`PASSING`): of another replica at once, else after a pause that doubles and is jittered. Each request has one outcome:
-what a replica had sent of an answer before it died is thrown away.
+Sampling parameters travel as call metadata, which `server/grpc.py` reads. Only what is RETRYABLE is asked again: of
+another replica at once, else after a pause that doubles and is jittered. Each request has one outcome: what a replica
+had sent of an answer before it died is thrown away.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Request, RequestRejected, Response, Sampling, Stats, as_completed, cut_at_stop
 
-PASSING = {
+RETRYABLE = {
   grpc.StatusCode.UNAVAILABLE,
   grpc.StatusCode.RESOURCE_EXHAUSTED,
   grpc.StatusCode.DEADLINE_EXCEEDED,
   grpc.StatusCode.CANCELLED,  # by the server, which was stopped; our own cancellation is no RPC error
 }
 TOKEN_VARIABLE = "SKYMATH_TOKEN"  # environment variable of the bearer token, of servers and of their clients
-LONGEST_PAUSE = 10.0  # seconds
-FIRST_REST = 0.5  # seconds that a replica is left alone after its first failure
-HEALTH_EVERY = 15.0  # seconds between health checks of replicas, and that one may take
-LARGEST_MESSAGE = 64 << 20  # bytes
+MAX_PAUSE_SECONDS = 10.0
+FIRST_COOLDOWN_SECONDS = 0.5  # that a replica is left alone after its first failure
+HEALTH_CHECK_SECONDS = 15.0  # between health checks of replicas, and that one may take
+MAX_MESSAGE_BYTES = 64 << 20
 CHANNEL_OPTIONS = (
-  ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+  ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
   ("grpc.max_reconnect_backoff_ms", 2000),
   ("grpc.use_local_subchannel_pool", 1),  # a server restarted on the same port gets a fresh connection
 )
@@ -58,10 +58,13 @@ class _Replica:
   """
 
   def __init__(self, address: str, credentials: grpc.ChannelCredentials | None):
-    self.address, self.completed = address, 0
+    self.address = address
+    self.completed = 0
     self.calls: set[grpc.aio.UnaryStreamCall] = set()
     self.abandoned: set[grpc.aio.UnaryStreamCall] = set()
-    self._failures, self._rest_until, self._missed = 0, 0.0, 0
+    self._failures = 0
+    self._cooldown_until = 0.0  # monotonic time
+    self._missed_checks = 0
     if credentials is None:
       self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
     else:
@@ -71,7 +74,7 @@ class _Replica:
   @property
   def available(self) -> bool:
     """Whether a request may go there now."""
-    return self._failures == 0 or (not self.calls and time.monotonic() >= self._rest_until)
+    return self._failures == 0 or (not self.calls and time.monotonic() >= self._cooldown_until)
 
   def load(self) -> tuple[bool, int, float]:
     """Sorts replicas: those that can be had, the idlest of them, at random among equals."""
@@ -83,8 +86,8 @@ class _Replica:
 
   def failed(self) -> None:
     """It could not be reached or does not take requests."""
-    if time.monotonic() >= self._rest_until:  # many calls fail at once: that is one failure
-      self._rest_until = time.monotonic() + min(LONGEST_PAUSE, FIRST_REST * 2**self._failures)
+    if time.monotonic() >= self._cooldown_until:  # many calls fail at once: that is one failure
+      self._cooldown_until = time.monotonic() + min(MAX_PAUSE_SECONDS, FIRST_COOLDOWN_SECONDS * 2**self._failures)
       self._failures += 1
 
   async def probe(self, seconds: float) -> None:
@@ -92,14 +95,14 @@ class _Replica:
     try:
       answer = await self.stub.HealthCheck(jetstream_pb2.HealthCheckRequest(), timeout=seconds)
     except grpc.aio.AioRpcError:
-      self._missed += 1
+      self._missed_checks += 1
       self.failed()
-      if self._missed >= 2:
+      if self._missed_checks >= 2:
         self.abandoned |= self.calls
         for call in self.calls:
           call.cancel()
     else:
-      self._missed = 0
+      self._missed_checks = 0
       (self.succeeded if answer.is_live else self.failed)()
 
 
@@ -128,7 +131,7 @@ class JetStreamGenerator:
     tokenizer: TokenCoder,
     model_id: str,
     *,
-    concurrency: int = 256,
+    concurrency: int,
     deadline: float = 600.0,
     attempts: int = 8,
     first_pause: float = 0.2,
@@ -137,14 +140,19 @@ class JetStreamGenerator:
   ):
     if not addresses:
       raise UserError("no server to ask", where="teacher.addresses", remedy="give at least one host:port")
-    self.model_id, self.stats = model_id, Stats()
-    self._addresses, self._tokenizer, self._concurrency = list(addresses), tokenizer, concurrency
-    self._deadline, self._attempts, self._first_pause = deadline, attempts, first_pause
+    self.model_id = model_id
+    self.stats = Stats()
+    self._addresses = list(addresses)
+    self._tokenizer = tokenizer
+    self._concurrency = concurrency
+    self._deadline = deadline
+    self._attempts = attempts
+    self._first_pause = first_pause
     self._credentials = _credentials(certificate) if certificate else None
     self._authorization = (("authorization", f"Bearer {token}"),) if token else ()
     self._replicas: list[_Replica] = []
-    self._turns: asyncio.Semaphore | None = None
-    self._watch: asyncio.Task | None = None
+    self._semaphore: asyncio.Semaphore | None = None
+    self._watch: asyncio.Task[None] | None = None
 
   async def complete(self, request: Request) -> Response:
     """The response to one request.
@@ -153,10 +161,10 @@ class JetStreamGenerator:
       RequestRejected: the server says that this request can never be answered.
       UserError: no server answered in `attempts` attempts, or one failed in a way that will not pass.
     """
-    self._connect()
-    async with self._turns:
+    async with self._connect():
       tokens = self._tokenizer.encode(request.prompt, bos=True)
-      failures, pauses, patience = 0, 0, time.monotonic() + self._deadline
+      failures = pauses = 0
+      patience = time.monotonic() + self._deadline
       while True:
         replica = min(self._replicas, key=_Replica.load)
         try:
@@ -164,14 +172,14 @@ class JetStreamGenerator:
         except (grpc.aio.AioRpcError, _Abandoned) as error:
           full = _code(error) == grpc.StatusCode.RESOURCE_EXHAUSTED and time.monotonic() < patience
           failures += not full
-          if _code(error) not in PASSING or failures == self._attempts:
+          if _code(error) not in RETRYABLE or failures == self._attempts:
             self.stats.failed += 1
             raise _as_user_error(error, replica, request, failures) from None
           self.stats.retried += 1
           if not full:
             replica.failed()
           if full or not any(other.available for other in self._replicas):
-            pause, pauses = min(LONGEST_PAUSE, self._first_pause * 2**pauses), pauses + 1
+            pause, pauses = min(MAX_PAUSE_SECONDS, self._first_pause * 2**pauses), pauses + 1
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         else:
           replica.succeeded()
@@ -179,17 +187,19 @@ class JetStreamGenerator:
           self.stats.count(response)
           return response
 
-  def _connect(self) -> None:
-    if self._turns is None:
-      self._turns = asyncio.Semaphore(self._concurrency)
+  def _connect(self) -> asyncio.Semaphore:
+    """Opens the channels in the event loop that uses them; what a call holds while it is under way."""
+    if self._semaphore is None:
+      self._semaphore = asyncio.Semaphore(self._concurrency)
       self._replicas = [_Replica(address, self._credentials) for address in self._addresses]
       if len(self._replicas) > 1:  # a single one that hangs has no other to take over: the deadline ends the wait
-        self._watch = asyncio.ensure_future(self._watch_replicas())
+        self._watch = asyncio.create_task(self._watch_replicas())
+    return self._semaphore
 
   async def _watch_replicas(self) -> None:
     while True:
-      await asyncio.sleep(HEALTH_EVERY)
-      await asyncio.gather(*(replica.probe(HEALTH_EVERY) for replica in self._replicas))
+      await asyncio.sleep(HEALTH_CHECK_SECONDS)
+      await asyncio.gather(*(replica.probe(HEALTH_CHECK_SECONDS) for replica in self._replicas))
 
   async def check(self, seconds: float = 10.0) -> None:
     """Returns once every server has said that it is live or has had `seconds` to do so; those that did not are named.
@@ -216,7 +226,7 @@ class JetStreamGenerator:
     try:
       answer = await replica.stub.HealthCheck(request, timeout=seconds, wait_for_ready=True)
     except grpc.aio.AioRpcError as error:
-      return error.code().name
+      return str(error.code().name)
     return "" if answer.is_live else "it says that it is not live"
 
   def completed_by(self) -> dict[str, int]:
@@ -260,8 +270,11 @@ class JetStreamGenerator:
 
   async def close(self) -> None:
     """Closes the connections; a later request opens new ones."""
-    replicas, watch = self._replicas, self._watch
-    self._replicas, self._turns, self._watch = [], None, None
+    replicas = self._replicas
+    watch = self._watch
+    self._replicas = []
+    self._semaphore = None
+    self._watch = None
     if watch is not None:
       watch.cancel()
       await asyncio.gather(watch, return_exceptions=True)

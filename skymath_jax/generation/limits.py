@@ -41,7 +41,7 @@ class Limits:
   price_out: float = 0.0
   cost_ceiling: float = 0.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if not (math.isfinite(value) and value >= 0):
@@ -76,13 +76,20 @@ class Meter:
 
   Attributes:
     spent: money for all that was answered, and for attempts of which nobody knows whether they will be charged.
+    reserved: money that what is under way may cost at most.
   """
 
   def __init__(self, limits: Limits, *, spent: float = 0.0):
-    self.limits, self.spent = limits, spent
+    self.limits = limits
+    self.spent = spent
     self._under_way: set[Ticket] = set()
     self._settled = asyncio.Event()
-    self._next_request = self._next_token = 0.0  # monotonic time at which the next may start
+    self._next_request = 0.0  # monotonic time at which the next may start
+    self._next_token = 0.0
+
+  @property
+  def reserved(self) -> float:
+    return sum(ticket.cost for ticket in self._under_way)
 
   async def admit(self, request: Request) -> Ticket:
     """Waits until the attempt may start.
@@ -95,9 +102,9 @@ class Meter:
     await self._room_for(ticket)
     self._under_way.add(ticket)
     try:
-      await self._turn(prompt + completion)
+      await self._pace(prompt + completion)
     except BaseException:
-      self._end(ticket)
+      self._close(ticket)
       raise
     return ticket
 
@@ -107,20 +114,20 @@ class Meter:
       unused = ticket.prompt_tokens + ticket.completion_tokens - prompt_tokens - completion_tokens
       self._next_token -= max(0, unused) * 60 / self.limits.tokens_per_minute
     self.spent += self.limits.cost(prompt_tokens, completion_tokens)
-    self._end(ticket)
+    self._close(ticket)
 
   def forfeit(self, ticket: Ticket) -> None:
     """Nobody knows what became of the attempt (timeout, lost connection): it is taken as paid in full."""
     self.spent += ticket.cost
-    self._end(ticket)
+    self._close(ticket)
 
-  def _end(self, ticket: Ticket) -> None:
+  def _close(self, ticket: Ticket) -> None:
     self._under_way.discard(ticket)
     self._settled.set()
 
   async def _room_for(self, ticket: Ticket) -> None:
     ceiling = self.limits.cost_ceiling
-    while ceiling and self.spent + sum(t.cost for t in self._under_way) + ticket.cost > ceiling:
+    while ceiling and self.spent + self.reserved + ticket.cost > ceiling:
       if not self._under_way or self.spent + ticket.cost > ceiling:
         raise CostCeilingReached(
           f"{self.spent:.4f} is spent and the next request may cost {ticket.cost:.4f}: over the ceiling of {ceiling:g}",
@@ -130,9 +137,10 @@ class Meter:
       self._settled.clear()
       await self._settled.wait()
 
-  async def _turn(self, tokens: int) -> None:
+  async def _pace(self, tokens: int) -> None:
     """Paces: each attempt takes its share of the minute; those that are early wait."""
-    now, limits = time.monotonic(), self.limits
+    limits = self.limits
+    now = time.monotonic()
     start = max(now, self._next_request, self._next_token)
     if limits.requests_per_minute:
       self._next_request = max(now, self._next_request) + 60 / limits.requests_per_minute

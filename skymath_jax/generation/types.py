@@ -43,7 +43,7 @@ class Sampling:
   stop: tuple[str, ...] = ()
   seed: int = 0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     object.__setattr__(self, "stop", tuple(self.stop))
     wanted = {
       "temperature": (math.isfinite(self.temperature) and 0 <= self.temperature <= 100, "between 0 and 100"),
@@ -136,7 +136,8 @@ async def as_completed(
     UserError: two requests have one id, so that nobody could tell their responses apart.
   """
   waiting = unique_ids(requests)
-  running, done = set(), asyncio.Queue()  # asyncio.wait would touch every task each time
+  running: set[asyncio.Future[Response]] = set()
+  done: asyncio.Queue[asyncio.Future[Response]] = asyncio.Queue()  # asyncio.wait would touch every task each time
 
   def start_more() -> None:
     for request in itertools.islice(waiting, window - len(running)):
@@ -164,7 +165,7 @@ def unique_ids(requests: Iterable[Request]) -> Iterator[Request]:
   Raises:
     UserError: one has not.
   """
-  seen = set()
+  seen: set[str] = set()
   for request in requests:
     if request.id in seen:
       raise UserError(

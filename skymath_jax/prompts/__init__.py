@@ -18,7 +18,7 @@ import jinja2
 from skymath_jax.errors import UserError
 
 FOLDER = Path(__file__).parent
-PLAIN = ("evol", "metamath", "raw", "sft", "xwin")  # what a run needs at least
+OPTIONAL = ("few_shot", "judge")  # what a run can do without
 STYLES = ("math", "word")
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
 
@@ -41,7 +41,11 @@ class Prompt:
     return [piece for piece in re.split(r"\{\{.*?\}\}", always) if piece]
 
   def render(self, **fields: object) -> str:
-    """The filled-in prompt; a field that the template needs and `fields` lacks raises `jinja2.UndefinedError`."""
+    """The filled-in prompt.
+
+    Raises:
+      jinja2.UndefinedError: `fields` lacks one that the template needs.
+    """
     return _compiled(self.text).render(**fields)
 
 
@@ -52,19 +56,23 @@ def _compiled(text: str) -> jinja2.Template:
 
 @functools.cache
 def load(name: str) -> Prompt:
-  """The prompt `FOLDER/name.txt`; `UserError` lists the known names if there is none."""
+  """The prompt `FOLDER/name.txt`.
+
+  Raises:
+    UserError: there is none; the known names are listed.
+  """
   path = FOLDER / f"{name}.txt"
   if not path.is_file():
-    raise UserError(
-      f"no prompt named {name!r}", where="prompt", remedy=f"use one of: {', '.join(names(*PLAIN, 'judge'))}"
-    )
+    raise UserError(f"no prompt named {name!r}", where="prompt", remedy=f"use one of: {', '.join(names())}")
   return Prompt(name, path.read_text())
 
 
 def names(*parts: str) -> list[str]:
-  """All prompt names below these folders (or files), sorted; without any, those of PLAIN."""
-  found = (str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.txt"))
-  return sorted(name for name in found if name.partition("/")[0] in (parts or PLAIN))
+  """All prompt names below these folders (or files), sorted; without any, all but the OPTIONAL ones."""
+  found = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.txt"))
+  if parts:
+    return [name for name in found if name.partition("/")[0] in parts]
+  return [name for name in found if name.partition("/")[0] not in OPTIONAL]
 
 
 def few_shot(name: str, style: str) -> str:

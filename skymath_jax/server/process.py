@@ -4,7 +4,7 @@ Example::
 
   with ServerProcess([sys.executable, "-m", "skymath_jax.cli", "serve", "--model=asset:teacher", "--port=0"]) as server:
     server.wait_until_ready(300)
-    client = JetStreamGenerator([server.address], tokenizer, model_id)
+    client = JetStreamGenerator([server.address], tokenizer, model_id, concurrency=64)
 """
 
 import contextlib

@@ -57,7 +57,7 @@ def ask(fakes, requests, **options):
       addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
       await server.start()
       servers.append(server)
-    client = JetStreamGenerator(addresses, Letters(), "m@0", **({"first_pause": 0.001} | options))
+    client = JetStreamGenerator(addresses, Letters(), "m@0", **({"concurrency": 32, "first_pause": 0.001} | options))
     try:
       return await asyncio.gather(*map(client.complete, requests), return_exceptions=True), client.stats
     finally:
@@ -130,7 +130,7 @@ def test_without_a_reason_from_the_server_the_length_decides():
 
 def test_a_server_that_is_not_there():
   async def run():
-    client = JetStreamGenerator(["127.0.0.1:1"], Letters(), "m", attempts=2, first_pause=0.001)
+    client = JetStreamGenerator(["127.0.0.1:1"], Letters(), "m", concurrency=1, attempts=2, first_pause=0.001)
     try:
       await client.complete(request())
     finally:
@@ -157,7 +157,7 @@ def test_a_replica_that_fails_is_left_alone_and_its_requests_go_elsewhere():
 
 
 def test_a_replica_that_comes_back_is_used_again(monkeypatch):
-  monkeypatch.setattr("skymath_jax.generation.jetstream.FIRST_REST", 0.05)
+  monkeypatch.setattr("skymath_jax.generation.jetstream.FIRST_COOLDOWN_SECONDS", 0.05)
   flaky, other = Fake(*[grpc.StatusCode.UNAVAILABLE] * 3, delay=0.005), Fake(delay=0.005)
   answers, _ = ask([flaky, other], [request() for _ in range(500)], concurrency=4)
   assert [a.text for a in answers] == ["dcba"] * 500
@@ -166,7 +166,7 @@ def test_a_replica_that_comes_back_is_used_again(monkeypatch):
 
 def test_requests_of_a_replica_that_hangs_are_given_to_another(monkeypatch):
   """It accepts connections and calls, and never answers anything, its health check included."""
-  monkeypatch.setattr("skymath_jax.generation.jetstream.HEALTH_EVERY", 0.1)
+  monkeypatch.setattr("skymath_jax.generation.jetstream.HEALTH_CHECK_SECONDS", 0.1)
 
   class Hanging(Fake):
     async def HealthCheck(self, request, context):  # noqa: N802
@@ -226,14 +226,14 @@ def test_a_run_begins_with_the_replicas_that_are_there(capfd):
     jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Fake(), server)
     alive = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
-    client = JetStreamGenerator(["127.0.0.1:9", alive], Letters(), "m@0")
+    client = JetStreamGenerator(["127.0.0.1:9", alive], Letters(), "m@0", concurrency=4)
     await client.check(seconds=0.5)
     answers = [
       await client.complete(Request(id=str(i), prompt="ab", sampling=Sampling(max_tokens=4))) for i in range(4)
     ]
     retried = client.stats.retried
     await client.close()
-    nobody = JetStreamGenerator(["127.0.0.1:9", "127.0.0.1:10"], Letters(), "m@0")
+    nobody = JetStreamGenerator(["127.0.0.1:9", "127.0.0.1:10"], Letters(), "m@0", concurrency=4)
     with pytest.raises(UserError, match=r"127.0.0.1:9, 127.0.0.1:10: no healthy JetStream server answers here"):
       await nobody.check(seconds=0.5)
     await nobody.close()

@@ -60,7 +60,7 @@ def greedy_by_transformers(model, words, prompt, count):
 
 def ask(server, words, requests):
   async def run():
-    client = JetStreamGenerator([f"127.0.0.1:{server.port}"], words, "m", first_pause=0.02)
+    client = JetStreamGenerator([f"127.0.0.1:{server.port}"], words, "m", concurrency=64, first_pause=0.02)
     try:
       return await asyncio.gather(*map(client.complete, requests))
     finally:

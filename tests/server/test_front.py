@@ -223,7 +223,7 @@ def test_token_and_tls_keep_others_out(decoder):
 async def ask_by_grpc(slow, options):
   """One response through the gRPC client."""
   address = f"127.0.0.1:{slow.server.port}"
-  client = JetStreamGenerator([address], ByteTokenizer(eos_id=None), "m", attempts=1, **options)
+  client = JetStreamGenerator([address], ByteTokenizer(eos_id=None), "m", concurrency=64, attempts=1, **options)
   try:
     return await client.complete(Request(id="1", prompt="hello", sampling=Sampling(max_tokens=5)))
   finally:

@@ -27,7 +27,9 @@ def ask(server, tokenizer, asked, **options):
   """All responses through the gRPC client, exceptions in their places, and the client's statistics."""
 
   async def run():
-    client = JetStreamGenerator([f"127.0.0.1:{server.port}"], tokenizer, "tiny@0", **({"first_pause": 0.05} | options))
+    client = JetStreamGenerator(
+      [f"127.0.0.1:{server.port}"], tokenizer, "tiny@0", **({"concurrency": 64, "first_pause": 0.05} | options)
+    )
     try:
       return await asyncio.gather(*map(client.complete, asked), return_exceptions=True), client.stats
     finally:
