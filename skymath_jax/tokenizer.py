@@ -51,14 +51,20 @@ class Tokenizer:
     *,
     encode: Callable[[str], list[int]],
     decode: Callable[[list[int]], str],
+    token: Callable[[int], str | None],
     vocab_size: int,
     special: dict[str, int | None],
     model_type: str | None = None,
   ):
-    self._files, self._encode, self._decode = side_files, encode, decode
+    self._files = side_files
+    self._encode = encode
+    self._decode = decode
+    self._token = token
     self.model_type = model_type
     self.vocab_size = vocab_size
-    self.bos_id, self.eos_id, self.pad_id = special["bos"], special["eos"], special["pad"]
+    self.bos_id = special["bos"]
+    self.eos_id = special["eos"]
+    self.pad_id = special["pad"]
     main = "tokenizer.json" if "tokenizer.json" in side_files else "tokenizer.model"
     self.hash = hashlib.sha256(side_files[main]).hexdigest()
 
@@ -71,6 +77,10 @@ class Tokenizer:
   def decode(self, ids: Iterable[int]) -> str:
     """Text of `ids`; special tokens leave nothing, bytes that are not UTF-8 become U+FFFD."""
     return self._decode([int(i) for i in ids])
+
+  def token(self, token_id: int) -> str:
+    """The vocabulary's entry of an id, for messages; empty where there is none."""
+    return self._token(token_id) or ""
 
   @property
   def chat_template(self) -> str | None:
@@ -133,6 +143,7 @@ def _from_sentencepiece(side_files: dict[str, bytes], model_type: str | None) ->
     side_files,
     encode=inner.encode,
     decode=inner.decode,
+    token=lambda i: inner.id_to_piece(i) if i < inner.get_piece_size() else None,
     vocab_size=inner.get_piece_size(),
     special={kind: None if i < 0 else i for kind, i in ids.items()},
     model_type=model_type,
@@ -154,6 +165,7 @@ def _over_json(content: dict[str, Any], side_files: dict[str, bytes], model_type
     side_files,
     encode=lambda text: inner.encode(text, add_special_tokens=False).ids,
     decode=lambda ids: inner.decode(ids, skip_special_tokens=True),
+    token=inner.id_to_token,
     vocab_size=inner.get_vocab_size(),
     special={kind: None if name is None else inner.token_to_id(name) for kind, name in names.items()},
     model_type=model_type,

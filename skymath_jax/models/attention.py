@@ -27,14 +27,14 @@ Attention: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Attend: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]  # ... and what the caller keeps
 
 MASKED = -1e30  # finite, so that a row without any visible key stays finite too
-QUERY_BLOCK = 128  # least number of queries handled at once by `xla`
-QUERY_BLOCKS = 8  # most blocks in a row, which bounds the size of the compiled program
+MIN_QUERY_BLOCK = 128  # queries handled at once by `xla`
+MAX_QUERY_BLOCKS = 8  # in a row, which bounds the size of the compiled program
 
 
 def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   """Plain einsums in blocks of queries, each over the keys that causality and window leave it: the reference."""
   B, T = segment_ids.shape
-  size = max(QUERY_BLOCK, math.ceil(T / QUERY_BLOCKS))
+  size = max(MIN_QUERY_BLOCK, math.ceil(T / MAX_QUERY_BLOCKS))
   reach = T if config.window is None else config.window - 1
   blocks = [slice(start, min(start + size, T)) for start in range(0, T, size)]
   spans = [slice(max(0, block.start - reach), block.stop) for block in blocks]
@@ -58,13 +58,14 @@ def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
       y = jnp.einsum("bkgts,bksd->bkgtd", weights.astype(v.dtype), v[:, :, span], preferred_element_type=jnp.float32)
       parts.append((y / total).astype(v.dtype))
     # The name is each back-end's to give, where its own gradient needs the value; given twice it is kept twice
-    return checkpoint_name(jnp.concatenate(parts, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D), "attended")
+    y = jnp.concatenate(parts, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D)
+    return checkpoint_name(y, "attended")
 
   return attention
 
 
 SPLASH_BLOCK = 128  # rows must be a multiple of it: the lane width of a TPU core
-SPLASH_LARGEST = 512  # queries and keys of one kernel step where the row allows
+MAX_SPLASH_BLOCK = 512  # queries and keys of one kernel step where the row allows
 INTERPRET = False  # tests run the kernel's arithmetic without a TPU
 
 
@@ -78,9 +79,10 @@ def splash(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
     return xla(config, segment_ids)
   from jax.experimental.pallas.ops.tpu import splash_attention as library  # an optional extra: takes half a second
 
-  size = next(n for n in range(min(T, SPLASH_LARGEST), 0, -SPLASH_BLOCK) if T % n == 0)
-  names = ("q", "kv", "kv_compute", "q_dkv", "kv_dkv", "kv_dkv_compute")
-  blocks = library.BlockSizes(**{f"block_{name}": size for name in names}, use_fused_bwd_kernel=True)
+  size = next(n for n in range(min(T, MAX_SPLASH_BLOCK), 0, -SPLASH_BLOCK) if T % n == 0)
+  forward = {"block_q": size, "block_kv": size, "block_kv_compute": size}
+  backward = {"block_q_dkv": size, "block_kv_dkv": size, "block_kv_dkv_compute": size}
+  blocks = library.BlockSizes(**forward, **backward, use_fused_bwd_kernel=True)
   mask: Any = library.CausalMask((T, T))
   if config.window is not None:
     mask = library.LocalMask((T, T), (config.window - 1, 0), 0)
@@ -131,17 +133,18 @@ def choose(config: DecoderConfig) -> str:
       remedy=f"use auto or one of {', '.join(BACKENDS)}",
     )
   platform = jax.default_backend()
-  name = config.attention if config.attention != "auto" else AUTO[platform] if platform in AUTO else "xla"
+  name = config.attention if config.attention != "auto" else AUTO.get(platform, "xla")
   if name == "cudnn" and (reason := cudnn.unfit(config)):
     if config.attention == "cudnn":
       raise UserError(f"cudnn does not fit: {reason}", where="DecoderConfig.attention", remedy="use auto or xla")
-    _say_once(f"attention holds its scores in memory here, since cuDNN's kernel does not fit: {reason}")
+    log_once(f"attention holds its scores in memory here, since cuDNN's kernel does not fit: {reason}")
     return "xla"
   return name
 
 
 @functools.cache
-def _say_once(message: str) -> None:
+def log_once(message: str) -> None:
+  """Says what every layer and every compilation would repeat."""
   log(message)
 
 
@@ -202,8 +205,8 @@ def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, 
     q = q.reshape(S, k.shape[1], -1, D) * D**-0.5
     way = ragged.choose(q, updated[0], config.window)
     if way != "xla":
-      ways = {"cudnn": ragged.cudnn, "pallas": functools.partial(ragged.attention, window=config.window)}
-      return ways[way](q, *updated, positions + 1).reshape(S, H, D), updated
+      kernel = ragged.cudnn if way == "cudnn" else functools.partial(ragged.attention, window=config.window)
+      return kernel(q, *updated, positions + 1).reshape(S, H, D), updated
     (keys, key_scale), (values, value_scale) = (_read(held, length, q.dtype) for held in updated)
     scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
     visible = _visible(positions, length, config.window)[:, None, None]

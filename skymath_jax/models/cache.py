@@ -18,8 +18,8 @@ from jax import numpy as jnp
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import constrain
 
-KVCache: TypeAlias = tuple[tuple[Any, Any], ...]  # per layer (keys, values), each an array or an `Int8`
-AXES, FLAT_AXES = ("slots", "kv_heads", None, None), ("slots", None, "kv_heads")
+AXES = ("slots", "kv_heads", None, None)
+FLAT_AXES = ("slots", None, "kv_heads")
 
 
 class Int8(NamedTuple):
@@ -27,6 +27,10 @@ class Int8(NamedTuple):
 
   values: jax.Array
   scale: jax.Array
+
+
+Held: TypeAlias = jax.Array | Int8  # keys or values of one layer
+KVCache: TypeAlias = tuple[tuple[Held, Held], ...]  # per layer (keys, values)
 
 
 def quantize(x: jax.Array) -> Int8:
@@ -47,7 +51,7 @@ def init(
     array = jnp.zeros(shape, dtype)
     return constrain(array, *axes_of(array))
 
-  def held() -> jax.Array | Int8:
+  def held() -> Held:
     if dtype == "int8":
       return Int8(zeros(shape, jnp.int8), zeros((*shape[:3], 1), jnp.float32))
     return zeros((slots, max_length, K * D) if flat else shape, dtype or config.dtype)
@@ -55,22 +59,22 @@ def init(
   return tuple((held(), held()) for _ in range(config.layers))
 
 
-def is_flat(held: Any) -> bool:
-  """Whether the heads of a token lie side by side in these keys or values of a layer."""
+def is_flat(held: Held | KVCache) -> bool:
+  """Whether the heads of a token lie side by side in these keys or values: `[slots max_length kv_heads × head_dim]`."""
   return jax.tree.leaves(held)[0].ndim == len(FLAT_AXES)
 
 
-def axes_of(held: Any) -> tuple[str | None, ...]:
-  """The logical axes of an array of keys or values."""
+def axes_of(held: Held) -> tuple[str | None, ...]:
+  """The logical axes of an array of keys or values, in either form of the module's first lines."""
   return FLAT_AXES if is_flat(held) else AXES
 
 
 def room(cache: KVCache) -> int:
-  """Positions of a slot."""
+  """Positions of a slot: the size of max_length."""
   return jax.tree.leaves(cache)[0].shape[1 if is_flat(cache) else 2]
 
 
-def _put(held: Any, new: jax.Array, update: Callable[[jax.Array, jax.Array], jax.Array]) -> Any:
+def _put(held: Held, new: jax.Array, update: Callable[[jax.Array, jax.Array], jax.Array]) -> Held:
   """`update(array, numbers)` on what is held, with `new` `[... kv_heads head_dim]` in its number format and form."""
   if isinstance(held, Int8):
     return Int8(*map(update, held, quantize(new)))
@@ -92,7 +96,7 @@ def insert(
       return jax.lax.dynamic_update_slice(array, part, (slot, start, 0))
     return jax.lax.dynamic_update_slice(array, part.swapaxes(1, 2), (slot, 0, start, 0))
 
-  def put(held: Any, new: jax.Array) -> Any:
+  def put(held: Held, new: jax.Array) -> Held:
     return _put(held, jax.lax.dynamic_index_in_dim(new, row, 0, keepdims=True), update)
 
   return jax.tree.map(put, cache, kv, is_leaf=lambda x: isinstance(x, Int8))
@@ -103,17 +107,19 @@ def scatter(cache: KVCache, kv: KVCache, slots: jax.Array, positions: jax.Array)
 
   This takes prompts that were packed end to end: give padding the slot number `slots`, one past the last.
   """
-  return jax.tree.map(
-    lambda held, new: _scattered(held, new, slots, positions), cache, kv, is_leaf=lambda x: isinstance(x, Int8)
-  )
+
+  def put(held: Held, new: jax.Array) -> Held:
+    return _scattered(held, new, slots, positions)
+
+  return jax.tree.map(put, cache, kv, is_leaf=lambda x: isinstance(x, Int8))
 
 
-def write(held: Any, new: jax.Array, positions: jax.Array) -> Any:
+def write(held: Held, new: jax.Array, positions: jax.Array) -> Held:
   """Puts one token's `new` `[slots kv_heads head_dim]` into a layer's keys or values at `positions` `[slots]`."""
   return _scattered(held, new, jnp.arange(positions.shape[0]), positions)
 
 
-def _scattered(held: Any, new: jax.Array, slots: jax.Array, positions: jax.Array) -> Any:
+def _scattered(held: Held, new: jax.Array, slots: jax.Array, positions: jax.Array) -> Held:
   def update(array: jax.Array, part: jax.Array) -> jax.Array:
     place = array.at[slots, positions] if is_flat(array) else array.at[slots, :, positions]
     return place.set(part, mode="drop")

@@ -5,7 +5,7 @@ table of where each segment starts and how long it is, of a fixed number of entr
 equal segment ids is a segment, padding too, so that no output is undefined. Scores are never held.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 from jax import numpy as jnp
@@ -14,10 +14,10 @@ from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import per_device, same_place
 
 DTYPES = ("bfloat16", "float16")
-WIDEST_HEAD = 128  # on all cards; Hopper and newer take more, no model of ours needs it
-PACKS_FROM = (9, 0)  # compute capability (Hopper) from which the kernel takes offsets
-SHORTEST = 32  # tokens: rows whose segments have this many on average never run out of table entries
-FEWEST = 32  # entries of a table at least, so that short rows may hold short segments
+MAX_HEAD_DIM = 128  # on all cards; Hopper and newer take more, no model of ours needs it
+MIN_PACKING_CAPABILITY = (9, 0)  # compute capability (Hopper) from which the kernel takes offsets
+MIN_MEAN_SEGMENT = 32  # tokens: rows whose segments have this many on average never run out of table entries
+MIN_ENTRIES = 32  # of a table, so that short rows may hold short segments
 # Before 0.11.2 JAX computed the offsets of keys with the number of query heads, wrong where they share key heads
 GROUPED = jax.__version_info__ >= (0, 11, 2)
 
@@ -26,8 +26,8 @@ def unfit(config: DecoderConfig) -> str | None:
   """Why this kernel cannot serve the config on this machine; None if it can."""
   if config.dtype not in DTYPES:
     return f"it computes in {' or '.join(DTYPES)}, not in {config.dtype}"
-  if config.head_dim % 8 or config.head_dim > WIDEST_HEAD:
-    return f"its heads have a multiple of 8 and at most {WIDEST_HEAD} dimensions, not {config.head_dim}"
+  if config.head_dim % 8 or config.head_dim > MAX_HEAD_DIM:
+    return f"its heads have a multiple of 8 and at most {MAX_HEAD_DIM} dimensions, not {config.head_dim}"
   if not capability():
     return "there is no NVIDIA GPU here"
   return None
@@ -43,7 +43,7 @@ def capability() -> tuple[int, ...]:
 
 def entries(length: int) -> int:
   """How many segments the table of a row of `length` tokens can hold."""
-  return min(length, max(FEWEST, length // SHORTEST) + 1)
+  return min(length, max(MIN_ENTRIES, length // MIN_MEAN_SEGMENT) + 1)
 
 
 def segment_table(segment_ids: jax.Array, limit: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -62,11 +62,14 @@ def segment_table(segment_ids: jax.Array, limit: int) -> tuple[jax.Array, jax.Ar
   return starts, lengths, begins.sum(axis=1)
 
 
-def attention(config: DecoderConfig, segment_ids: jax.Array) -> Any:
-  """The back-end of `attention.BACKENDS`; a row with more segments than `entries` becomes NaN rather than wrong."""
+def attention(config: DecoderConfig, segment_ids: jax.Array) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+  """The back-end of `attention.BACKENDS` for `segment_ids` `[batch length]`.
+
+  A row with more segments than `entries` becomes NaN rather than wrong.
+  """
   from jax._src.cudnn import fused_attention_stablehlo as library  # offsets are not in the public interface
 
-  packs = capability() >= PACKS_FROM
+  packs = capability() >= MIN_PACKING_CAPABILITY
   limit = entries(segment_ids.shape[1])
 
   def packed(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:

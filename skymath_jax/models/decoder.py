@@ -10,6 +10,7 @@ Two call patterns share one block: training and prefill over rows of tokens, dec
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,19 +37,21 @@ def _keeping(*names: str) -> Any:
 
 
 ATTENTION_NAMES = ("q", "k", "v", "attended")
-REMAT = {
+REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
   "none": lambda f: f,
   "wide": lambda f: jax.checkpoint(f, policy=_keeping(*ATTENTION_NAMES, "middle", "gate", "up"), prevent_cse=False),
   "names": lambda f: jax.checkpoint(f, policy=_keeping(*ATTENTION_NAMES), prevent_cse=False),
   "full": lambda f: jax.checkpoint(f, prevent_cse=False),
 }
 
-COMPUTE_SETTINGS = frozenset(
-  "dtype remat attention window max_positions rope_theta rope_scaling norm_eps family".split()
-)  # what `replace` may change
+COMPUTE_SETTINGS = frozenset(  # what `replace` may change
+  ("dtype", "remat", "attention", "window", "max_positions", "rope_theta", "rope_scaling", "norm_eps", "family")
+)
 
 
-def weight(rngs: nnx.Rngs, config: DecoderConfig, shape: dict[str, int], *, std: float, stack: int = 0) -> nnx.Param:
+def weight(
+  rngs: nnx.Rngs, config: DecoderConfig, shape: dict[str, int], *, std: float, stack: int = 0
+) -> nnx.Param[jax.Array]:
   """A normal parameter whose `shape` maps logical axis to size; `stack` puts that many layers in front.
 
   `eager_sharding=False` lets a model be built outside any mesh; names only travel with the value.
@@ -58,7 +61,7 @@ def weight(rngs: nnx.Rngs, config: DecoderConfig, shape: dict[str, int], *, std:
   return nnx.Param(value.astype(config.param_dtype), out_sharding=tuple(shape), eager_sharding=False)
 
 
-def constant(value: float, config: DecoderConfig, shape: dict[str, int], *, stack: int = 0) -> nnx.Param:
+def constant(value: float, config: DecoderConfig, shape: dict[str, int], *, stack: int = 0) -> nnx.Param[jax.Array]:
   """A parameter that starts as `value` everywhere: norm scales (1) and biases (0)."""
   shape = {"layers": stack, **shape} if stack else shape
   filled = jnp.full(tuple(shape.values()), value, config.param_dtype)
@@ -66,7 +69,10 @@ def constant(value: float, config: DecoderConfig, shape: dict[str, int], *, stac
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
-  """Statistics in float32, cast back before the scale: the order that bfloat16 parity with Hugging Face needs."""
+  """x `[... embed]` over its root mean square, times scale `[embed]`.
+
+  Statistics are float32, cast back before the scale: the order that bfloat16 parity with Hugging Face needs.
+  """
   wide = x.astype(jnp.float32)
   wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
   return wide.astype(x.dtype) * scale.astype(x.dtype)
@@ -136,7 +142,7 @@ class Block(nnx.Module):
     return x + self.mlp(rms_norm(x, self.mlp_norm[...], self.config.norm_eps)), kept
 
   def project(self, name: str, x: jax.Array) -> jax.Array:
-    """Queries, keys or values of `x`, with the bias and the norm that the family has."""
+    """Queries, keys or values `[... heads head_dim]` of x `[... embed]`, with the family's bias and norm."""
     y = jnp.einsum("...d,dhk->...hk", x, getattr(self, name)[...].astype(x.dtype))
     if self.config.qkv_bias:
       y = y + getattr(self, f"{name}_bias")[...].astype(x.dtype)
@@ -146,7 +152,7 @@ class Block(nnx.Module):
 
   @jax.named_scope("attention")
   def attention(self, x: jax.Array, rotate: Any, attend: Attend) -> tuple[jax.Array, Any]:
-    """Grouped-query attention; heads == kv_heads is multi-head, kv_heads == 1 multi-query."""
+    """Grouped-query attention on x `[... embed]`; heads == kv_heads is multi-head, kv_heads == 1 multi-query."""
     q = checkpoint_name(rotate(self.project("q", x)), "q")
     k = checkpoint_name(rotate(self.project("k", x)), "k")
     v = checkpoint_name(self.project("v", x), "v")
@@ -155,7 +161,7 @@ class Block(nnx.Module):
 
   @jax.named_scope("mlp")
   def mlp(self, x: jax.Array) -> jax.Array:
-    """SwiGLU (Shazeer, 2002.05202)."""
+    """SwiGLU (Shazeer, 2002.05202) on x `[... embed]`."""
     gate = checkpoint_name(x @ self.gate[...].astype(x.dtype), "gate")
     up = checkpoint_name(x @ self.up[...].astype(x.dtype), "up")
     return (jax.nn.silu(gate) * up) @ self.down[...].astype(x.dtype)
@@ -174,6 +180,7 @@ class Decoder(nnx.Module):
     self.config = config
     table = {"vocab": config.vocab_size, "embed": config.embed}
     self.embedding = weight(rngs, config, table, std=config.embed**-0.5)
+    self.layers: Block | nnx.List[Block]
     if config.scan_layers:
       self.layers = Block(config, rngs=rngs, stack=config.layers)
     else:
@@ -209,7 +216,8 @@ class Decoder(nnx.Module):
     """`hidden` and `prefill` in one pass, where the first new token is wanted at once."""
     x, kept = self._run(tokens, positions, segment_ids, keep_kv=True)
     if self.config.scan_layers:
-      kept = tuple((keys[i], values[i]) for keys, values in [kept] for i in range(self.config.layers))
+      keys, values = kept
+      kept = tuple((keys[i], values[i]) for i in range(self.config.layers))
     return x, kept
 
   def unembed(self, hidden: jax.Array) -> jax.Array:
@@ -278,7 +286,7 @@ class Decoder(nnx.Module):
     return jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.dtype)
 
   def _blocks(self) -> list[Block]:
-    if not self.config.scan_layers:
+    if not isinstance(self.layers, Block):
       return list(self.layers)
     graph, weights = nnx.split(self.layers)
     return [nnx.merge(graph, jax.tree.map(lambda w: w[i], weights)) for i in range(self.config.layers)]  # noqa: B023
@@ -300,7 +308,7 @@ class Decoder(nnx.Module):
       return constrain(x, "batch", "length", "act_embed"), kept
 
     remat = REMAT[self.config.remat]
-    if self.config.scan_layers:
+    if isinstance(self.layers, Block):
       graph, weights = nnx.split(self.layers)
       x, kept = jax.lax.scan(remat(lambda x, w: layer(graph, x, w)), x, weights)
     else:

@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from skymath_jax.models.cache import Int8
 
 BLOCK, WARPS, STAGES = 32, 2, 4  # the best of seven tilings on an H200 (performance notes, section C)
-LEAST_ROWS = 16  # a Triton matrix product has at least so many rows; queries of one head group are padded to it
+MIN_ROWS = 16  # a Triton matrix product has no fewer rows; queries of one head group are padded to it
 INTERPRET = False  # tests run the kernel's arithmetic without a GPU
 MASKED = -1e30
 
@@ -31,7 +31,7 @@ def attention(q: jax.Array, keys: Any, values: Any, lengths: jax.Array, *, windo
   """
   S, K, G, D = q.shape
   arrays = (*keys, *values) if isinstance(keys, Int8) else (keys, values)
-  rows = max(LEAST_ROWS, pl.next_power_of_2(G))
+  rows = max(MIN_ROWS, pl.next_power_of_2(G))
   padded = jnp.pad(q, ((0, 0), (0, 0), (0, rows - G), (0, 0)))
 
   def one(*shape: int) -> pl.BlockSpec:

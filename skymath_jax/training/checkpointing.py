@@ -43,7 +43,11 @@ def finished(folder: epath.PathLike, run: dict[str, Any]) -> dict[str, Any] | No
 
 
 def require_same_run(saved: dict[str, Any], now: dict[str, Any], folder: epath.PathLike) -> None:
-  """Raises a `UserError` naming the first entry in which the run of a checkpoint differs from this one."""
+  """Compares the run of a checkpoint with this one.
+
+  Raises:
+    UserError: they differ; it names the first entry that does.
+  """
   found = first_difference(saved, now)
   if found:
     key, old, new = found
@@ -65,7 +69,8 @@ class Checkpointer:
   """
 
   def __init__(self, folder: epath.PathLike, *, run: dict[str, Any], keep: int, keep_best: bool = False):
-    self._folder, self._run = epath.Path(folder).resolve(), run
+    self.folder = epath.Path(folder).resolve()
+    self._run = run
     kept = [preservation_policy.LatestN(keep)]
     if keep_best:
       kept.append(preservation_policy.BestN(get_metric_fn=lambda m: m["held_out_loss"], reverse=True, n=1))
@@ -75,7 +80,7 @@ class Checkpointer:
       enable_async_checkpointing=True,
       cleanup_tmp_directories=True,
     )
-    self._manager = ocp.CheckpointManager(self._folder / orbax_folder.STEPS, item_names=ITEMS, options=options)
+    self._manager = ocp.CheckpointManager(self.folder / orbax_folder.STEPS, item_names=ITEMS, options=options)
 
   def __enter__(self) -> "Checkpointer":
     return self
@@ -95,7 +100,7 @@ class Checkpointer:
     except (OSError, ValueError, RuntimeError) as error:  # whatever TensorStore makes of a disk that is full
       raise UserError(
         f"a checkpoint could not be written ({str(error).splitlines()[0][:300]})",
-        where=self._folder,
+        where=self.folder,
         remedy="make room, then run the same command again: it goes on from the last whole step",
       ) from error
 
@@ -122,12 +127,20 @@ class Checkpointer:
       self._manager.save(step, args=items, metrics={k: v for k, v in facts.items() if k == "held_out_loss"} or None)
 
   def check(self) -> None:
-    """Raises a `UserError` if a write in the background has failed; does not wait."""
+    """Looks, without waiting, whether a write in the background has failed.
+
+    Raises:
+      UserError: it has.
+    """
     with self._writing():
       self._manager.check_for_errors()
 
   def wait(self) -> None:
-    """Returns when the last step is on disk; a `UserError` says what went wrong in writing it."""
+    """Returns when the last step is on disk.
+
+    Raises:
+      UserError: it could not be written.
+    """
     with self._writing():
       self._manager.wait_until_finished()
 
@@ -136,9 +149,13 @@ class Checkpointer:
     return self._manager.reached_preemption(step)
 
   def restore(self, like: TrainState) -> tuple[TrainState, Any, dict[str, Any]] | None:
-    """(state, data state, meta) of the newest good step, in the shardings of `like`; None if there is none."""
-    for step in orbax_folder.committed(self._folder):
-      path = self._folder / orbax_folder.STEPS / str(step)
+    """(state, data state, meta) of the newest good step, in the shardings of `like`; None if there is none.
+
+    Raises:
+      UserError: the newest readable step is of another run.
+    """
+    for step in orbax_folder.committed(self.folder):
+      path = self.folder / orbax_folder.STEPS / str(step)
       try:
         return self._read(path, step, like)
       except (orbax_folder.DamagedError, OSError, KeyError, ValueError) as error:
@@ -152,10 +169,10 @@ class Checkpointer:
 
   def _read(self, path: epath.Path, step: int, like: TrainState) -> tuple[TrainState, Any, dict[str, Any]]:
     try:
-      meta = orbax_folder.read_meta(self._folder, step)
+      meta = orbax_folder.read_meta(self.folder, step)
     except UserError as error:
       raise orbax_folder.DamagedError(str(error)) from error
-    require_same_run(meta["run"], self._run, self._folder)
+    require_same_run(meta["run"], self._run, self.folder)
     params = orbax_folder.restore(path / "params", like.params)
     opt_state = orbax_folder.restore(path / "optimizer", like.opt_state)
     orbax_folder.verify(params, meta["weights"], path / "params")

@@ -22,6 +22,20 @@ from skymath_jax.errors import UserError
 ENCODE_TOGETHER = 2048  # examples between two moves of the progress bar
 
 
+class Encoder(Protocol):
+  """What `tokenize` needs of a tokenizer."""
+
+  @property
+  def bos_id(self) -> int | None: ...
+
+  @property
+  def eos_id(self) -> int | None: ...
+
+  def encode(self, text: str) -> list[int]: ...
+
+  def token(self, token_id: int) -> str: ...
+
+
 class Source(Protocol):
   """A data set of {"query", "response"} rows; `fingerprint` changes with its content."""
 
@@ -57,10 +71,11 @@ class Examples:
 
   @functools.cached_property
   def lengths(self) -> np.ndarray:
+    """Tokens of each example, int64 `[examples]`."""
     return np.diff(self.starts)
 
   def take(self, indices: np.ndarray) -> "Examples":
-    """The examples of these indices, in this order; the counts of what was left out stay."""
+    """The examples of these indices (int `[examples]`), in this order; the counts of what was left out stay."""
     pieces = [self.tokens[self.starts[i] : self.starts[i + 1]] for i in indices]
     return dataclasses.replace(
       self,
@@ -90,7 +105,7 @@ def framed(template: str) -> Callable[[str], str]:
 
 def tokenize(
   source: Source,
-  tokenizer: Any,
+  tokenizer: Encoder,
   *,
   template: str,
   max_length: int,
@@ -107,7 +122,8 @@ def tokenize(
     raise UserError(
       "the tokenizer has no EOS token", where="tokenizer", remedy="set eos_token in tokenizer_config.json"
     )
-  frame, start = framed(template), [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  frame = framed(template)
+  start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   pieces: list[np.ndarray] = []
   prompt_lengths: list[int] = []
   over_long = untrained = 0
@@ -138,7 +154,9 @@ def tokenize(
   )
 
 
-def _encode_row(row: Mapping[str, Any], index: int, tokenizer: Any, frame: Callable[[str], str]) -> tuple[list, list]:
+def _encode_row(
+  row: Mapping[str, Any], index: int, tokenizer: Encoder, frame: Callable[[str], str]
+) -> tuple[list[int], list[int]]:
   try:
     query, response = row["query"], row["response"]
   except KeyError as error:
@@ -162,6 +180,21 @@ def _refuse_losses(
       f"{over_long:,} of {total:,} examples are longer than a row of {max_length:,} tokens",
       where="config.training.max_length",
       remedy="raise it, or leave long examples out of the data",
+    )
+
+
+def require_vocabulary(examples: Examples, rows: int, tokenizer: Encoder) -> None:
+  """Compares the ids with the `rows` of the embedding: JAX would read past its end and give NaN, not an error.
+
+  Raises:
+    UserError: an id that has no row; it is named.
+  """
+  largest = int(examples.tokens.max())
+  if largest >= rows:
+    raise UserError(
+      f"token {tokenizer.token(largest)!r} has id {largest:,}, the model's embedding only {rows:,} rows",
+      where="tokenizer",
+      remedy="take the tokenizer that the model came with, or enlarge the embedding before the import",
     )
 
 

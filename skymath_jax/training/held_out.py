@@ -5,41 +5,40 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from skymath_jax.training import loss as loss_lib
-from skymath_jax.training.examples import Examples
-from skymath_jax.training.packing import Packing, Steps
+from skymath_jax.training.packing import Steps
 
 
 @jax.jit(static_argnames=("graph", "loss_chunk"))
 def sums(
-  params: Any, batch: Mapping[str, jax.Array], *, graph: nnx.GraphDef, loss_chunk: int
+  params: Any, batch: Mapping[str, jax.Array], *, graph: nnx.GraphDef[Any], loss_chunk: int
 ) -> tuple[jax.Array, jax.Array]:
-  """(Σ weight · nll, Σ weight) of one batch of arrays `[1 rows length]`."""
+  """(Σ weight · nll, Σ weight), float32 scalars, of one batch of arrays `[1 rows length]`."""
   rows = {key: value[0] for key, value in batch.items()}
   total = loss_lib.weighted_sum(nnx.merge(graph, params), rows, loss_chunk=loss_chunk)
   return total, jnp.sum(loss_lib.target_weights(rows))
 
 
-class HeldOut:
-  """The held-out examples, packed once in the shape of a micro-batch.
+def mean_loss(
+  params: Any,
+  steps: Steps,
+  put: Callable[[dict[str, np.ndarray]], dict[str, Any]],
+  *,
+  graph: nnx.GraphDef[Any],
+  loss_chunk: int,
+) -> float:
+  """The mean over all trained tokens of all examples: sums are divided once, at the end.
 
   Args:
-    examples: never trained on.
-    packing: of the training steps; its rows and length are taken over.
+    params: `nnx.State`.
+    steps: the held-out examples, each batch of arrays `[1 rows length]`.
     put: moves a batch to the devices.
+    graph: from `nnx.split`.
+    loss_chunk: see `loss.weighted_sum`.
   """
-
-  def __init__(self, examples: Examples, packing: Packing, put: Callable[[dict], dict]):
-    rows = packing.rows // packing.micro_batches
-    shape = Packing(max_length=packing.max_length, rows=rows, epochs=1, rng_seed=packing.rng_seed)
-    self._steps, self._put = Steps(examples, shape), put
-
-  def loss(self, params: Any, *, graph: nnx.GraphDef, loss_chunk: int) -> float:
-    """The mean over all trained tokens of all examples: sums are divided once, at the end."""
-    found = [
-      sums(params, self._put(self._steps[i]), graph=graph, loss_chunk=loss_chunk) for i in range(len(self._steps))
-    ]
-    total, weight = map(sum, zip(*jax.device_get(found), strict=True))
-    return float(total / weight)
+  found = [sums(params, put(steps[i]), graph=graph, loss_chunk=loss_chunk) for i in range(len(steps))]
+  total, weight = map(sum, zip(*jax.device_get(found), strict=True))
+  return float(total / weight)

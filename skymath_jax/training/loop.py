@@ -1,26 +1,28 @@
-"""The run: read, step, log, save. It can be killed at any time and goes on bit for bit from its last checkpoint."""
+"""The run, read from top to bottom: prepare, then step, log, save, evaluate.
+
+It can be killed at any time and goes on bit for bit from its last checkpoint.
+"""
 
 import contextlib
 import dataclasses
-import itertools
-import time
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import grain
 import jax
 import numpy as np
 from etils import epath
 from flax import nnx
 
 from skymath_jax import distributed, prompts, sharding
-from skymath_jax.console import Bar, bar, log
+from skymath_jax.console import bar, log
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, orbax_folder
 from skymath_jax.tokenizer import Tokenizer
-from skymath_jax.training import metrics, optimizer, step
+from skymath_jax.training import held_out, metrics, optimizer, step
 from skymath_jax.training.checkpointing import STOPPED, Checkpointer, finished, stop_signal
-from skymath_jax.training.examples import Examples, Source, hold_out, tokenize
-from skymath_jax.training.held_out import HeldOut
+from skymath_jax.training.examples import Source, hold_out, require_vocabulary, tokenize
 from skymath_jax.training.packing import Packing, Steps, iterate
 
 # What may change between the two halves of an interrupted run: it alters cadence or memory, not the arithmetic.
@@ -104,30 +106,101 @@ def train(
   run = _identity(decoder, tokenizer, source, settings, rng_seed)
   if done := finished(folder, run):
     return done
-  steps, held_out = _steps(source, tokenizer, settings, rng_seed)
+  steps, held_out_steps = _steps(source, tokenizer, settings, rng_seed, vocabulary=decoder.config.vocab_size)
   if distributed.is_writer():
     orbax_folder.describe(folder, decoder.config, tokenizer)
   distributed.barrier("the training folder is there", seconds=600)
   _warn(decoder, settings, mesh)
-  place = jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext()
-  best = settings.keep_best and held_out is not None
-  with place, Checkpointer(folder, run=run, keep=settings.keep, keep_best=best) as saved, stop_signal() as stop:
-    loop = _Loop(decoder, steps, settings, mesh)
-    measure = loop.measure_of(held_out)
-    try:
-      loop.resume(saved)
-      with metrics.Writer(folder, step=loop.done) as writer, bar("training", len(steps), done=loop.done) as progress:
-        loop.log_to(writer, progress)
-        for due in loop.run(stop.is_set, saved):
-          facts = loop.save(saved, measure() | {"loss": writer.recent_loss(), "provenance": provenance or {}})
-          if due == "stop" and loop.done < len(steps):
-            saved.wait()
-            log(f"stopped after step {loop.done} of {len(steps)}; the state is saved, run the same command to go on")
-            raise SystemExit(STOPPED)
-          writer.scalars(loop.done, evaluate(loop.model()) if evaluate else {})
-    finally:
-      nnx.update(decoder, loop.state.params)
+  best = settings.keep_best and held_out_steps is not None
+  facts = {**steps.facts(), "provenance": provenance or {}}
+  on_mesh = jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext()
+  with on_mesh, Checkpointer(folder, run=run, keep=settings.keep, keep_best=best) as checkpoints:
+    return _loop(decoder, steps, held_out_steps, settings, mesh, checkpoints, facts, evaluate)
+
+
+def _loop(
+  decoder: Decoder,
+  steps: Steps,
+  held_out_steps: Steps | None,
+  settings: Settings,
+  mesh: jax.sharding.Mesh | None,
+  checkpoints: Checkpointer,
+  facts: dict[str, Any],
+  evaluate: Callable[[Decoder], dict[str, float]] | None,
+) -> dict[str, Any]:
+  """Goes on from the newest checkpoint, or begins, and ends with the last step; returns `facts` and the losses."""
+  chain, rates = optimizer.make(settings), optimizer.learning_rates(settings, len(steps))
+  graph, state, places = step.placed(decoder, chain, mesh)
+  compiled = step.train_step if mesh is None else step.sharded(places)
+  train_step = functools.partial(compiled, graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
+  mean_loss = functools.partial(held_out.mean_loss, graph=graph, loss_chunk=settings.loss_chunk)
+  put, data = functools.partial(_to_devices, mesh=mesh), iterate(steps)
+  try:
+    state, done = _resume(checkpoints, state, data, len(steps))
+    with (
+      stop_signal() as stop,
+      metrics.Writer(checkpoints.folder, step=done) as writer,
+      metrics.Profile(writer.folder, settings.profile_step, PROFILED_STEPS) as profile,
+      bar("training", len(steps), done=done) as progress,
+    ):
+      report = metrics.StepReport(writer, progress, decoder.config, stop_after_nonfinite=settings.stop_after_nonfinite)
+      for number, batch in enumerate(data, start=done + 1):
+        profile.before(number)
+        state, result = train_step(state, put(batch), rates[number - 1])
+        report.add(number, rates[number - 1], result, batch)
+        profile.after(number, result)
+        checkpoints.check()
+        stopping = stop.is_set() or checkpoints.preempted(number)
+        if not stopping and number % settings.checkpoint_every and number < len(steps):
+          continue
+        report.flush()
+        if held_out_steps is not None:
+          facts = facts | {"held_out_loss": mean_loss(state.params, held_out_steps, put)}
+          writer.scalars(number, {"held_out_loss": facts["held_out_loss"]})
+        facts = facts | {"loss": writer.recent_loss()}
+        writer.flush()  # the state is never ahead of the rows on disk
+        checkpoints.save(state, number, data.get_state(), facts)
+        if stopping and number < len(steps):
+          checkpoints.wait()
+          log(f"stopped after step {number} of {len(steps)}; the state is saved, run the same command to go on")
+          raise SystemExit(STOPPED)
+        if evaluate is not None:
+          writer.scalars(number, evaluate(nnx.merge(graph, state.params)))
+        report.restart_clock()
+  finally:
+    nnx.update(decoder, state.params)
   return facts
+
+
+def _resume(
+  checkpoints: Checkpointer, state: step.TrainState, data: grain.DatasetIterator[Any], steps: int
+) -> tuple[step.TrainState, int]:
+  """The state of the newest good checkpoint and its step, with `data` set to go on from there; else as it was, and 0.
+
+  Raises:
+    UserError: the same data made another number of steps when the run began.
+  """
+  found = checkpoints.restore(state)
+  if found is None:
+    return state, 0
+  state, data_state, meta = found
+  if meta["facts"]["steps"] != steps:
+    raise UserError(
+      f"the checkpoint's run has {meta['facts']['steps']} steps, the same data now make {steps}",
+      where="training",
+      remedy="go on with the version of skymath_jax that started it, or train in another folder",
+    )
+  data.set_state(data_state)
+  log(f"resuming after step {meta['step']} of {steps}")
+  return state, meta["step"]
+
+
+def _to_devices(batch: dict[str, np.ndarray], *, mesh: jax.sharding.Mesh | None) -> dict[str, Any]:
+  """Arrays `[micro_batches rows length]`, their rows spread over the mesh; without one they are left to `jax.jit`."""
+  if mesh is None:
+    return batch
+  where = sharding.named(mesh, None, "batch", "length", shape=batch["tokens"].shape)
+  return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
 
 
 def _warn(decoder: Decoder, settings: Settings, mesh: jax.sharding.Mesh | None) -> None:
@@ -136,6 +209,11 @@ def _warn(decoder: Decoder, settings: Settings, mesh: jax.sharding.Mesh | None) 
     log(f"warning: weights and second moments are {decoder.config.param_dtype}, rounded by chance; float32 is the safe")
   if settings.keep_best and not settings.held_out:
     log("warning: training.keep_best does nothing while training.held_out is 0")
+  if settings.max_length > (positions := decoder.config.max_positions):
+    log(
+      f"warning: training.max_length is {settings.max_length:,}, the model was made for {positions:,} positions "
+      "(max_position_embeddings): later ones are new to it"
+    )
   rows, shards = settings.rows // settings.micro_batches, 1 if mesh is None else sharding.parts(mesh, "batch")
   if rows % shards:
     log(
@@ -161,8 +239,14 @@ def _identity(
   }
 
 
-def _steps(source: Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int) -> tuple[Steps, Examples | None]:
-  """The training steps, and the examples held out of them."""
+def _steps(
+  source: Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int, *, vocabulary: int
+) -> tuple[Steps, Steps | None]:
+  """The training steps, and those over the examples that are held out of them, each of one micro-batch.
+
+  Raises:
+    UserError: bad data, or settings that do not suit them.
+  """
   examples = tokenize(
     source,
     tokenizer,
@@ -172,9 +256,7 @@ def _steps(source: Source, tokenizer: Tokenizer, settings: Settings, rng_seed: i
     max_untrained_share=settings.max_untrained_share,
     max_over_long_share=settings.max_over_long_share,
   )
-  held_out = None
-  if settings.held_out:
-    examples, held_out = hold_out(examples, settings.held_out, rng_seed)
+  require_vocabulary(examples, vocabulary, tokenizer)
   packing = Packing(
     max_length=settings.max_length,
     rows=settings.rows,
@@ -183,144 +265,10 @@ def _steps(source: Source, tokenizer: Tokenizer, settings: Settings, rng_seed: i
     micro_batches=settings.micro_batches,
     packed=settings.packed,
   )
-  return Steps(examples, packing), held_out
-
-
-class _Loop:
-  """The moving parts of one run: state, data iterator, and the metrics that the device still owes."""
-
-  def __init__(self, decoder: Decoder, steps: Steps, settings: Settings, mesh: Any):
-    self._steps, self._settings, self._config, self._mesh = steps, settings, decoder.config, mesh
-    self._optimizer = optimizer.make(settings)
-    rates = optimizer.learning_rate(settings, len(steps))(np.arange(len(steps)))
-    self._rates = np.broadcast_to(np.asarray(rates, np.float32), len(steps))
-    self._graph, self.state, places = step.placed(decoder, self._optimizer, mesh)
-    self._train_step = step.train_step if mesh is None else step.sharded(places)
-    self.data = iterate(steps)
-    self._peak, self._nonfinite, self.done = metrics.peak_flops(), 0, 0
-
-  def resume(self, saved: Checkpointer) -> None:
-    """Goes to the newest good checkpoint, if there is one."""
-    found = saved.restore(self.state)
-    if found is not None:
-      self.state, data_state, meta = found
-      if meta["facts"]["steps"] != len(self._steps):
-        raise UserError(
-          f"the checkpoint's run has {meta['facts']['steps']} steps, the same data now make {len(self._steps)}",
-          where="training",
-          remedy="go on with the version of skymath_jax that started it, or train in another folder",
-        )
-      self.data.set_state(data_state)
-      self.done = meta["step"]
-      log(f"resuming after step {self.done} of {len(self._steps)}")
-
-  def log_to(self, writer: metrics.Writer, progress: Bar) -> None:
-    self._writer, self._progress = writer, progress
-    self._profile = metrics.Profile(writer.folder, self._settings.profile_step, PROFILED_STEPS)
-
-  def save(self, saved: Checkpointer, more: dict[str, Any]) -> dict[str, Any]:
-    """Starts writing the state and returns the facts that go with it; it is never ahead of the rows on disk."""
-    facts = self.facts() | more
-    if "held_out_loss" in facts:
-      self._writer.scalars(self.done, {"held_out_loss": facts["held_out_loss"]})
-    self._writer.flush()
-    saved.save(self.state, self.done, self.data.get_state(), facts)
-    return facts
-
-  def model(self) -> Decoder:
-    return nnx.merge(self._graph, self.state.params)
-
-  def measure_of(self, held_out: Examples | None) -> Callable[[], dict[str, float]]:
-    """A function that gives the present loss on the held-out examples; nothing where there are none."""
-    if held_out is None:
-      return dict
-    found = HeldOut(held_out, self._steps.packing, self._put)
-    chunk = self._settings.loss_chunk
-    return lambda: {"held_out_loss": found.loss(self.state.params, graph=self._graph, loss_chunk=chunk)}
-
-  def run(self, stop: Callable[[], bool], saved: Checkpointer) -> Iterator[str]:
-    """Steps to the end; yields "save" or "stop" when the state should be saved, with all metrics written.
-
-    Raises:
-      UserError: losses that are not finite, or a checkpoint that could not be written in the background.
-    """
-    owed, start, every = None, time.perf_counter(), self._settings.checkpoint_every
-    for batch in itertools.islice(self.data, len(self._steps) - self.done):
-      self._profile.before(self.done + 1)
-      self.state, result = self._train_step(
-        self.state,
-        self._put(batch),
-        self._rates[self.done],
-        graph=self._graph,
-        optimizer=self._optimizer,
-        loss_chunk=self._settings.loss_chunk,
-      )
-      self.done += 1
-      if owed is not None:  # one step late, so that the device never waits for the host
-        start = self._report(*owed, start)
-      owed = (self.done, result, batch)
-      self._profile.after(self.done, result)
-      saved.check()
-      stopping = stop() or saved.preempted(self.done)
-      if stopping or self.done % every == 0 or self.done == len(self._steps):
-        self._report(*owed, start)
-        owed = None
-        yield "stop" if stopping else "save"
-        start = time.perf_counter()
-
-  def _put(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-    if self._mesh is None:
-      return batch
-    where = sharding.named(self._mesh, None, "batch", "length", shape=batch["tokens"].shape)
-    return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
-
-  def _report(self, number: int, result: step.Metrics, batch: dict[str, np.ndarray], start: float) -> float:
-    loss, grad_norm, finite = (x.item() for x in jax.device_get(result))
-    now = time.perf_counter()
-    seconds = now - start
-    tokens, loss_tokens = int((batch["segment_ids"] > 0).sum()), int((batch["loss_weights"] > 0).sum())
-    flops = metrics.step_flops(self._config, tokens, loss_tokens, metrics.attention_pairs(batch["segment_ids"]))
-    row = {
-      "step": number,
-      "loss": loss,
-      "grad_norm": grad_norm,
-      "learning_rate": self._rates[number - 1].item(),
-      "tokens": tokens,
-      "loss_tokens": loss_tokens,
-      "seconds": round(seconds, 6),
-      "mfu": flops / seconds / self._peak if self._peak else None,
-    }
-    self._stop_if_nonfinite(finite, row)
-    self._writer.write(row)
-    rates = {"tokens_per_second": tokens / seconds, "loss_tokens_per_second": loss_tokens / seconds}
-    self._writer.scalars(number, rates | metrics.memory())
-    mfu = f"  MFU {row['mfu']:.1%}" if row["mfu"] else ""
-    self._progress.advance(
-      1, f"loss {loss:.3f}  {tokens / seconds:,.0f} tokens/s ({loss_tokens / seconds:,.0f} trained){mfu}"
-    )
-    return now
-
-  def _stop_if_nonfinite(self, finite: bool, row: dict[str, Any]) -> None:
-    if finite:
-      self._nonfinite = 0
-      return
-    self._nonfinite += 1
-    log(f"step {row['step']}: the loss is {row['loss']}, the gradient norm {row['grad_norm']}; nothing was updated")
-    if self._nonfinite >= self._settings.stop_after_nonfinite:
-      raise UserError(
-        f"step {row['step']}: {self._nonfinite} steps in a row had a loss or gradient that is not finite",
-        where="training",
-        remedy="lower the learning rate, or look at the rows of these steps",
-      )
-
-  def facts(self) -> dict[str, Any]:
-    e, p = self._steps.examples, self._steps.packing
-    return {
-      "steps": len(self._steps),
-      "examples": len(e),
-      "over_long": e.over_long,
-      "untrained": e.untrained,
-      "tokens": len(e.tokens) * p.epochs,
-      "loss_tokens": int((e.lengths - e.prompt_lengths).sum()) * p.epochs,
-      "fill": round(self._steps.fill, 4),
-    }
+  if not settings.held_out:
+    return Steps(examples, packing), None
+  examples, held = hold_out(examples, settings.held_out, rng_seed)
+  one_pass = Packing(
+    max_length=packing.max_length, rows=packing.rows // packing.micro_batches, epochs=1, rng_seed=rng_seed
+  )
+  return Steps(examples, packing), Steps(held, one_pass)

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -14,8 +15,10 @@ from etils import epath
 from tensorboardX import SummaryWriter
 
 from skymath_jax import distributed, files, mirror, records
-from skymath_jax.console import log
+from skymath_jax.console import Bar, log
+from skymath_jax.errors import UserError
 from skymath_jax.models.config import DecoderConfig
+from skymath_jax.training.step import Metrics
 
 PEAK_FLOPS = {  # dense bfloat16 FLOP/s of one device, from the vendors' data sheets, by a part of its `device_kind`
   "TPU v4": 275e12,
@@ -54,7 +57,7 @@ def step_flops(config: DecoderConfig, tokens: int, loss_tokens: int, attention_p
 
 
 def attention_pairs(segment_ids: np.ndarray) -> int:
-  """Σ length² over the segments of a batch: what causal attention really costs, for MFU."""
+  """Σ length² over the segments of `[... length]`: what causal attention really costs, for MFU."""
   rows = segment_ids.reshape(-1, segment_ids.shape[-1])
   total = 0
   for row in rows:
@@ -72,8 +75,16 @@ class Profile:
   """A window of `count` steps from step `first` on, traced into `folder/profile` for TensorBoard or Perfetto."""
 
   def __init__(self, folder: epath.PathLike, first: int, count: int):
-    self._folder, self._first, self._last = epath.Path(folder) / "profile", first, first + count - 1
+    self._folder = epath.Path(folder) / "profile"
+    self._first = first
+    self._last = first + count - 1
     self._running = False
+
+  def __enter__(self) -> "Profile":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._stop()
 
   def before(self, step: int) -> None:
     """To be called before step `step` is dispatched."""
@@ -85,10 +96,9 @@ class Profile:
     """To be called with what step `step` computes: the trace ends when it is there."""
     if self._running and step == self._last:
       jax.block_until_ready(result)
-      self.stop()
+      self._stop()
 
-  def stop(self) -> None:
-    """Ends the trace, if it runs."""
+  def _stop(self) -> None:
     if self._running:
       jax.profiler.stop_trace()
       self._running = False
@@ -108,7 +118,9 @@ class Writer:
     path = self.folder / "metrics.jsonl"
     rows = [row for row in _whole_rows(path) if row["step"] <= step]
     self._losses = [row["loss"] for row in rows]
-    self._file = self._board = self._wandb = None
+    self._file: IO[str] | None = None
+    self._board: SummaryWriter | None = None
+    self._wandb: Any = None
     if distributed.is_writer():
       records.write_lines(path, rows)
       self._file = path.open("a")
@@ -122,6 +134,7 @@ class Writer:
   def __exit__(self, *_: object) -> None:
     if self._file is not None:
       self._file.close()
+    if self._board is not None:
       self._board.close()
     if self._wandb is not None:
       self._wandb.finish()
@@ -153,6 +166,7 @@ class Writer:
   def _to_disk(self) -> None:
     if self._file is not None:
       self._file.flush()
+    if self._board is not None:
       self._board.flush()
     self._flushed = time.monotonic()
 
@@ -175,3 +189,86 @@ def _whole_rows(path: epath.Path) -> list[dict[str, Any]]:
   """The rows of a file that may not exist, and whose last line a kill may have cut."""
   lines = path.read_text().splitlines(keepends=True) if path.exists() else []
   return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class StepReport:
+  """Writes each step's row one step late, so that the device never waits for the host.
+
+  Args:
+    writer: gets the rows.
+    progress: gets the loss and the rates.
+    config: of the decoder, for MFU.
+    stop_after_nonfinite: so many steps in a row without a finite loss end the run; fewer are reported.
+  """
+
+  def __init__(self, writer: Writer, progress: Bar, config: DecoderConfig, *, stop_after_nonfinite: int):
+    self._writer = writer
+    self._progress = progress
+    self._config = config
+    self._stop_after = stop_after_nonfinite
+    self._nonfinite = 0
+    self._peak = peak_flops()
+    self._owed: tuple[int, np.float32, Metrics, Mapping[str, np.ndarray]] | None = None
+    self.restart_clock()
+
+  def restart_clock(self) -> None:
+    """The next step's seconds count from now: what came between, such as a save, is not its own."""
+    self._start = time.perf_counter()
+
+  def add(self, number: int, rate: np.float32, result: Metrics, batch: Mapping[str, np.ndarray]) -> None:
+    """Takes note of a step that was dispatched, and reports the one before.
+
+    Args:
+      number: of the step, from 1 on.
+      rate: its learning rate.
+      result: what it computes; waited for when it is reported.
+      batch: arrays `[micro_batches rows length]` on the host.
+
+    Raises:
+      UserError: too many steps in a row whose loss or gradient is not finite.
+    """
+    self.flush()
+    self._owed = (number, rate, result, batch)
+
+  def flush(self) -> None:
+    """Reports the step that is owed; raises as `add` does."""
+    if self._owed is None:
+      return
+    number, rate, result, batch = self._owed
+    self._owed = None
+    loss, grad_norm, finite = (x.item() for x in jax.device_get(result))
+    now = time.perf_counter()
+    seconds = now - self._start
+    self._start = now
+    tokens, loss_tokens = int((batch["segment_ids"] > 0).sum()), int((batch["loss_weights"] > 0).sum())
+    flops = step_flops(self._config, tokens, loss_tokens, attention_pairs(batch["segment_ids"]))
+    row = {
+      "step": number,
+      "loss": loss,
+      "grad_norm": grad_norm,
+      "learning_rate": rate.item(),
+      "tokens": tokens,
+      "loss_tokens": loss_tokens,
+      "seconds": round(seconds, 6),
+      "mfu": flops / seconds / self._peak if self._peak else None,
+    }
+    self._stop_if_nonfinite(finite, row)
+    self._writer.write(row)
+    rates = {"tokens_per_second": tokens / seconds, "loss_tokens_per_second": loss_tokens / seconds}
+    self._writer.scalars(number, rates | memory())
+    mfu = f"  MFU {row['mfu']:.1%}" if row["mfu"] else ""
+    note = f"loss {loss:.3f}  {tokens / seconds:,.0f} tokens/s ({loss_tokens / seconds:,.0f} trained){mfu}"
+    self._progress.advance(1, note)
+
+  def _stop_if_nonfinite(self, finite: bool, row: dict[str, Any]) -> None:
+    if finite:
+      self._nonfinite = 0
+      return
+    self._nonfinite += 1
+    log(f"step {row['step']}: the loss is {row['loss']}, the gradient norm {row['grad_norm']}; nothing was updated")
+    if self._nonfinite >= self._stop_after:
+      raise UserError(
+        f"step {row['step']}: {self._nonfinite} steps in a row had a loss or gradient that is not finite",
+        where="training",
+        remedy="lower the learning rate, or look at the rows of these steps",
+      )

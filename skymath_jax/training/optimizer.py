@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from skymath_jax.errors import UserError
@@ -45,10 +46,16 @@ def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
   return optax.join_schedules([rise, after[settings.schedule]], [warmup])
 
 
+def learning_rates(settings: OptimizerSettings, steps: int) -> np.ndarray:
+  """The rate of every step, float32 `[steps]`."""
+  rates = learning_rate(settings, steps)(np.arange(steps))
+  return np.broadcast_to(np.asarray(rates, np.float32), steps)
+
+
 def decayed(params: Any) -> Any:
   """Tree of booleans: True for matrices; False for norms, biases and the embedding table, by their path."""
 
-  def matrix(path: tuple, _: jax.Array) -> bool:
+  def matrix(path: tuple[Any, ...], _: jax.Array) -> bool:
     name = jax.tree_util.keystr(path).lower()
     return not any(word in name for word in ("norm", "bias", "embedding"))
 

@@ -129,6 +129,19 @@ class Steps:
     rows = sum(len(self._rows_of(step)) for step in range(len(self)))
     return self.packing.epochs * len(self.examples.tokens) / (rows * self.packing.max_length)
 
+  def facts(self) -> dict[str, int | float]:
+    """How much there is to train on, over all epochs, and how full the rows are."""
+    e, epochs = self.examples, self.packing.epochs
+    return {
+      "steps": len(self),
+      "examples": len(e),
+      "over_long": e.over_long,
+      "untrained": e.untrained,
+      "tokens": len(e.tokens) * epochs,
+      "loss_tokens": int((e.lengths - e.prompt_lengths).sum()) * epochs,
+      "fill": round(self.fill, 4),
+    }
+
 
 def iterate(steps: Steps, *, ahead: int = 2) -> grain.DatasetIterator[dict[str, np.ndarray]]:
   """A Grain iterator over `steps` with `get_state` and `set_state` (a JSON dict); a thread builds `ahead` batches."""

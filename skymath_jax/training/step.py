@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -33,7 +34,7 @@ class Metrics(NamedTuple):
   finite: jax.Array
 
 
-def init(decoder: Any, optimizer: optax.GradientTransformation) -> tuple[nnx.GraphDef, TrainState]:
+def init(decoder: Any, optimizer: optax.GradientTransformation) -> tuple[nnx.GraphDef[Any], TrainState]:
   """The decoder's structure, and a state that shares its arrays; `placed` puts them on devices, too."""
   graph, params = nnx.split(decoder, nnx.Param)
   return graph, TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
@@ -41,7 +42,7 @@ def init(decoder: Any, optimizer: optax.GradientTransformation) -> tuple[nnx.Gra
 
 def placed(
   decoder: Any, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh | None
-) -> tuple[nnx.GraphDef, TrainState, TrainState]:
+) -> tuple[nnx.GraphDef[Any], TrainState, TrainState]:
   """`init` with everything where `sharding.RULES` say: (structure, state, its shardings).
 
   A decoder of abstract arrays (`nnx.eval_shape`) gives an abstract state, which compiles to the same program.
@@ -62,7 +63,7 @@ def placed(
 
 
 def loss_and_gradient(
-  params: Any, batch: Mapping[str, jax.Array], *, graph: nnx.GraphDef, loss_chunk: int
+  params: Any, batch: Mapping[str, jax.Array], *, graph: nnx.GraphDef[Any], loss_chunk: int
 ) -> tuple[jax.Array, Any]:
   """Σ weight · nll / Σ weight over ALL micro-batches, and its gradient; both 0 where no token has weight.
 
@@ -79,7 +80,7 @@ def loss_and_gradient(
     loss_chunk: see `loss.weighted_sum`.
   """
   weight = jnp.sum(loss_lib.target_weights(batch))
-  share = jnp.where(weight > 0, 1.0 / jnp.maximum(weight, jnp.finfo(jnp.float32).tiny), 0.0)
+  share = jnp.where(weight > 0, 1.0 / jnp.maximum(weight, np.finfo(np.float32).tiny), 0.0)
 
   def part(params: Any, micro: Mapping[str, jax.Array]) -> jax.Array:
     return share * loss_lib.weighted_sum(nnx.merge(graph, params), micro, loss_chunk=loss_chunk)
@@ -100,7 +101,7 @@ def step(
   batch: Mapping[str, jax.Array],
   learning_rate: jax.Array | float,
   *,
-  graph: nnx.GraphDef,
+  graph: nnx.GraphDef[Any],
   optimizer: optax.GradientTransformation,
   loss_chunk: int,
 ) -> tuple[TrainState, Metrics]:
@@ -116,25 +117,25 @@ def step(
   """
   loss, gradient = loss_and_gradient(state.params, batch, graph=graph, loss_chunk=loss_chunk)
   norm = optax.global_norm(gradient)
-  wide = jax.tree.map(_widened, (gradient, state.opt_state, state.params))
-  direction, opt_state = optimizer.update(*wide)
-  params = jax.tree.map(lambda p, d: p - learning_rate * d, wide[2], direction)
+  gradient, opt_state, params = jax.tree.map(_to_float32, (gradient, state.opt_state, state.params))
+  direction, opt_state = optimizer.update(gradient, opt_state, params)
+  params = jax.tree.map(lambda p, d: p - learning_rate * d, params, direction)
   finite = jnp.isfinite(loss) & jnp.isfinite(norm)
   old, tree = jax.tree.flatten((state.params, state.opt_state))
   new = jax.tree.leaves((params, opt_state))
   stored = [
-    jnp.where(finite, rounded(value, before.dtype, state.step, salt), before)
+    jnp.where(finite, stochastic_round(value, before.dtype, state.step, salt), before)
     for salt, (value, before) in enumerate(zip(new, old, strict=True))
   ]
   params, opt_state = jax.tree.unflatten(tree, stored)
   return TrainState(params, opt_state, state.step + 1), Metrics(loss, norm, finite)
 
 
-def _widened(x: jax.Array) -> jax.Array:
+def _to_float32(x: jax.Array) -> jax.Array:
   return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
 
 
-def rounded(x: jax.Array, dtype: Any, step: jax.Array, salt: int) -> jax.Array:
+def stochastic_round(x: jax.Array, dtype: Any, step: jax.Array, salt: int) -> jax.Array:
   """`x` in `dtype`; from float32 to bfloat16 by chance, up or down in proportion to the distance, so that means agree.
 
   Rounding to the nearest would lose most updates: at 2e-5 a step is smaller than half a bfloat16 digit of a weight of
@@ -152,10 +153,10 @@ def rounded(x: jax.Array, dtype: Any, step: jax.Array, salt: int) -> jax.Array:
   return jax.lax.bitcast_convert_type(bits & jnp.uint32(0xFFFF0000), jnp.float32).astype(dtype)
 
 
-_OPTIONS = {"static_argnames": ("graph", "optimizer", "loss_chunk"), "donate_argnames": "state"}
-train_step = jax.jit(step, **_OPTIONS)
+_STATIC = ("graph", "optimizer", "loss_chunk")
+train_step = jax.jit(step, static_argnames=_STATIC, donate_argnames="state")
 
 
 def sharded(shardings: TrainState) -> Any:
   """`train_step` whose new state lies where the old one did (`shardings`: a tree like the state)."""
-  return jax.jit(step, out_shardings=(shardings, None), **_OPTIONS)
+  return jax.jit(step, out_shardings=(shardings, None), static_argnames=_STATIC, donate_argnames="state")

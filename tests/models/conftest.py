@@ -22,7 +22,7 @@ def pair(request, tmp_path_factory, words):
   """(torch model, its folder, our decoder)."""
   pytest.importorskip("transformers")
   pytest.importorskip("torch")
-  from . import zoo
+  from tests.support import zoo
 
   assert tuple(zoo.MODELS) == tuple(NAMES)
   theirs = zoo.make(request.param)

@@ -173,7 +173,7 @@ def test_cudnn_lowers_for_cuda(monkeypatch, capability):
 def test_no_gpu_holds_scores_silently(monkeypatch, capsys):
   """auto takes cuDNN; where that cannot be, it says so once; asked for by name it is refused."""
   pretend_gpu(monkeypatch, (9, 0))
-  attention._say_once.cache_clear()
+  attention.log_once.cache_clear()
   narrow = dataclasses.replace(CONFIG, dtype="bfloat16")
   assert attention.choose(narrow) == "cudnn"
   assert capsys.readouterr().err == ""

@@ -57,8 +57,8 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
   model, x = variant("window"), tokens(2, 37)
   segment_ids = jnp.where(jnp.arange(37) < 20, 1, 2) * jnp.ones((2, 1), int)
   whole = run(model, x, None, segment_ids)
-  monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
-  monkeypatch.setattr(attention, "QUERY_BLOCKS", 5)
+  monkeypatch.setattr(attention, "MIN_QUERY_BLOCK", 8)
+  monkeypatch.setattr(attention, "MAX_QUERY_BLOCKS", 5)
   np.testing.assert_allclose(nnx.jit(lambda m: m(x, None, segment_ids))(model), whole, atol=1e-5)
 
 

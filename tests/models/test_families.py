@@ -16,7 +16,7 @@ from skymath_jax.models import DecoderConfig, cache, families, hf
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from . import zoo  # noqa: E402, needs both
+from tests.support import zoo  # noqa: E402, needs both
 
 
 def tokens(rows=3, length=24):

@@ -20,7 +20,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, families
 
 if __package__:
-  from .published import MODELS, PARAMETERS
+  from tests.support.published import MODELS, PARAMETERS
 else:  # run as a program
   from published import MODELS, PARAMETERS
 
@@ -119,7 +119,7 @@ QUICK = ("llama-3.2", "mistral-v0.1", "qwen2.5", "qwen3")  # one of each entry o
 def compare(names, words, tmp_path):
   pytest.importorskip("torch")
   pytest.importorskip("transformers")
-  from . import zoo
+  from tests.support import zoo
 
   for name in names:
     zoo.make(name, num_attention_heads=8).save_pretrained(tmp_path / name)
@@ -146,7 +146,7 @@ def test_every_family_computes_the_same_on_eight_devices(words, tmp_path):
 
 @pytest.mark.slow
 def test_all_models_compute_the_same_on_eight_devices(words, tmp_path):
-  from . import zoo
+  from tests.support import zoo
 
   compare([name for name in zoo.MODELS if name not in QUICK], words, tmp_path)
 

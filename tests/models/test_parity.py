@@ -17,7 +17,7 @@ from skymath_jax.models import hf
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from . import zoo  # noqa: E402, needs both
+from tests.support import zoo  # noqa: E402, needs both
 
 LENGTH, PIECES = 40, (17, 12, 9)  # each longer than the window (7), one longer than the scaled rope's 16 positions
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of compilation

@@ -16,8 +16,7 @@ from jax import numpy as jnp
 from skymath_jax import sharding
 from skymath_jax.models import Decoder, families
 from skymath_jax.preflight import targets, train
-
-from .published import MODELS
+from tests.support.published import MODELS
 
 USABLE = 15.75 * 2**30  # bytes of a v5e chip that a program can have
 ROWS = 8

@@ -23,7 +23,7 @@ from skymath_jax.models import Decoder, DecoderConfig, hf, orbax_folder, weight_
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from . import zoo  # noqa: E402, needs both
+from tests.support import zoo  # noqa: E402, needs both
 
 SIDE = {
   "generation_config.json": b'{"eos_token_id": [2, 7],\r\n\t"do_sample": true, "temperature": 0.6}',  # not as we write

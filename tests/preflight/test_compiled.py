@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 SAME_PROGRAM = """
   import dataclasses, sys
   sys.path.insert(0, sys.argv[1])
-  from tests.training.doubles import CONFIG, Characters, decoder
-  from tests.training.test_loop import ROWS, SETTINGS
+  from tests.support.doubles import CONFIG, Characters, decoder
+  from tests.support.short_run import ROWS, SETTINGS
   from skymath_jax import training
   from skymath_jax.preflight import train
   from skymath_jax.sharding import make_mesh

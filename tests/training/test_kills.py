@@ -13,8 +13,8 @@ from skymath_jax.models import orbax_folder
 from skymath_jax.sft import texts
 from skymath_jax.training.examples import tokenize
 from skymath_jax.training.packing import Packing, Steps
-
-from .trajectory import EXPERIMENT, assert_equivalent, drive, environment, rows
+from tests.support.processes import environment
+from tests.support.trajectory import EXPERIMENT, assert_equivalent, drive, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 EPOCHS, EVERY = 20, 5

@@ -1,12 +1,8 @@
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 
 import jax
 import numpy as np
@@ -15,27 +11,12 @@ import pytest
 from flax import nnx
 
 from skymath_jax import tokenizer as tokenizer_lib
-from skymath_jax import training
 from skymath_jax.errors import UserError
 from skymath_jax.models import orbax_folder
 from skymath_jax.training import metrics, step
-
-from .doubles import Characters, Rows, decoder, some_rows
-
-SETTINGS = training.Settings(
-  template="raw", max_length=64, rows=4, epochs=1, learning_rate=3e-3, checkpoint_every=4, keep=3
-)
-ROWS = some_rows(100)  # 11 or 12 steps
-
-
-def train(folder, *, model=None, rows=ROWS, mesh=None, evaluate=None, **changes):
-  settings = dataclasses.replace(SETTINGS, **changes)
-  return training.train(model or decoder(), Characters(), rows, folder, settings, mesh=mesh, evaluate=evaluate)
-
-
-def curve(folder):
-  rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-  return [(row["step"], row["loss"], row["grad_norm"], row["learning_rate"]) for row in rows]
+from tests.support.doubles import Characters, Rows, decoder, some_rows
+from tests.support.processes import python
+from tests.support.short_run import ROWS, curve, train
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +45,15 @@ def test_leaves_checkpoint_and_metrics_behind(straight):
   assert list(folder.glob("events.out.tfevents.*"))
 
 
-def test_one_program_serves_first_step_resumed_steps_and_a_second_stage(straight, tmp_path):
-  before = step.train_step._cache_size()
+def test_one_program_serves_first_step_resumed_steps_and_a_second_stage(straight, tmp_path, monkeypatch):
+  traces, traced = [], step.loss_and_gradient
+  monkeypatch.setattr(step, "loss_and_gradient", lambda *a, **k: traces.append(1) or traced(*a, **k))
   folder = tmp_path / "resumed"
   shutil.copytree(straight[0], folder)
   shutil.rmtree(folder / "steps" / str(straight[1]["steps"]))
   train(folder)
   train(tmp_path / "second", learning_rate=1e-4, epochs=2)
-  assert step.train_step._cache_size() == before
+  assert not traces
 
 
 def test_a_finished_run_returns_at_once_with_the_same_facts(straight):
@@ -91,19 +73,18 @@ def test_sigterm_saves_exits_143_and_the_rest_is_the_same_bit_for_bit(straight, 
 
 
 def test_sigkill_while_a_checkpoint_is_being_written(straight, tmp_path):
-  program = f"""
+  program = """
     import os, signal, sys
-    sys.path.insert(0, {str(pathlib.Path(__file__).parents[2])!r})
-    from tests.training.test_loop import orbax_folder, train
-    folder, calls = {str(tmp_path)!r}, []
+    from tests.support.short_run import train
+    calls = []
     def kill(_):
       calls.append(1)
       if len(calls) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-      return {{}}
-    train(folder, evaluate=kill)
+      return {}
+    train(sys.argv[1], evaluate=kill)
   """
-  done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
+  done = python(program, tmp_path)
   assert done.returncode == -signal.SIGKILL, done.stderr
   train(tmp_path)
   assert_same_run(tmp_path, straight)
@@ -219,6 +200,12 @@ def test_flops_are_those_of_the_matmuls_that_are_needed():
   one_segment = metrics.step_flops(config, tokens=64, loss_tokens=64, attention_pairs=64 * 64)
   assert one_segment == pytest.approx(64 * config.flops_per_token(64), rel=0.01)
   assert metrics.step_flops(config, 64, 0, 64 * 64) < one_segment
+
+
+def test_an_id_that_the_embedding_lacks_is_refused_before_the_first_step(tmp_path):
+  with pytest.raises(UserError, match="token '<63>' has id 63, the model's embedding only 63 rows"):
+    train(tmp_path, model=decoder(vocab_size=63))
+  assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_set_is_refused(tmp_path):

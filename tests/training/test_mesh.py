@@ -1,22 +1,19 @@
 """Eight fake devices in a process of their own: the number of devices is fixed when JAX starts."""
 
-import os
-import pathlib
-import subprocess
-import sys
-import textwrap
-
 import pytest
+
+from tests.support.processes import environment, python
 
 PROGRAM = """
   import os, signal, sys
-  sys.path.insert(0, sys.argv[1])
   from pathlib import Path
-  from tests.training.test_loop import orbax_folder, curve, decoder, train
+  from skymath_jax.models import orbax_folder
   from skymath_jax.sharding import make_mesh
   from skymath_jax import tokenizer
+  from tests.support.doubles import decoder
+  from tests.support.short_run import curve, train
   tokenizer.load = lambda folder: None
-  out = Path(sys.argv[2])
+  out = Path(sys.argv[1])
   wide = make_mesh(data=2, fsdp=2, tensor=2)
   model = decoder()
   train(out / "one")
@@ -40,8 +37,5 @@ PROGRAM = """
 
 @pytest.mark.slow
 def test_training_is_the_same_on_any_mesh_and_resumes_on_another(tmp_path):
-  environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-  tests = str(pathlib.Path(__file__).parents[2])
-  command = [sys.executable, "-c", textwrap.dedent(PROGRAM), tests, str(tmp_path)]
-  done = subprocess.run(command, env=environment, capture_output=True, text=True)
+  done = python(PROGRAM, tmp_path, env=environment(8), timeout=1800)
   assert done.stdout.strip().endswith("same"), done.stderr[-3000:]

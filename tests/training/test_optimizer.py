@@ -6,8 +6,7 @@ from flax import nnx
 from skymath_jax.errors import UserError
 from skymath_jax.models import orbax_folder
 from skymath_jax.training import optimizer, step
-
-from .doubles import decoder
+from tests.support.doubles import decoder
 
 
 def rates(**changes):

@@ -10,8 +10,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.training import examples
 from skymath_jax.training.examples import framed
 from skymath_jax.training.packing import Packing, Steps, iterate, pack
-
-from .doubles import Characters, Rows, some_rows
+from tests.support.doubles import Characters, Rows, some_rows
 
 
 def tokenize(rows, **changes):

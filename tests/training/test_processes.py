@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from .trajectory import EXPERIMENT, assert_equivalent, drive, environment, free_port, rows
+from tests.support.processes import environment, free_port
+from tests.support.trajectory import EXPERIMENT, assert_equivalent, drive, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 STEADY = "--config.training.checkpoint_every=4"

@@ -5,7 +5,7 @@ Batches hold rows of very different numbers of trained tokens and sizes are odd,
 
 import pytest
 
-from .trajectory import assert_equivalent, drive
+from tests.support.trajectory import assert_equivalent, drive
 
 REMAT = {f"remat {name}": [f"model.remat={name}"] for name in ("none", "wide", "full")}
 ONE_DEVICE = {

@@ -2,11 +2,7 @@
 
 import itertools
 import json
-import os
-import pathlib
-import subprocess
 import sys
-import textwrap
 import types
 
 import jax
@@ -16,13 +12,12 @@ from flax import nnx
 
 from skymath_jax.errors import UserError
 from skymath_jax.models import orbax_folder
-from skymath_jax.training import metrics, optimizer, step
+from skymath_jax.training import held_out, metrics, optimizer, step
 from skymath_jax.training.examples import hold_out, tokenize
-from skymath_jax.training.held_out import HeldOut
-from skymath_jax.training.packing import Packing
-
-from .doubles import Characters, decoder
-from .test_loop import ROWS, curve, train
+from skymath_jax.training.packing import Packing, Steps
+from tests.support.doubles import Characters, decoder
+from tests.support.processes import environment, python
+from tests.support.short_run import ROWS, curve, train
 
 
 def tokenized():
@@ -55,15 +50,16 @@ def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_pack
   for i in range(len(held)):
     trained = np.arange(held.prompt_lengths[i], held.lengths[i])
     total, weight = total - log_p[i, trained - 1, alone[i, trained]].sum(), weight + len(trained)
-  for rows, micro_batches in ((4, 1), (6, 3)):
-    packing = Packing(max_length=64, rows=rows, epochs=1, micro_batches=micro_batches)
-    value = HeldOut(held, packing, dict).loss(params, graph=graph, loss_chunk=100)
+  for rows in (4, 2):
+    packing = Packing(max_length=64, rows=rows, epochs=1)
+    steps = Steps(held, packing)
+    value = held_out.mean_loss(params, steps, dict, graph=graph, loss_chunk=100)
     assert value == pytest.approx(total / weight, rel=1e-5)
 
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path, monkeypatch):
   losses = iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
-  monkeypatch.setattr(HeldOut, "loss", lambda *_, **__: next(losses))
+  monkeypatch.setattr(held_out, "mean_loss", lambda *_, **__: next(losses))
   facts = train(tmp_path, keep=1, keep_best=True, held_out=20, checkpoint_every=2)
   kept = {n: orbax_folder.read_meta(tmp_path, n)["facts"]["held_out_loss"] for n in orbax_folder.committed(tmp_path)}
   assert (len(kept), kept[4], facts["examples"]) == (2, 1.0, 80)
@@ -74,6 +70,18 @@ def test_a_profile_is_left_where_it_is_asked_for(tmp_path, capsys):
   train(tmp_path, profile_step=3)
   assert list((tmp_path / "profile").rglob("*.xplane.pb"))
   assert "profile of steps 3 to 7" in capsys.readouterr().err
+
+
+def test_a_profile_that_the_run_does_not_outlast_is_left_too(tmp_path):
+  train(tmp_path, profile_step=9)
+  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_rows_longer_than_the_model_s_positions_are_allowed_with_a_warning(tmp_path, capsys):
+  train(tmp_path / "fits")
+  assert "warning" not in capsys.readouterr().err
+  train(tmp_path / "long", model=decoder(max_positions=48))
+  assert "training.max_length is 64, the model was made for 48 positions" in capsys.readouterr().err
 
 
 def test_wandb_gets_the_numbers_if_installed_and_asked_for(tmp_path, monkeypatch):
@@ -93,8 +101,8 @@ def test_wandb_gets_the_numbers_if_installed_and_asked_for(tmp_path, monkeypatch
 
 FULL_DISK = """
   import resource, signal, sys
-  sys.path.insert(0, {tests!r})
-  from tests.training.test_loop import SETTINGS, train, some_rows
+  from tests.support.doubles import some_rows
+  from tests.support.short_run import train
   from skymath_jax.errors import UserError
   signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   calls = []
@@ -102,19 +110,16 @@ FULL_DISK = """
     calls.append(1)
     if len(calls) == 2:
       resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the next step's arrays cannot be written
-    return {{}}
+    return {}
   try:
-    train({folder!r}, rows=some_rows(900), checkpoint_every=4, evaluate=fill)
+    train(sys.argv[1], rows=some_rows(900), checkpoint_every=4, evaluate=fill)
   except UserError as error:
     print("UserError:", error)
 """
 
 
 def test_a_checkpoint_that_cannot_be_written_in_the_background_stops_the_run(tmp_path):
-  program = FULL_DISK.format(tests=str(pathlib.Path(__file__).parents[2]), folder=str(tmp_path))
-  environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-  command = [sys.executable, "-c", textwrap.dedent(program)]
-  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+  done = python(FULL_DISK, tmp_path, env=environment(JAX_ENABLE_COMPILATION_CACHE="false"), timeout=300)
   assert "UserError:" in done.stdout and "could not be written" in done.stdout, done.stderr[-3000:]
   assert orbax_folder.committed(tmp_path) in ([4], [8, 4])  # as far as the writer had come
   assert curve(tmp_path)[-1][0] < 40  # it did not go on to the end (about 100 steps)
@@ -123,12 +128,12 @@ def test_a_checkpoint_that_cannot_be_written_in_the_background_stops_the_run(tmp
 def test_weights_in_bfloat16_move_as_far_as_those_in_float32_on_the_mean():
   x = np.full((400, 300), 0.02, np.float32)
   for change in (1e-6, -2e-5, 3e-4):
-    moved = step.rounded(jax.numpy.asarray(x + change), "bfloat16", jax.numpy.int32(7), 3).astype(np.float32)
+    moved = step.stochastic_round(jax.numpy.asarray(x + change), "bfloat16", jax.numpy.int32(7), 3).astype(np.float32)
     assert float(np.mean(np.asarray(moved))) == pytest.approx(0.02 + change, abs=5e-7)
     assert len(np.unique(np.asarray(moved))) == 2  # the two neighbours, no others
-  a, b = (step.rounded(jax.numpy.asarray(x), "bfloat16", jax.numpy.int32(n), 3) for n in (7, 8))
+  a, b = (step.stochastic_round(jax.numpy.asarray(x), "bfloat16", jax.numpy.int32(n), 3) for n in (7, 8))
   assert (np.asarray(a) != np.asarray(b)).any()
-  np.testing.assert_array_equal(step.rounded(jax.numpy.asarray(x), "float32", jax.numpy.int32(7), 3), x)
+  np.testing.assert_array_equal(step.stochastic_round(jax.numpy.asarray(x), "float32", jax.numpy.int32(7), 3), x)
 
 
 def test_training_in_bfloat16_follows_float32_and_says_that_it_is_not(tmp_path, capsys):

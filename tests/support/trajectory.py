@@ -1,15 +1,12 @@
 """A config file, and a driver that runs variants of it through the real command line in processes of their own."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import environment, python
+
 EXPERIMENT = Path(__file__).with_name("experiment.py")
 
 DRIVER = """
@@ -23,21 +20,9 @@ for name, flags in variants.items():
 """
 
 
-def environment(devices=1, **more):
-  count = f"--xla_force_host_platform_device_count={devices}"
-  return {**os.environ, "XLA_FLAGS": count, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **more}
-
-
-def free_port():
-  with socket.socket() as s:
-    s.bind(("127.0.0.1", 0))
-    return s.getsockname()[1]
-
-
 def drive(variants, out, *, devices=1):
   """Runs `skymath train` once a variant ({name: [flags without --config.]}), in one process with so many devices."""
-  command = [sys.executable, "-c", DRIVER, json.dumps(variants), str(EXPERIMENT), str(out)]
-  done = subprocess.run(command, env=environment(devices), capture_output=True, text=True, timeout=3000)
+  done = python(DRIVER, json.dumps(variants), EXPERIMENT, out, env=environment(devices), timeout=3000)
   assert done.returncode == 0, done.stderr[-4000:]
   return {name: rows(Path(out) / name) for name in variants}
 

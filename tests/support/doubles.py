@@ -22,6 +22,9 @@ class Characters:
   def encode(self, text: str) -> list[int]:
     return [3 + ord(c) % 61 for c in text]
 
+  def token(self, token_id: int) -> str:
+    return f"<{token_id}>"
+
   def save(self, folder: Any) -> None:
     files.write_text(folder / "characters", "")
 
