@@ -22,7 +22,8 @@ import time
 
 from cold_quickstart import processes_of, proportional_bytes
 
-from skymath_jax import curation, sft
+from skymath_jax import curation
+from skymath_jax.config import Curation
 from skymath_jax.records import Problem
 
 METHODS = ("metamath.rephrase", "metamath.fobar", "evol.deepen", "evol.add_constraint", "xwin")
@@ -117,11 +118,12 @@ def measure(folder: pathlib.Path, rows: int, *, only_generate: bool, fuzzy: floa
   if only_generate:
     return {}
   size = source.stat().st_size
-  output = curation.Output(name="generated", write_shard=sft.write_shard, finish=sft.finish)
+  output = curation.Output(name="generated", tfds=True)
+  settings = curation.Settings.from_config(Curation(), fuzzy=fuzzy)
   start, cpu = time.perf_counter(), cpu_seconds()
   with Watch() as watch:
     summary = curation.curate_files(
-      str(source), target, test_sets={"test": tests}, settings=curation.Settings(fuzzy=fuzzy), output=output, workers=2
+      str(source), target, test_sets={"test": tests}, settings=settings, output=output, workers=2
     )
   seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu
   written = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())

@@ -18,7 +18,7 @@ import time
 
 import curation_scale
 
-from skymath_jax.curation import deduplicate
+from skymath_jax.curation import minhash
 
 PEER = """
 import sys, time
@@ -56,7 +56,7 @@ def main() -> None:
     (folder / "in" / f"{half}.jsonl").write_text("".join(lines[half * rows // 2 : (half + 1) * rows // 2]))
   queries = [json.loads(line)["query"] for line in lines]
   start = time.perf_counter()
-  removed = sum(match is not None for match in deduplicate.near(queries))
+  removed = sum(match is not None for match in minhash.near(queries))
   ours = time.perf_counter() - start
   report("skymath_jax", ours, rows, removed, ours, processes=1)
   (folder / "peer.py").write_text(PEER)

@@ -14,7 +14,7 @@ import time
 import numpy as np
 
 from skymath_jax import records
-from skymath_jax.curation.fuzzy import FuzzyIndex
+from skymath_jax.curation.tfidf import FuzzyIndex
 from skymath_jax.problems import catalog
 
 THRESHOLDS = (0.3, 0.33, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)

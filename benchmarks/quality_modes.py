@@ -15,11 +15,12 @@ import json
 import pathlib
 import random
 import sys
+from typing import Any
 
 import numpy as np
 
 from skymath_jax import coreset, curation, models
-from skymath_jax.curation import Settings
+from skymath_jax.config import Curation
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.generation import Sampling
 from skymath_jax.problems import catalog
@@ -28,14 +29,22 @@ from skymath_jax.synthesis import METHODS, ResponseStore, synthesize
 from skymath_jax.synthesis import Settings as SynthesisSettings
 
 RUNS = {name: 1.0 for name in METHODS} | {"evol": 0.5}
-MODES = {
-  "keep all": Settings(near_duplicate=0),
-  "gold": Settings(near_duplicate=0, quality=("gold",)),
-  "majority": Settings(near_duplicate=0, quality=("majority",)),
-  "verdict": Settings(near_duplicate=0, quality=("verdict",)),
-  "gold + majority + verdict": Settings(near_duplicate=0, quality=("gold", "majority", "verdict")),
-  "hardest half": Settings(near_duplicate=0, hard=0.5),
+MODES: dict[str, dict[str, Any]] = {
+  "keep all": {},
+  "gold": {"quality": ("gold",)},
+  "majority": {"quality": ("majority",)},
+  "verdict": {"quality": ("verdict",)},
+  "gold + majority + verdict": {"quality": ("gold", "majority", "verdict")},
+  "hardest half": {"hard": 0.5},
 }
+
+
+def settings(**changes: Any) -> curation.Settings:
+  return curation.Settings.from_config(Curation(), **changes)
+
+
+def curated(instances: list[Instance], mode: str) -> list[Instance]:
+  return curation.curate(instances, test_sets={}, settings=settings(near_duplicate=0, **MODES[mode])).kept
 
 
 def make(folder: pathlib.Path, seeds: list[Problem], samples: int) -> list[Instance]:
@@ -87,7 +96,7 @@ def shares(instances: list[Instance], check) -> dict[str, dict[str, float]]:
 
 def variety(instances: list[Instance], seeds: list[Problem]) -> dict[str, dict[str, float]]:
   base = coreset.embed([p.question for p in seeds])
-  near = curation.curate(instances, test_sets={}, settings=Settings())
+  near = curation.curate(instances, test_sets={}, settings=settings())
   dropped = [family(d.instance) for d in near.dropped if d.reason == "near_duplicate"]
   found = {}
   for name in sorted({family(i) for i in instances}):
@@ -106,16 +115,13 @@ def main() -> None:
   count, samples = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((2, 60), (3, 4)))
   seeds, check = catalog.load("micro_gsm")[:count], catalog.oracle(["micro_gsm"])
   instances = with_verdicts(make(folder, seeds, samples), check)
-  for mode, settings in MODES.items():
-    kept = curation.curate(instances, test_sets={}, settings=settings).kept
-    for method, row in shares(kept, check).items():
+  for mode in MODES:
+    for method, row in shares(curated(instances, mode), check).items():
       settings_shown = {"mode": mode, "method": method, "seeds": count, "samples": samples, **row}
       print(json.dumps({"name": "quality_modes", "value": row["right"], "unit": "share", "settings": settings_shown}))
   rates: dict[float, list[bool]] = {}
-  for i in curation.curate(instances, test_sets={}, settings=MODES["keep all"]).kept:
-    rates.setdefault(i.quality["solve_rate"] if "solve_rate" in i.quality else 1.0, []).append(
-      check(i.query, i.answer)[1]
-    )
+  for i in curated(instances, "keep all"):
+    rates.setdefault(i.quality.get("solve_rate", 1.0), []).append(check(i.query, i.answer)[1])
   for rate, right in sorted(rates.items()):
     facts = {"solve_rate": rate, "n": len(right)}
     print(

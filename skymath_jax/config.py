@@ -96,7 +96,7 @@ class Curation:
   ngram: Positive = 30  # whitespace words shared with a test item that make a leak (Skywork section 4.3.7)
   near_duplicate: Amount = 0.8  # Jaccard similarity of word 3-grams that makes a near-duplicate; 0 = leave them in
   fuzzy: Amount = 0.0  # likeness to a test question that makes a leak (stories 0.35, MATH 0.7); 0 = no such check
-  quality: tuple[Literal["gold", "majority", "verdict"], ...] = ()  # filters; empty = keep all (Skywork section 3.2)
+  quality: Words = ()  # filters, such as gold, majority, verdict; empty = keep all (Skywork section 3.2)
   hard: Amount = 0.0  # share of the queries that is kept, hardest first; 0 = all
   responses_per_query: Count = 0  # at most so many responses to one query; 0 = no limit
   parquet: bool = False  # also write the kept rows as Parquet

@@ -20,6 +20,7 @@ Facts: TypeAlias = dict[str, Any]  # what a stage or a tool has to tell, as JSON
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # Asymptote code, to the end where the closing mark is missing (a teacher was cut off): neither words nor numbers of it
 DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{asy\}.*?(?:\\end\{asy\}|\Z)", re.DOTALL)
+USER_METHOD = "user"  # the method of {query, response} rows that no pipeline made
 ANSWER_MARKER = "The answer is "  # the literal prefix of the last line of a response; no colon (Skywork section 3)
 
 

@@ -2,6 +2,7 @@
 
 from skymath_jax.curation.decontaminate import TestIndex, exact_overlap, normalize
 from skymath_jax.curation.inputs import read_inputs, read_test_set
+from skymath_jax.curation.rules import require_filters
 from skymath_jax.curation.run import Curated, Dropped, curate
 from skymath_jax.curation.settings import Settings
 from skymath_jax.curation.stream import Output, curate_files
@@ -9,5 +10,5 @@ from skymath_jax.curation.subsets import stratified_order, subset
 
 __all__ = [
   "Curated", "Dropped", "Output", "Settings", "TestIndex", "curate", "curate_files", "exact_overlap", "normalize",
-  "read_inputs", "read_test_set", "stratified_order", "subset",
+  "read_inputs", "read_test_set", "require_filters", "stratified_order", "subset",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skymath_jax.curation.funnel import Funnel
-from skymath_jax.curation.statistics import BIN_WORDS
+from skymath_jax.curation.profile import BIN_WORDS
 
 _BAR, _GAP, _LEFT, _WIDTH = 18, 6, 230, 760  # pixels
 

@@ -22,7 +22,6 @@ from typing import Any
 from skymath_jax.curation.settings import SENSITIVITY
 from skymath_jax.records import Problem
 
-REASON = "contamination"  # why an instance with a hit is dropped
 EMBEDDED_MINIMUM = 16  # normalised characters; "whatis2+3" inside a longer text proves nothing
 SURE = 40  # normalised characters from which "… 12.5" is taken for "… 12." and a sentence that begins with 5
 _STEP, _WINDOW = 8, 9  # every run of EMBEDDED_MINIMUM = 7 + 9 characters covers a window that starts at a multiple of 8
@@ -30,9 +29,10 @@ _CLOSING = frozenset(".,:;?!)]\"'”’-–")  # what may follow a whole questio
 # What LaTeX and Unicode can write in several ways; a command that is not here stays.
 _COMMAND = re.compile(r"\\(?:([a-z]+)\*?|.)|[{}$~]", re.DOTALL)
 _VANISH = (
-  "left right big bigg bigl bigr biggl biggr displaystyle textstyle quad qquad limits text textrm textbf textit mbox "
-  "hbox mathrm mathbf mathit operatorname rm bf"
-).split()
+  "left", "right", "big", "bigg", "bigl", "bigr", "biggl", "biggr", "displaystyle", "textstyle", "quad", "qquad",
+  "limits", "text", "textrm", "textbf", "textit", "mbox", "hbox", "mathrm", "mathbf", "mathit", "operatorname", "rm",
+  "bf",
+)  # fmt: skip
 _COMMANDS = {
   **dict.fromkeys(_VANISH, ""), **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"),
   **dict.fromkeys(("ldots", "cdots", "dots"), "..."), "cdot": r"\times", "leq": r"\le", "geq": r"\ge", "neq": r"\ne",
@@ -61,8 +61,8 @@ def normalize(text: str) -> str:
 def _respelled(match: re.Match[str]) -> str:
   name = match[1]
   if name is None:
-    return _SIGNS[match[0]] if match[0] in _SIGNS else ""
-  return _COMMANDS[name] if name in _COMMANDS else f"\\{name}"
+    return _SIGNS.get(match[0], "")
+  return _COMMANDS.get(name, f"\\{name}")
 
 
 def exact_overlap(problems: Sequence[Problem], test_sets: Mapping[str, Sequence[Problem]]) -> dict[str, dict[str, int]]:
@@ -79,7 +79,7 @@ def exact_overlap(problems: Sequence[Problem], test_sets: Mapping[str, Sequence[
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Reference:
   """One text of a test problem: which set, which row (from 0), question or solution."""
 
   test_set: str
@@ -95,7 +95,7 @@ class Hit:
 
   kind: str
   field: str
-  row: Row
+  row: Reference
   shared: str
 
   def to_json(self) -> dict[str, Any]:
@@ -130,16 +130,16 @@ class TestIndex:
   ):
     self.ngram = ngram
     self._smallest = min(ngram, *sensitivity) if sensitivity else ngram
-    self._rows: list[Row] = []
-    self._exact: dict[str, Row] = {}
-    self._runs = _Runs(self._smallest)
-    self._embedded = _Embedded()
+    self._rows: list[Reference] = []
+    self._exact: dict[str, Reference] = {}
+    self._runs = RunIndex(self._smallest)
+    self._embedded = EmbeddedIndex()
     for name, problems in test_sets.items():
       for index, problem in enumerate(problems):
         self._add(name, index, problem)
 
   def _add(self, name: str, index: int, problem: Problem) -> None:
-    question = Row(name, index, problem.id, "question", problem.question)
+    question = Reference(name, index, problem.id, "question", problem.question)
     normal = normalize(problem.question)
     if normal:
       self._exact.setdefault(normal, question)
@@ -147,12 +147,12 @@ class TestIndex:
     self._append(question)
     for field, text in (("solution", problem.solution), ("answer", problem.answer)):
       if text and len(text.split()) >= self._smallest:
-        row = Row(name, index, problem.id, field, text)
+        row = Reference(name, index, problem.id, field, text)
         if len(text.split()) >= self.ngram:  # a short solution may be right for many problems
           self._exact.setdefault(normalize(text), row)
         self._append(row)
 
-  def _append(self, row: Row) -> None:
+  def _append(self, row: Reference) -> None:
     self._runs.add(row.text.lower().split(), len(self._rows))
     self._rows.append(row)
 
@@ -165,22 +165,22 @@ class TestIndex:
     normal = normal or (normalize(query), normalize(response))
     texts = (("query", query, normal[0]), ("response", response, normal[1]))
     hits, longest = [], 0
-    for field, text, normal in texts:
-      if row := self._exact.get(normal):
+    for field, text, spelled in texts:
+      if row := self._exact.get(spelled):
         hits.append(Hit("exact", field, row, row.text))
       words = text.lower().split()
       length, start, row_number = self._runs.longest(words, stop=self.ngram)
       longest = max(longest, length)
       if length >= self.ngram:
         hits.append(Hit("ngram", field, self._rows[row_number], " ".join(words[start : start + length])))
-    for field, _, normal in texts if not hits else ():
-      if (row_number := self._embedded.find(normal)) is not None:
-        hits.append(Hit("embedded", field, self._rows[row_number], self._rows[row_number].text))
+    for field, _, spelled in texts if not hits else ():
+      if (embedded := self._embedded.find(spelled)) is not None:
+        hits.append(Hit("embedded", field, self._rows[embedded], self._rows[embedded].text))
     order = ("exact", "ngram", "embedded")
     return Verdict(min(hits, key=lambda hit: order.index(hit.kind), default=None), longest)
 
 
-class _Runs:
+class RunIndex:
   """Finds the longest run of words that a text shares with an indexed one; under `smallest` words it may miss it."""
 
   def __init__(self, smallest: int):
@@ -227,7 +227,7 @@ class _Runs:
     return start, end
 
 
-class _Embedded:
+class EmbeddedIndex:
   """Finds a whole pattern inside a text, by windows from the patterns' middle, where they differ most."""
 
   def __init__(self) -> None:
@@ -247,12 +247,12 @@ class _Embedded:
     for at in range(0, len(text) - _WINDOW + 1, _STEP):
       for pattern, offset, row in self._windows.get(text[at : at + _WINDOW], ()):
         start = at - offset
-        if start >= 0 and text.startswith(pattern, start) and _is_whole(text, start, start + len(pattern)):
+        if start >= 0 and text.startswith(pattern, start) and is_whole(text, start, start + len(pattern)):
           return row
     return None
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
+def is_whole(text: str, start: int, end: int) -> bool:
   r"""False where a number or formula goes on: `log_3 27` is not whole in `log_3 27\sqrt3`, nor `12` in `12.5`."""
   if start > 0 and text[start].isdigit() and text[start - 1].isdigit():
     return False

@@ -6,7 +6,6 @@ from typing import Any
 from etils import epath
 
 from skymath_jax import records
-from skymath_jax.curation import validate
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance, Problem, stable_id
 
@@ -43,7 +42,7 @@ def instance(row: dict[str, Any], where: str) -> Instance:
     query=query,
     response=response,
     answer=answer,
-    method=validate.USER_METHOD,
+    method=records.USER_METHOD,
     parents=(),
     stage=1,
   )

@@ -1,21 +1,21 @@
-"""Curation in memory: validation → decontamination → duplicates → quality → near-duplicates → responses per query.
+"""Curation in memory; `stream.py` does the same with files of any size, by the same rules.
 
-`curate` is pure: instances in, instances and a reason for every one that was dropped out. `stream.py` does the same
-with files of any size, by the same functions.
+`curate` is pure: instances in, instances and a reason for every one that was dropped out.
 """
 
 import dataclasses
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from skymath_jax import records
-from skymath_jax.curation import decontaminate
+from skymath_jax.curation import rules, sensitivity
 from skymath_jax.curation.decide import decide
-from skymath_jax.curation.examine import Drop, Examiner, Facts
+from skymath_jax.curation.examine import examine
 from skymath_jax.curation.funnel import Funnel
+from skymath_jax.curation.row import TOKENS
 from skymath_jax.curation.settings import Settings
-from skymath_jax.records import Instance, Problem
+from skymath_jax.records import Instance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Curated:
 def curate(
   instances: Sequence[Instance],
   *,
-  test_sets: Mapping[str, Sequence[Problem]],
+  test_sets: rules.TestSets,
   settings: Settings,
   tokenizer_count: Callable[[str], int] | None = None,
 ) -> Curated:
@@ -55,36 +55,22 @@ def curate(
     test_sets: name → problems that must not leak into what is kept.
     settings: the choices.
     tokenizer_count: text → number of tokens; where given, every kept instance's `tokens` is set with it.
+
+  Raises:
+    UserError: `settings.quality` names a filter that there is not.
   """
-  facts = Examiner(test_sets, settings, tokenizer_count).examine(instances)
-  drops, funnel, votes = decide(facts, settings, lambda rows: [instances[row] for row in rows])
-  kept = [
-    labelled(instance, int(facts.tokens[row]), int(votes.samples[row]), float(votes.solve_rate[row]))
-    for row, instance in enumerate(instances)
-    if row not in drops
-  ]
+  steps = rules.by_step(settings, test_sets)
+  examined = examine(instances, itertools.chain(*steps.values()), count_tokens=tokenizer_count)
+  drops, funnel, table = decide(examined, steps, lambda wanted: [instances[row] for row in wanted])
+  facts = zip(table[TOKENS].tolist(), table.votes.samples.tolist(), table.votes.solve_rate.tolist(), strict=True)
+  kept = [label(i, *known) for row, (i, known) in enumerate(zip(instances, facts, strict=True)) if row not in drops]
   dropped = [Dropped(instances[row], *drops[row]) for row in sorted(drops)]
-  return Curated(kept, dropped, funnel, sensitivity(facts, drops, test_sets, settings))
+  return Curated(kept, dropped, funnel, sensitivity.report(examined, drops, test_sets, settings))
 
 
-def labelled(instance: Instance, tokens: int, samples: int, solve_rate: float) -> Instance:
+def label(instance: Instance, tokens: int, samples: int, solve_rate: float) -> Instance:
   """A kept instance with what curation has learnt of it: its tokens, and the votes where there were several."""
   changes: dict[str, Any] = {"tokens": tokens} if tokens and tokens != instance.tokens else {}
   if samples > 1:
     changes["quality"] = {**instance.quality, "samples": samples, "solve_rate": round(solve_rate, 4)}
   return dataclasses.replace(instance, **changes) if changes else instance
-
-
-def sensitivity(
-  facts: Facts, drops: Mapping[int, Drop], test_sets: Mapping[str, Sequence[Problem]], settings: Settings
-) -> dict[str, Any]:
-  """What was checked against what, the hits by kind and test set, and the n-gram hits at several lengths."""
-  leaks = [detail for reason, detail in drops.values() if reason == decontaminate.REASON]
-  invalid = sum(reason != decontaminate.REASON for reason, _ in facts.drops.values())
-  return {
-    "checked": len(facts) - invalid,
-    "test_sets": {name: len(problems) for name, problems in test_sets.items()},
-    "hits": dict(sorted(Counter(leak["kind"] for leak in leaks).items())),
-    "hits_by_test_set": dict(sorted(Counter(leak["test_row"]["test_set"] for leak in leaks).items())),
-    "ngram_hits": {str(n): int((facts.runs >= n).sum()) for n in sorted({settings.ngram, *settings.sensitivity})},
-  }

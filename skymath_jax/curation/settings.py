@@ -1,21 +1,23 @@
 """Every choice of curation."""
 
 import dataclasses
+from typing import Any
 
+from skymath_jax.config import Curation
+
+MAX_CHARACTERS = 16_384  # of query and response: a few times what a context of training holds
 SENSITIVITY = (10, 13)  # n-gram lengths that are reported beside the one that decides
-QUALITY = ("gold", "majority", "verdict")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """The defaults are those of the paper, and of the project's notes where it is silent.
+  """What the rules are told. The first six are the config's, which has their defaults.
 
   Attributes:
     ngram: whitespace words shared with a test item that make a leak.
     fuzzy: likeness (`FuzzyIndex`) of a query and a test question that makes a leak; 0 = no such check.
     near_duplicate: Jaccard similarity that makes a near-duplicate; 0 = leave near-duplicates in.
-    quality: filters, of QUALITY: drop what differs from a known gold answer, what differs from the answer that most
-      responses to the query give, what the verifier found wrong.
+    quality: names of the filters (`rules.base.Filter`) that are applied.
     hard: share of the queries that are kept, the hardest first; 0 = all.
     responses_per_query: at most so many responses to one query; 0 = no limit.
     max_characters: of query + response; 0 = no limit.
@@ -23,12 +25,18 @@ class Settings:
     sensitivity: n-gram lengths reported beside `ngram`.
   """
 
-  ngram: int = 30
-  fuzzy: float = 0.0
-  near_duplicate: float = 0.8
-  quality: tuple[str, ...] = ()
-  hard: float = 0.0
-  responses_per_query: int = 0
-  max_characters: int = 16_384
+  ngram: int
+  fuzzy: float
+  near_duplicate: float
+  quality: tuple[str, ...]
+  hard: float
+  responses_per_query: int
+  max_characters: int = MAX_CHARACTERS
   max_tokens: int = 0
   sensitivity: tuple[int, ...] = SENSITIVITY
+
+  @classmethod
+  def from_config(cls, config: Curation, **changes: Any) -> "Settings":
+    """What `config` says; `changes` come instead of it, or of the defaults above."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{key: value for key, value in vars(config).items() if key in names} | changes)

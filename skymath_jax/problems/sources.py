@@ -89,7 +89,7 @@ _MATH_SIZES = {
   "val/precalculus": (92967, "935fde71166c0c2d23bea3132bd0bef793009b859cbee3b34fa584542d363d79"),
 }
 # Over the sorted "problem NUL solution" lines: the same for every copy of the set, whatever its files look like.
-_MATH_CONTENT = {
+MATH_CONTENT = {
   "train": "ef7c725b9f062e583d3ef9dad66de2047651033a08478f5a4e7b4b2ffc50cb6c",
   "test": "b6dd71f9807ca7a8a8e9a8c887990d714952e96ba424a71db35dab82823d5f74",
 }
@@ -144,7 +144,7 @@ class Math(Source):
       return None
     texts = sorted(f"{row['problem']}\0{row['solution']}" for path in paths for row in read_rows(path))
     content = hashlib.sha256("".join(f"{text}\n" for text in texts).encode()).hexdigest()
-    if content != _MATH_CONTENT[split]:
+    if content != MATH_CONTENT[split]:
       raise UserError(
         f"these {len(texts):,} problems are not those of MATH {split} (content hash {content[:16]})",
         where=paths[0] if len(paths) == 1 else folder / split,

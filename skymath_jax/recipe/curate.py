@@ -26,8 +26,7 @@ def curate(run: Run, number: int) -> Facts:
   output = curation.Output(
     name=f"{run.config.name} stage {number}",
     facts=_provenance(run, files.read_json(made / "summary.json")),
-    write_shard=sft.write_shard,
-    finish=sft.finish,
+    tfds=True,
     parquet=run.config.curation.parquet,
     yardstick=seeds.problems_of(run),
   )
@@ -72,17 +71,9 @@ def curate_files(run: Run) -> Facts:
 
 
 def _curate(config: config_lib.Experiment, paths: Any, folder: epath.Path, output: curation.Output) -> Facts:
-  c = config.curation
-  settings = curation.Settings(
-    ngram=c.ngram,
-    fuzzy=c.fuzzy,
-    near_duplicate=c.near_duplicate,
-    quality=c.quality,
-    hard=c.hard,
-    responses_per_query=c.responses_per_query,
-  )
+  settings = curation.Settings.from_config(config.curation)
   return curation.curate_files(
-    paths, folder, test_sets=seeds.test_sets(config), settings=settings, output=output, workers=c.workers
+    paths, folder, test_sets=seeds.test_sets(config), settings=settings, output=output, workers=config.curation.workers
   )
 
 

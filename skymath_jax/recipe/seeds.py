@@ -17,9 +17,10 @@ def load(run: Run) -> Facts:
   """Loads the seed problems of all sources into `seeds/problems.jsonl`, and counts those that are test problems.
 
   Raises:
-    UserError: a source cannot be read, or there is no problem at all.
+    UserError: a source cannot be read, there is no problem at all, or `curation.quality` names no filter.
   """
   config, folder = run.config.seeds, run.workdir / FOLDER
+  curation.require_filters(run.config.curation.quality)  # before a request is paid
   problems: dict[str, Problem] = {}
   for source in config.sources:
     found = catalog.load(source, data_dir=config.data_dir)

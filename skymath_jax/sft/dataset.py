@@ -13,18 +13,19 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from array_record.python import array_record_data_source, array_record_module
 from etils import epath
-from tensorflow_datasets.proto import tf_example_pb2
 
 from skymath_jax import files, records
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance
+
+if TYPE_CHECKING:  # importing it takes two seconds, so that is done where a set is written or read
+  import tensorflow_datasets as tfds
 
 PREFIX, SPLIT, VERSION = "sft", "train", "1.0.0"
 ROWS_PER_SHARD = 100_000
@@ -89,6 +90,8 @@ def write_shard(folder: epath.PathLike, number: int, rows: Sequence[dict[str, An
 
 def finish(folder: epath.PathLike, shards: Sequence[Shard], *, name: str) -> None:
   """Makes the shards of `folder`, in this order, a TFDS set."""
+  import tensorflow_datasets as tfds
+
   folder, digest = epath.Path(folder), hashlib.sha256()
   for number, shard in enumerate(shards):
     (folder / shard.name).rename(folder / f"{PREFIX}-{SPLIT}.array_record-{number:05d}-of-{len(shards):05d}")
@@ -106,8 +109,10 @@ def finish(folder: epath.PathLike, shards: Sequence[Shard], *, name: str) -> Non
   files.write_json(folder / FACTS, {"name": name, "rows": rows, "fingerprint": digest.hexdigest()})
 
 
-def features() -> tfds.features.FeaturesDict:
+def features() -> "tfds.features.FeaturesDict":
   """The columns as TFDS knows them."""
+  import tensorflow_datasets as tfds
+
   return tfds.features.FeaturesDict(
     {
       **{key: tfds.features.Text() for key in (*_TEXTS, *_JSON)},
@@ -123,6 +128,8 @@ def _digest(row: dict[str, Any]) -> bytes:
 
 
 def _encode(row: dict[str, Any]) -> bytes:
+  from tensorflow_datasets.proto import tf_example_pb2
+
   example = tf_example_pb2.Example()
   column = example.features.feature
   for key in _TEXTS:
@@ -136,6 +143,8 @@ def _encode(row: dict[str, Any]) -> bytes:
 
 
 def _decode(record: bytes) -> dict[str, Any]:
+  from tensorflow_datasets.proto import tf_example_pb2
+
   column = tf_example_pb2.Example.FromString(record).features.feature
   row: dict[str, Any] = {key: column[key].bytes_list.value[0].decode() for key in _TEXTS}
   row |= {key: json.loads(column[key].bytes_list.value[0]) for key in _JSON}
@@ -146,10 +155,15 @@ def _decode(record: bytes) -> dict[str, Any]:
   return row
 
 
-class SFTDataset(Sequence[dict[str, Any]]):
+class SFTDataset:
   """Random access to a folder of `write`: a Grain source, and cheap to send to worker processes."""
 
   def __init__(self, folder: epath.PathLike):
+    """Opens the set.
+
+    Raises:
+      UserError: the folder holds none, or not all rows that were written.
+    """
     self.folder = epath.Path(folder)
     if not (self.folder / FACTS).exists():
       raise UserError("this is not an SFT data set", where=self.folder, remedy="make it with: skymath curate")
@@ -189,6 +203,9 @@ class SFTDataset(Sequence[dict[str, Any]]):
       raise IndexError(f"row {index} of {len(self)}")
     return self.__getitems__([index % len(self)])[0]
 
+  def __iter__(self) -> Iterator[dict[str, Any]]:
+    return map(self.__getitem__, range(len(self)))
+
   def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
     """Several rows at once, faster than one at a time."""
     return [_decode(record) for record in self._source.__getitems__([int(i) for i in indices])]
@@ -198,5 +215,9 @@ class SFTDataset(Sequence[dict[str, Any]]):
 
 
 def open(folder: epath.PathLike) -> SFTDataset:
-  """The SFT set of `folder`; `UserError` if there is none."""
+  """The SFT set of `folder`.
+
+  Raises:
+    UserError: there is none.
+  """
   return SFTDataset(folder)

@@ -119,11 +119,11 @@ def test_runs_agree_with_sets_of_ngrams(tests, text, n, other):
 @settings(max_examples=150, deadline=None)
 @given(st.text("ab1.", min_size=16, max_size=40), st.text("ab1.", max_size=20), st.text("ab1.", max_size=20))
 def test_embedded_agrees_with_the_in_operator(pattern, before, after):
-  found = decontaminate._Embedded()
+  found = decontaminate.EmbeddedIndex()
   found.add(pattern, 7)
   text = before + pattern + after
   whole = any(
-    decontaminate._is_whole(text, i, i + len(pattern)) for i in range(len(text)) if text.startswith(pattern, i)
+    decontaminate.is_whole(text, i, i + len(pattern)) for i in range(len(text)) if text.startswith(pattern, i)
   )
   assert found.find(text) == (7 if whole else None)
   assert found.find(before + after) is None or pattern in before + after

@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 
 from skymath_jax import curation
-from skymath_jax.curation import Settings
 from skymath_jax.records import Instance, Problem
+from tests.support.curation import settings
 
 LATEX = (
   "$x^{#}$", "$\\frac{#}{#}$", "$y = #x + #$", "$\\left(#, #\\right)$", "$\\sqrt{#}$", "$#\\%$", "$x \\leq #$", "#", "#"
@@ -95,7 +95,7 @@ def test_every_planted_leak_is_found_and_next_to_nothing_else(instances, leaks, 
       planted[f"{number}"] = kind
     fields = {"answer": "3", "method": "xwin", "parents": (f"s{number}",), "stage": 1}
     rows.append(Instance(id=f"{number}", query=query, response=response, **fields))
-  curated = curation.curate(rows, test_sets={"t": tests}, settings=Settings(near_duplicate=0))
+  curated = curation.curate(rows, test_sets={"t": tests}, settings=settings(near_duplicate=0))
   caught = {drop.instance.id: drop for drop in curated.dropped if drop.reason == "contamination"}
   missed = Counter(kind for id, kind in planted.items() if id not in caught)
   precision = len(caught.keys() & planted.keys()) / len(caught)

@@ -9,13 +9,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from skymath_jax import curation, files, records, sft
-from skymath_jax.curation import Output, Settings, stream
+from skymath_jax.curation import Output, stream
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance, Problem
-from tests.curation.test_run import ANIMALS, TEST, instance, story
+from tests.support.curation import ANIMALS, TEST, instance, settings, story
 
-SFT = {"write_shard": sft.write_shard, "finish": sft.finish}
-SETTINGS = Settings(near_duplicate=0.7, quality=("majority",), responses_per_query=2)
+SETTINGS = settings(near_duplicate=0.7, quality=("majority",), responses_per_query=2)
 TESTS = {"spiders": [TEST]}
 
 
@@ -45,7 +44,7 @@ def source(tmp_path_factory):
 
 
 def run(source, folder, **options):
-  options = {"test_sets": TESTS, "settings": SETTINGS, "output": Output(name="a set", **SFT), **options}
+  options = {"test_sets": TESTS, "settings": SETTINGS, "output": Output(name="a set", tfds=True), **options}
   return curation.curate_files(str(source), folder, **options)
 
 
@@ -90,11 +89,11 @@ def test_neither_workers_nor_chunks_change_the_outcome(source, reference, tmp_pa
 @pytest.mark.parametrize(("workers", "chunk_bytes"), [(1, 3000), (2, 10_000)])
 def test_nor_do_they_with_the_fuzzy_pass(source, tmp_path, workers, chunk_bytes):
   retold = "Each morning a heron eats 13 leaves, and twice that each evening. How many does it eat in one week?"
-  settings, tests = dataclasses.replace(SETTINGS, fuzzy=0.5), {**TESTS, "herons": [Problem.create("h", retold)]}
-  options = {"workers": workers, "chunk_bytes": chunk_bytes, "settings": settings, "test_sets": tests}
+  choices, tests = dataclasses.replace(SETTINGS, fuzzy=0.5), {**TESTS, "herons": [Problem.create("h", retold)]}
+  options = {"workers": workers, "chunk_bytes": chunk_bytes, "settings": choices, "test_sets": tests}
   options["output"] = Output(name="a set", yardstick=[Problem.create("s", retold[5:]), Problem.create("s", "2 + 2?")])
   found = run(source, tmp_path / "set", **options)
-  curated = curation.curate(rows(), test_sets=tests, settings=settings)
+  curated = curation.curate(rows(), test_sets=tests, settings=choices)
   assert found["decontamination"] == curated.sensitivity and 0 < curated.sensitivity["hits"]["fuzzy"] < 200
   card = (tmp_path / "set" / "card.md").read_text()
   assert "likeness to a test question is 0.5 or more" in card and "of the seed problems it flags 1 of 2" in card
@@ -104,7 +103,7 @@ def test_nor_do_they_with_the_fuzzy_pass(source, tmp_path, workers, chunk_bytes)
 
 def test_several_shards_are_one_set(source, reference, tmp_path, monkeypatch):
   monkeypatch.setattr(stream, "ROWS_PER_SHARD", 40)
-  summary = run(source, tmp_path / "set", chunk_bytes=4000, output=Output(name="a set", parquet=True, **SFT))
+  summary = run(source, tmp_path / "set", chunk_bytes=4000, output=Output(name="a set", parquet=True, tfds=True))
   shards = sorted((tmp_path / "set").glob("*.array_record-*"))
   assert len(shards) > 1 and shards[0].name.endswith(f"-00000-of-{len(shards):05d}")
   data, kept = sft.open(tmp_path / "set"), records.read(Instance, tmp_path / "set" / "kept.jsonl")
@@ -134,7 +133,7 @@ def test_what_is_left_on_disk(reference):
 def test_the_card_tells_origin_funnel_lengths_and_leaks(source, tmp_path):
   facts = {"teacher": "t@1", "none": "", "seed problems": ["math: 3 problems, licence MIT"]}
   yardstick = [Problem.create("s", TEST.question), Problem.create("s", "Another one?")]
-  run(source, tmp_path / "set", output=Output(name="micro stage 1", facts=facts, yardstick=yardstick, **SFT))
+  run(source, tmp_path / "set", output=Output(name="micro stage 1", facts=facts, yardstick=yardstick, tfds=True))
   card = (tmp_path / "set" / "card.md").read_text()
   assert card.startswith("# micro stage 1\n") and "- teacher: t@1" in card and "none" not in card.partition("##")[0]
   assert "- seed problems:\n  - math: 3 problems, licence MIT" in card
@@ -158,7 +157,7 @@ def test_plain_pairs_need_no_set(tmp_path):
   assert [i.answer for i in curation.read_inputs((str(tmp_path / "in.jsonl"),))] == ["7", "", "7", ""]
   test_sets = {"mine": curation.read_test_set(tmp_path / "test.jsonl")}
   folder = tmp_path / "curation"
-  summary = run(tmp_path / "in.jsonl", folder, test_sets=test_sets, settings=Settings(), output=Output(name="mine"))
+  summary = run(tmp_path / "in.jsonl", folder, test_sets=test_sets, settings=settings(), output=Output(name="mine"))
   assert sorted(path.suffix for path in folder.iterdir()) == [
     ".json",
     ".jsonl",
@@ -186,19 +185,9 @@ def test_a_bad_row_is_named_and_leaves_nothing(tmp_path, line, workers):
 
 def test_nothing_to_keep_is_told_with_the_reasons(tmp_path):
   records.write_lines(tmp_path / "in.jsonl", [{"query": "", "response": "r"}])
-  summary = run(tmp_path / "in.jsonl", tmp_path / "set", settings=Settings())
+  summary = run(tmp_path / "in.jsonl", tmp_path / "set", settings=settings())
   assert summary["kept"] == 0 and (tmp_path / "set" / "dropped.jsonl").read_text().count("empty_query") == 1
   (tmp_path / "empty.jsonl").touch()
   assert run(tmp_path / "empty.jsonl", tmp_path / "set")["in"] == 0
   with pytest.raises(UserError, match="no such file"):
     run(tmp_path / "none.jsonl", tmp_path / "set")
-
-
-def test_a_fuzzy_hit_shows_both_texts_and_the_likeness():
-  problem = Problem.create("t", "Mia has 12 red apples and gives 5 of them to Tom. How many red apples has Mia left?")
-  query = "After Mia, who has 12 red apples, gives Tom 5 of them, how many apples does Mia have left?"
-  item = instance(query)
-  assert len(curation.curate([item], test_sets={"t": [problem]}, settings=Settings()).kept) == 1
-  [drop] = curation.curate([item], test_sets={"t": [problem]}, settings=Settings(fuzzy=0.3)).dropped
-  assert drop.reason == "contamination" and drop.detail["kind"] == "fuzzy" and 0.3 < drop.detail["likeness"] < 1
-  assert drop.detail["test_row"]["text"] == problem.question and drop.detail["shared"] == query

@@ -140,7 +140,7 @@ def test_math_is_known_by_its_content(tmp_path, monkeypatch, layout):
     for i, level in enumerate(levels)
   ]
   content = "".join(f"{row['problem']}\0{row['solution']}\n" for row in sorted(rows, key=lambda r: r["problem"] + "\0"))
-  monkeypatch.setitem(sources._MATH_CONTENT, "train", hashlib.sha256(content.encode()).hexdigest())
+  monkeypatch.setitem(sources.MATH_CONTENT, "train", hashlib.sha256(content.encode()).hexdigest())
   write_math(tmp_path / "math", rows, layout)
   problems = {p.question: p for p in catalog.load("math", data_dir=tmp_path)}
   assert len(problems) == 12 and problems["Problem 1"].level is None and problems["Problem 4"].level == 5

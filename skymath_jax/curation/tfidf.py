@@ -21,12 +21,13 @@ NUMBERS = 0.25  # share of the likeness that the numbers make up, where there ar
 _TOKEN = re.compile(r"[a-z]+|\d+(?:[.,]\d+)*|\\[a-z]+|[^\sa-z\d\\]")
 _ROWS_AT_ONCE = 512
 _UNITS = (
-  "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-  "eighteen nineteen twenty"
-).split()
+  "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+  "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+_TENS = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _NUMBER_WORDS = {
   **{word: str(number) for number, word in enumerate(_UNITS)},
-  **dict(zip("thirty forty fifty sixty seventy eighty ninety".split(), map(str, range(30, 100, 10)), strict=True)),
+  **{word: str(30 + 10 * place) for place, word in enumerate(_TENS)},
   "hundred": "100", "dozen": "12", "half": "1/2", "third": "1/3", "quarter": "1/4", "twice": "2", "double": "2",
   "thrice": "3", "triple": "3",
 }  # fmt: skip

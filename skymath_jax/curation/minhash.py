@@ -60,7 +60,7 @@ def band_keys(texts: Sequence[str], rows_per_band: int = 8, vocabulary: hashing.
   keys = np.empty((len(texts), bands), np.uint64)
   for start in range(0, len(texts), _ROWS_AT_ONCE):
     chunk = [[*_PAD[0], *text.lower().split(), *_PAD[1]] for text in texts[start : start + _ROWS_AT_ONCE]]
-    signature, number_sums = _signatures(chunk, vocabulary)
+    signature, number_sums = signatures(chunk, vocabulary)
     folded = (signature.reshape(len(chunk), bands, rows_per_band) * weights).sum(-1, dtype=np.uint64)
     folded += number_sums[:, None] * np.uint64(0xD6E8FEB86659FD93)
     folded += np.arange(bands, dtype=np.uint64) * np.uint64(0xA0761D6478BD642F)
@@ -68,7 +68,7 @@ def band_keys(texts: Sequence[str], rows_per_band: int = 8, vocabulary: hashing.
   return keys
 
 
-def _signatures(chunk: list[list[str]], vocabulary: hashing.Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+def signatures(chunk: list[list[str]], vocabulary: hashing.Vocabulary) -> tuple[np.ndarray, np.ndarray]:
   """MinHash signatures `[texts, 128]` and a hash of each text's multiset of numbers `[texts]`."""
   words, starts = hashing.flatten(chunk)
   hashes, number_hashes = vocabulary.look_up(words, len(words))

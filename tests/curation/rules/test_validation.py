@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from skymath_jax.curation import validate
+from skymath_jax.curation.rules import validation
 from skymath_jax.records import Instance
 
 GOOD = Instance(
@@ -20,7 +20,7 @@ GOOD = Instance(
 
 def reasons(**changes):
   options = {key: changes.pop(key) for key in ("max_characters", "max_tokens", "tokens") if key in changes}
-  return [found.reason for found in validate.findings(dataclasses.replace(GOOD, **changes), **options)]
+  return [found.reason for found in validation.findings(dataclasses.replace(GOOD, **changes), **options)]
 
 
 def test_a_good_instance_has_no_findings():

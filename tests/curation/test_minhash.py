@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skymath_jax.curation import deduplicate, hashing
+from skymath_jax.curation import hashing, minhash
 from skymath_jax.curation.lineage import Lineage
 
 STORY = (
@@ -18,17 +18,17 @@ STORY = (
 
 def test_numbers_make_another_problem_however_long_the_text():
   queries = [STORY.format(3, 4), STORY.format(3, 5), STORY.format(3, 4) + " today", STORY.format(4, 3)]
-  assert deduplicate.jaccard(queries[0], queries[2]) > 0.8
-  assert deduplicate.near(queries) == [None, None, 0, None]
+  assert minhash.jaccard(queries[0], queries[2]) > 0.8
+  assert minhash.near(queries) == [None, None, 0, None]
   long = " ".join(f"word{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(200))
-  assert deduplicate.near([f"{long} 5", f"{long} 6", f"{long} five"]) == [None, None, None]
+  assert minhash.near([f"{long} 5", f"{long} 6", f"{long} five"]) == [None, None, None]
 
 
 def test_relatives_are_not_compared():
   queries = [STORY.format(3, 4), STORY.format(3, 4) + " today", STORY.format(3, 4) + " now"]
   family = [frozenset("a"), frozenset("a"), frozenset("b")]
-  assert deduplicate.near(queries, family) == [None, None, 0]
-  assert deduplicate.near(queries, [frozenset(x) for x in "abc"]) == [None, 0, 0]
+  assert minhash.near(queries, family) == [None, None, 0]
+  assert minhash.near(queries, [frozenset(x) for x in "abc"]) == [None, 0, 0]
 
 
 def seeds_of(parents: dict[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
@@ -63,9 +63,9 @@ def test_lineages_agree_with_a_walk(edges):
 
 def test_known_jaccard():
   # <<a a b b c>>: 5 + 2 padded 3-grams each; a word changed in the middle touches 3 of them
-  assert deduplicate.jaccard("a b c d e", "a b X d e") == pytest.approx(4 / 10)
-  assert deduplicate.jaccard("a b c d e", "A  b\nC d e") == 1
-  assert deduplicate.jaccard("a b c d e", "a b c d X") == pytest.approx(4 / 10)  # the last word weighs as much
+  assert minhash.jaccard("a b c d e", "a b X d e") == pytest.approx(4 / 10)
+  assert minhash.jaccard("a b c d e", "A  b\nC d e") == 1
+  assert minhash.jaccard("a b c d e", "a b c d X") == pytest.approx(4 / 10)  # the last word weighs as much
 
 
 @settings(max_examples=60, deadline=None)
@@ -74,13 +74,13 @@ def test_known_jaccard():
   st.sampled_from([0.5, 0.8]),
 )
 def test_every_verdict_is_true_by_brute_force(queries, threshold):
-  earlier = deduplicate.near(queries, threshold=threshold)
+  earlier = minhash.near(queries, threshold=threshold)
   kept = [i for i, match in enumerate(earlier) if match is None]
   for index, match in enumerate(earlier):
     if match is not None:
       assert match in kept and match < index
-      assert deduplicate.jaccard(queries[index], queries[match]) >= threshold
-  assert deduplicate.near(queries, threshold=threshold) == earlier
+      assert minhash.jaccard(queries[index], queries[match]) >= threshold
+  assert minhash.near(queries, threshold=threshold) == earlier
 
 
 def test_recall_against_brute_force():
@@ -93,9 +93,9 @@ def test_recall_against_brute_force():
     copy[rng.randrange(60)] = "changed"
     copies.append(copy)
   texts = [" ".join(words) for words in originals + copies]
-  earlier = deduplicate.near(texts)
+  earlier = minhash.near(texts)
   assert earlier[:300] == [None] * 300
-  similar = [deduplicate.jaccard(texts[i], texts[300 + i]) >= 0.8 for i in range(300)]
+  similar = [minhash.jaccard(texts[i], texts[300 + i]) >= 0.8 for i in range(300)]
   assert all(similar)  # 59 / 65 = 0.91 and more: met by a band with probability 0.9998
   assert sum(match == i for i, match in enumerate(earlier[300:])) >= 299
 
@@ -104,7 +104,7 @@ def test_signatures_estimate_jaccard():
   rng = random.Random(2)
   words = [f"w{rng.randrange(5000)}x" for _ in range(400)]
   other = [word if rng.random() > 0.1 else "other" + word for word in words]
-  signature, _ = deduplicate._signatures([words, other], hashing.Vocabulary())
+  signature, _ = minhash.signatures([words, other], hashing.Vocabulary())
   estimate = float((signature[0] == signature[1]).mean())
   grams = [set(zip(w, w[1:], w[2:], strict=False)) for w in (words, other)]
   exact = len(grams[0] & grams[1]) / len(grams[0] | grams[1])
@@ -116,5 +116,5 @@ def test_thousands_of_relatives_and_of_templates_stay_fast():
     f"{STORY.format(3, 4)} {'ab'[i % 2]}{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)}"
     for i in range(3000)
   ]
-  assert deduplicate.near(family, [frozenset("s")] * 3000) == [None] * 3000
-  assert deduplicate.near([STORY.format(i, 2 * i) for i in range(3000)]) == [None] * 3000
+  assert minhash.near(family, [frozenset("s")] * 3000) == [None] * 3000
+  assert minhash.near([STORY.format(i, 2 * i) for i in range(3000)]) == [None] * 3000

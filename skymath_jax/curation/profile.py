@@ -33,7 +33,7 @@ def language(text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Statistics:
+class Profile:
   """Of one part: counts by kind, and the lengths of each row, int32."""
 
   rows: int
@@ -63,13 +63,13 @@ class Counter:
     for name, length in zip(LENGTHS, lengths, strict=True):
       self._lengths[name].append(length)
 
-  def result(self) -> Statistics:
+  def result(self) -> Profile:
     """What was counted."""
     lengths = {name: np.array(values, np.int32) for name, values in self._lengths.items()}
-    return Statistics(len(lengths["tokens"]), self._counts, lengths)
+    return Profile(len(lengths["tokens"]), self._counts, lengths)
 
 
-def summary(parts: Sequence[Statistics]) -> dict[str, Any]:
+def summary(parts: Sequence[Profile]) -> dict[str, Any]:
   """The parts together, as they stand in `summary.json`.
 
   `lengths` are percentiles; `histogram` counts words of query + response in bars of BIN_WORDS, the last of which holds

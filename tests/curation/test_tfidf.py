@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skymath_jax.curation.fuzzy import NUMBERS, FuzzyIndex
+from skymath_jax.curation.tfidf import NUMBERS, FuzzyIndex
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 

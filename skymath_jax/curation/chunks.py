@@ -1,0 +1,113 @@
+"""Files of JSON lines in parts of a bounded size, cut at line ends, and single rows read again."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO
+
+import numpy as np
+from etils import epath
+
+from skymath_jax import records
+from skymath_jax.curation import inputs
+from skymath_jax.errors import UserError
+from skymath_jax.records import Instance
+
+CHUNK_BYTES = 8 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+  """Whole lines of a file: bytes `start` to `stop`."""
+
+  path: str
+  start: int
+  stop: int
+
+  def lines(self) -> Iterator[tuple[int, bytes]]:
+    """(offset, line) of every line that is not blank."""
+    with epath.Path(self.path).open("rb") as file:
+      file.seek(self.start)
+      offset = self.start
+      for line in file.read(self.stop - self.start).splitlines(keepends=True):
+        if line.strip():
+          yield offset, line
+        offset += len(line)
+
+  def where(self, offset: int) -> str:
+    """file:line of the row at `offset`."""
+    with epath.Path(self.path).open("rb") as file:
+      number = file.read(offset).count(b"\n") + 1
+    return f"{self.path}:{number}"
+
+  def instances(self) -> tuple[list[Instance], list[int]]:
+    """The rows, and where each begins.
+
+    Raises:
+      UserError: a row is no Instance and no pair; file and line are named.
+    """
+    made, offsets = [], []
+    for offset, line in self.lines():
+      made.append(_parsed(line, functools.partial(self.where, offset)))
+      offsets.append(offset)
+    return made, offsets
+
+
+def _parsed(line: bytes, where: Callable[[], str]) -> Instance:
+  try:
+    row = json.loads(line)
+    if isinstance(row, dict) and {"id", "method", "parents"} <= row.keys():
+      return records.from_json(Instance, row)
+  except (ValueError, TypeError):
+    row = None
+  if isinstance(row, dict):
+    return inputs.instance(row, where())
+  found = where()
+  for number, _ in records.read_lines(found.rpartition(":")[0]):  # says what is wrong with the line
+    del number
+  raise UserError("this line is not a row", where=found, remedy='write {"query": …, "response": …} or Instance rows')
+
+
+def chunks(paths: Sequence[str], size: int = CHUNK_BYTES) -> list[Chunk]:
+  """The files cut at line ends after about `size` bytes."""
+  found = []
+  for path in paths:
+    if not epath.Path(path).exists():
+      raise UserError("no such file", where=path, remedy="check the path in the config")
+    with epath.Path(path).open("rb") as file:
+      end, start = file.seek(0, os.SEEK_END), 0
+      while start < end:
+        file.seek(min(start + size, end))
+        file.readline()
+        found.append(Chunk(str(path), start, file.tell()))
+        start = file.tell()
+  return found
+
+
+class FileRows:
+  """Reads single rows again, by their number."""
+
+  def __init__(self, parts: Sequence[Chunk], starts: Sequence[int], offsets: np.ndarray):
+    self._parts, self._starts, self._offsets = parts, np.array(starts), offsets
+    self._files: dict[str, IO[bytes]] = {}
+    self._undo = contextlib.ExitStack()
+
+  def __enter__(self) -> "FileRows":
+    for path in {part.path for part in self._parts}:
+      self._files[path] = self._undo.enter_context(epath.Path(path).open("rb"))
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._undo.close()
+
+  def __call__(self, rows: Sequence[int]) -> list[Instance]:
+    found = []
+    for row, number in zip(rows, (np.searchsorted(self._starts, rows, side="right") - 1).tolist(), strict=True):
+      part, offset = self._parts[number], int(self._offsets[row])
+      file = self._files[part.path]
+      file.seek(offset)
+      found.append(_parsed(file.readline(), functools.partial(part.where, offset)))
+    return found
