@@ -45,7 +45,11 @@ def test_every_shipped_experiment_resolves(path):
     ("rng_seed", True, "config.rng_seed: True is not of type int"),
     ("synthesis.temperature", "hot", "config.synthesis.temperature"),
     ("teacher.backend", "carrier pigeon", "jetstream, openai, local"),
-    ("curation.quality", ("gold", "silver"), "config.curation.quality: 'silver' is not known. use one of: gold, majo"),
+    (
+      "synthesis.judge",
+      ("verdict", "beauty"),
+      "config.synthesis.judge: 'beauty' is not known. use one of: verdict, diff",
+    ),
     ("training.rows", 0, "config.training.rows: 0 is too small. give 1 or more"),
     ("training.clip", -1.0, "config.training.clip: -1.0 is too small. give 0 or more"),
     ("training.epsilon", float("nan"), "config.training.epsilon: nan is too small"),
