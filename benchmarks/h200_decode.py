@@ -24,11 +24,12 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 import jax
 from flax import nnx
 
-from skymath_jax.engine.core import Core, Settings
-from skymath_jax.engine.generator import LocalSlots
-from skymath_jax.engine.slots import warm_up
+from skymath_jax.engine.engine import Engine
+from skymath_jax.engine.slots import Slots
+from skymath_jax.engine.types import EngineSettings
+from skymath_jax.engine.warm_up import warm_up
 from skymath_jax.models import Decoder, DecoderConfig
-from skymath_jax.testing.null_engine import NoTokenizer
+from skymath_jax.testing.tokenizers import CodePointTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving_bare
@@ -54,29 +55,29 @@ def workload(vocab: int, count: int, *, rng_seed: int = 0) -> Work:
   return [("".join(chr(rng.randrange(3, vocab)) for _ in range(n)), new, 0) for n, new in lengths]
 
 
-def through_grpc(decoder: Decoder, settings: Settings, work: Work) -> float:
+def through_grpc(decoder: Decoder, settings: EngineSettings, work: Work) -> float:
   """New tokens/s of the same workload through JetStream, its client a process of its own."""
   import serving_client  # these two bring gRPC and JetStream in
 
   from skymath_jax.server import serve as server_lib
+  from skymath_jax.server.settings import ServerSettings
 
-  way = dataclasses.asdict(settings)
-  server = server_lib.start(decoder, NoTokenizer(), "random", port=0, chat_frame="raw", **way)
+  server = server_lib.start(decoder, CodePointTokenizer(), "random", settings, ServerSettings(port=0))
   try:
     return serving_client.rate(f"127.0.0.1:{server.port}", work, concurrency=2 * settings.slots)
   finally:
     server.stop()
 
 
-def alone(decoder: Decoder, settings: Settings, work: Work) -> tuple[float, float]:
+def alone(decoder: Decoder, settings: EngineSettings, work: Work) -> tuple[float, float]:
   """New tokens/s of the engine itself, and the seconds that it took to compile."""
-  start, core = time.perf_counter(), Core(decoder, settings)
+  start, engine = time.perf_counter(), Engine(decoder, settings)
   if jax.default_backend() != "cpu":  # a dry run compiles only what it needs
-    warm_up(core)
+    warm_up(engine)
   compiled = time.perf_counter() - start
-  slots, prompts = LocalSlots(core), serving_bare.prompts_of(NoTokenizer(), work, 0.0)
-  serving_bare.rate(slots, core, [dataclasses.replace(p, max_tokens=40) for p in prompts[: settings.slots + 8]])
-  return serving_bare.rate(slots, core, prompts), compiled
+  slots, prompts = Slots(engine), serving_bare.prompts_of(CodePointTokenizer(), work, 0.0)
+  serving_bare.rate(engine, slots, [dataclasses.replace(p, max_tokens=40) for p in prompts[: settings.slots + 8]])
+  return serving_bare.rate(engine, slots, prompts), compiled
 
 
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
@@ -91,7 +92,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   chosen = parser.parse_args(arguments)
   decoder = nnx.jit(lambda: Decoder(MODELS[chosen.model], rngs=nnx.Rngs(0)))()
   shape = {"max_length": MAX_LENGTH, "prefill_chunk": 1024, "prefix_tokens": 0, "steps_per_call": 32}
-  settings = Settings(slots=chosen.slots or SLOTS[chosen.model], kv=chosen.kv, weights=chosen.weights, **shape)
+  settings = EngineSettings(slots=chosen.slots or SLOTS[chosen.model], kv=chosen.kv, weights=chosen.weights, **shape)
   work = workload(MODELS[chosen.model].vocab_size, chosen.requests)
   engine, seconds = alone(decoder, settings, work)  # its slots are given up before the server's are made
   facts = {

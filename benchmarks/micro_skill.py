@@ -12,6 +12,7 @@ import sys
 
 from skymath_jax import grading, models, prompts
 from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.types import EngineSettings
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.problems.micro_gsm import oracle, targets
 
@@ -46,7 +47,7 @@ def examples(name: str, rng: random.Random):
 def main(model: str, names: list[str]) -> None:
   """Prints one row a prompt."""
   decoder, tokenizer = models.load_any(model, dtype="float32")
-  local = LocalGenerator(decoder, tokenizer, model, slots=128, max_length=512, steps_per_call=16)
+  local = LocalGenerator(decoder, tokenizer, model, EngineSettings(slots=128, max_length=512, steps_per_call=16))
   print("| prompt | all | level 1 | 2 | 3 | 4 | 5 |\n|---|--:|--:|--:|--:|--:|--:|")
   for name in names:
     rows = list(examples(name, random.Random(f"skill {name}")))

@@ -22,6 +22,7 @@ import numpy as np
 from skymath_jax import coreset, curation, models
 from skymath_jax.config import Curation
 from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.types import EngineSettings
 from skymath_jax.generation import Sampling
 from skymath_jax.problems import catalog
 from skymath_jax.records import Instance, Problem
@@ -52,7 +53,8 @@ def make(folder: pathlib.Path, seeds: list[Problem], samples: int) -> list[Insta
 
   async def main(store: ResponseStore):
     decoder, tokenizer = models.load_any("asset:micro_teacher")
-    teacher = LocalGenerator(decoder, tokenizer, models.model_id("asset:micro_teacher"), slots=128, max_length=384)
+    settings = EngineSettings(slots=128, max_length=384, steps_per_call=8)
+    teacher = LocalGenerator(decoder, tokenizer, models.model_id("asset:micro_teacher"), settings)
     try:
       return await synthesize(
         seeds, RUNS, teacher, store, stage=1, sampling=Sampling(temperature=0.7, max_tokens=256), rng_seed=0,

@@ -4,8 +4,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from skymath_jax.engine.batching import Slots
-from skymath_jax.engine.core import Prompt
+import numpy as np
+
+from skymath_jax.engine.batching import SlotsLike
+from skymath_jax.engine.types import Prompt
+from skymath_jax.server.driver import EngineLike
 
 
 def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float) -> list[Prompt]:
@@ -16,18 +19,17 @@ def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature
   ]
 
 
-def rate(slots: Slots, core: Any, prompts: Sequence[Prompt]) -> float:
-  """Tokens/s; `slots` are all idle, and `core` is the one under them."""
+def rate(engine: EngineLike, slots: SlotsLike, prompts: Sequence[Prompt]) -> float:
+  """Tokens/s; `slots` of `engine` are all idle."""
   waiting, left, made = list(prompts), {}, 0
   free, start = list(range(slots.count)), time.perf_counter()
   while waiting or left:
     batch = [waiting.pop() for _ in range(min(len(waiting), len(free)))]
-    for prompt, prefix in zip(batch, core.prefill_each(core.params, batch) if batch else [], strict=True):
+    for prompt, prefix in zip(batch, engine.prefill_each(batch) if batch else [], strict=True):
       slot = free.pop()
       slots.insert(prefix, slot)
       left[slot] = prompt.max_tokens
-    slots.dispatch()
-    rows = slots.rows()
+    rows = np.asarray(slots.generate())
     steps = rows.shape[1] // 2
     valid = rows[:, steps : 2 * steps].sum(axis=1).tolist()
     for slot in list(left):

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
-from skymath_jax.testing.null_engine import NoTokenizer
+from skymath_jax.testing.tokenizers import CodePointTokenizer
 
 Work: TypeAlias = Sequence[tuple[str, int, int]]  # (prompt, new tokens, seed)
 
@@ -30,7 +30,7 @@ def rate(address: str, work: Work, *, concurrency: int, temperature: float = 0.0
 
 async def served(address: str, work: Work, concurrency: int, temperature: float, tokenizer: str) -> float:
   """Tokens/s, in this process."""
-  coder: Any = tokenizer_lib.load(tokenizer) if tokenizer else NoTokenizer()
+  coder: Any = tokenizer_lib.load(tokenizer) if tokenizer else CodePointTokenizer()
   requests = [
     Request(id=str(i), prompt=text, sampling=Sampling(temperature=temperature, max_tokens=new, seed=seed))
     for i, (text, new, seed) in enumerate(work)

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from skymath_jax import models
-from skymath_jax.engine.batching import Counters
-from skymath_jax.server import driver as driver_lib
-from skymath_jax.server import serve as server_lib
-from skymath_jax.server.driver import EngineSlots
-from skymath_jax.server.grpc import Frontend
-from skymath_jax.server.jetstream import DecoderEngine
-from skymath_jax.server.listening import Listening
-from skymath_jax.testing.null_engine import NoTokenizer, NullEngine
+from skymath_jax.engine.engine import Engine
+from skymath_jax.engine.slots import Slots
+from skymath_jax.engine.types import EngineSettings
+from skymath_jax.engine.warm_up import warm_up
+from skymath_jax.server.serve import start_engine
+from skymath_jax.server.settings import ServerSettings
+from skymath_jax.testing.null_engine import NullEngine, NullSlots
+from skymath_jax.testing.tokenizers import CodePointTokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import serving_bare
@@ -39,15 +39,15 @@ NEW_TOKENS = {"model": (64, 192), "7b": (64, 192), "7b_short": (20, 60)}
 REQUESTS = {"model": 512, "7b": 1024, "7b_short": 3072}  # several seconds of work
 
 
-def engine_of(kind: str) -> tuple[Any, Any]:
-  """(engine, tokenizer); compiled where there is something to compile."""
+def engine_of(kind: str) -> tuple[Any, Any, Any]:
+  """(engine, slots, tokenizer); compiled where there is something to compile."""
   if kind != "model":
-    return NullEngine(slots=SLOTS[kind], steps_per_call=8, step_seconds=STEP_SECONDS), NoTokenizer()
+    return NullEngine(), NullSlots(SLOTS[kind], step_seconds=STEP_SECONDS), CodePointTokenizer()
   decoder, tokenizer = models.load_any(MODEL)
   tokenizer.eos_id = None  # lengths are forced
-  engine = DecoderEngine(decoder, tokenizer, slots=SLOTS[kind], max_length=256, steps_per_call=16)
-  engine.warm_up()
-  return engine, tokenizer
+  engine = Engine(decoder, EngineSettings(slots=SLOTS[kind], max_length=256, steps_per_call=16))
+  warm_up(engine)
+  return engine, Slots(engine), tokenizer
 
 
 def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
@@ -68,11 +68,7 @@ def workload(kind: str, count: int) -> list[tuple[str, int, int]]:
 
 def serve(kind: str) -> None:
   """The server's process, until standard input closes."""
-  engine, tokenizer = engine_of(kind)
-  driver = driver_lib.Driver(engine, queue_size=4096, counters=Counters())
-  frontend = Frontend(driver, tokenizer, engine.core, model_id="m", chat_frame="raw")
-  server = server_lib.Server(driver, frontend, Listening(port=0))
-  server.start()
+  server = start_engine(*engine_of(kind), "m", ServerSettings(port=0))
   print(server.port, flush=True)
   sys.stdin.read()
   server.stop()
@@ -93,13 +89,13 @@ def server_process(kind: str) -> Iterator[str]:
 def measure(kind: str, count: int, repeats: int) -> dict[str, Any]:
   """One row: served tokens/s, with the bare loop's as peer."""
   work, rates = workload(kind, count), {"bare": [], "served": []}
-  engine, tokenizer = engine_of(kind)
+  engine, slots, tokenizer = engine_of(kind)
   temperature, folder = (1.0, str(models.resolve(MODEL))) if kind == "model" else (0.0, "")
   asked = {"concurrency": 4 * SLOTS[kind], "temperature": temperature, "tokenizer": folder}
-  prompts, slots = serving_bare.prompts_of(tokenizer, work, temperature), EngineSlots(engine, engine.core.params)
+  prompts = serving_bare.prompts_of(tokenizer, work, temperature)
   with server_process(kind) as address:
     for number in range(repeats + 1):
-      alone = serving_bare.rate(slots, engine.core, prompts)
+      alone = serving_bare.rate(engine, slots, prompts)
       through = serving_client.rate(address, work, **asked)
       if number:  # the first round warms up
         rates["bare"].append(alone)

@@ -17,8 +17,9 @@ import numpy as np
 from jax import numpy as jnp
 
 from skymath_jax import models, prompts
-from skymath_jax.engine.core import Core, Settings
+from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.types import EngineSettings
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.grading import equivalent, extract
 from skymath_jax.models import cache
@@ -35,17 +36,17 @@ SHAPE = {"slots": 64, "max_length": 256, "steps_per_call": 16}
 
 def next_logits(decoder: Any, rows: Sequence[Sequence[int]], way: dict[str, str]) -> np.ndarray:
   """Logits `[rows vocab]` after each row of tokens: prefill into a cache of that kind, then one decode step."""
-  core = Core(decoder, Settings(**SHAPE | way))
-  held, fed, ends = cache.init(core.config, len(rows), 256, core.kv_dtype), [], []
+  engine = Engine(decoder, EngineSettings(**SHAPE | way))
+  held, fed, ends = cache.init(engine.config, len(rows), 256, engine.kv_dtype), [], []
   insert = jax.jit(cache.insert, donate_argnums=0)
   for slot, row in enumerate(rows):
     padded = np.zeros((1, 256), np.int32)
     padded[0, : len(row) - 1] = row[:-1]
-    held = insert(held, core.programs.prefill(core.params, padded), slot)
+    held = insert(held, engine.programs.prefill(engine.params, padded), slot)
     fed.append(row[-1])
     ends.append(len(row) - 1)
-  step = jax.jit(lambda params, *args: core.programs.decoder(params).decode(*args)[0])
-  return np.asarray(step(core.params, jnp.asarray(fed), held, jnp.asarray(ends)))
+  step = jax.jit(lambda params, *args: engine.programs.decoder(params).decode(*args)[0])
+  return np.asarray(step(engine.params, jnp.asarray(fed), held, jnp.asarray(ends)))
 
 
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
@@ -64,7 +65,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   rows = [tokenizer.encode(text, bos=True) for text in texts[:64]]
   full: dict[str, Any] = {}
   for way, settings in WAYS.items():
-    responses = LocalGenerator(decoder, tokenizer, way, **SHAPE | settings).generate_all(requests)
+    responses = LocalGenerator(decoder, tokenizer, way, EngineSettings(**SHAPE | settings)).generate_all(requests)
     right = [equivalent(p.answer, extract(r.text) or "") for p, r in zip(problems, responses, strict=True)]
     answers, logits = [r.text for r in responses], next_logits(decoder, rows, settings)
     accuracy = float(np.mean(right))

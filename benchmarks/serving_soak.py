@@ -22,15 +22,16 @@ from typing import Any
 import grpc
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
-from skymath_jax.engine.batching import Counters, Job
-from skymath_jax.engine.core import Prompt
-from skymath_jax.server import driver as driver_lib
-from skymath_jax.server import serve as server_lib
-from skymath_jax.server.grpc import Frontend
-from skymath_jax.server.listening import Listening
-from skymath_jax.testing.null_engine import NoTokenizer, NullEngine, answer
+from skymath_jax.engine.batching import Job
+from skymath_jax.engine.types import Prompt
+from skymath_jax.server.driver import Driver
+from skymath_jax.server.serve import start_engine
+from skymath_jax.server.settings import ServerSettings
+from skymath_jax.testing.null_engine import NullEngine, NullSlots, answer
+from skymath_jax.testing.tokenizers import CodePointTokenizer
 
 PATIENCE = 60.0  # seconds after which something that did not happen counts as a hang
+SERVER_THREADS = ("prefill", "generate", "transfer", "detokenize", "event-loop")
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -51,8 +52,8 @@ class Waited(Job):
 def drains(count: int, *, switch_interval: float = 1e-5) -> dict[str, Any]:
   """Drains `count` times: one or two jobs on two slots, waited for, so that all slots are idle in between."""
   sys.setswitchinterval(switch_interval)
-  counters, start = Counters(), time.monotonic()
-  driver = driver_lib.Driver(NullEngine(slots=2, steps_per_call=4), queue_size=8, counters=counters)
+  start = time.monotonic()
+  driver = Driver(NullEngine(), NullSlots(2, steps_per_call=4), CodePointTokenizer(), queue_size=8)
   jobs_made = 0
   for number in range(count):
     jobs = [
@@ -62,11 +63,10 @@ def drains(count: int, *, switch_interval: float = 1e-5) -> dict[str, Any]:
       driver.submit(job)
     for job in jobs:
       if not job.over.wait(PATIENCE) or job.error or job.tokens != answer(job.prompt.tokens, job.prompt.max_tokens):
-        raise RuntimeError(f"drain {number}: {job.error or job.tokens} {counters.read()}")
+        raise RuntimeError(f"drain {number}: {job.error or job.tokens} {driver.counters.read()}")
     jobs_made += len(jobs)
   driver.stop()
-  totals = counters.read()
-  assert totals["completed"] == jobs_made and not any(t.is_alive() for t in driver._all_threads)
+  assert driver.counters.read()["completed"] == jobs_made and not threads_left()
   return {"drains": count, "jobs": jobs_made, "seconds": round(time.monotonic() - start, 1)}
 
 
@@ -78,8 +78,7 @@ def cycles(count: int) -> dict[str, Any]:
     slowest = max(slowest, seconds)
     for code in codes:
       outcomes[code] = outcomes.get(code, 0) + 1
-  left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
-  assert not [name for name in left if name.startswith(("prefill", "generate", "transfer", "detokenize", "event-loop"))]
+  assert not threads_left()
   return {
     "cycles": count,
     "streams": sum(outcomes.values()),
@@ -89,18 +88,20 @@ def cycles(count: int) -> dict[str, Any]:
   }
 
 
-def null_server(engine: NullEngine, *, queue_size: int = 4096) -> server_lib.Server:
-  """A server with both fronts around an engine that computes nothing."""
-  driver = driver_lib.Driver(engine, queue_size=queue_size, counters=Counters())
-  frontend = Frontend(driver, NoTokenizer(), engine.core, model_id="null@0", chat_frame="raw")
-  server = server_lib.Server(driver, frontend, Listening(port=0))
-  server.start()
-  return server
+def threads_left() -> list[str]:
+  """Names of a server's threads that still run."""
+  return [thread.name for thread in threading.enumerate() if thread.name.startswith(SERVER_THREADS)]
 
 
 async def _cycle(number: int) -> tuple[list[str], float]:
   """Outcomes of 24 streams on 8 slots when the server stops in their midst, and how long the stop took."""
-  server = null_server(NullEngine(slots=8, steps_per_call=2, step_seconds=0.001))
+  server = start_engine(
+    NullEngine(),
+    NullSlots(8, steps_per_call=2, step_seconds=0.001),
+    CodePointTokenizer(),
+    "null@0",
+    ServerSettings(port=0),
+  )
   async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
     stub = jetstream_pb2_grpc.OrchestratorStub(channel)
     tasks = [asyncio.ensure_future(_stream(stub, i, number % 2 == 0)) for i in range(24)]

@@ -57,12 +57,12 @@ def preflight(argv: Sequence[str]) -> int:
 
 def _serve(values: Any, config: Any, target: Any) -> int:
   """The verdict on serving the recipe's base model: how many tokens, and so slots, fit beside the weights."""
-  from skymath_jax.engine.core import Settings
+  from skymath_jax.engine.types import EngineSettings
   from skymath_jax.preflight import serving
 
   if not target.compiles:
     raise UsageError("--step=serve compiles for TPU slices only; name one, such as v5e-8.")
-  settings = Settings(**dataclasses.asdict(values.config.serving))
+  settings = EngineSettings(**dataclasses.asdict(values.config.serving))
   report = serving.check(dataclasses.replace(config, param_dtype=config.dtype), settings, target)
   if values.workdir:
     files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))

@@ -4,18 +4,20 @@ The same loop runs in process and behind JetStream. It belongs to one thread; jo
 `Job.on_tokens`, `on_finish` and `on_error`.
 """
 
-import collections
 import dataclasses
+import functools
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from skymath_jax.engine.core import Prompt
+from skymath_jax.engine.counters import Counters
+from skymath_jax.engine.prefix import Prefix
+from skymath_jax.engine.types import Prompt
 from skymath_jax.generation.types import Response, cut_at_stop
 
 
@@ -27,48 +29,8 @@ class CancelledJobError(Exception):
   """Nobody waits for the response any more."""
 
 
-class Counters:
-  """Totals since the start, for people and for `/metrics`; safe to use from any thread.
-
-  Requests: accepted = completed + failed + cancelled + those waiting or running; `refused` found the queue full,
-  `rejected` were at fault. `generated_tokens` counts as tokens are made, `completion_tokens` once a response is whole.
-  """
-
-  NAMES = (
-    *("accepted", "completed", "failed", "cancelled", "refused", "rejected"),
-    *("prompt_tokens", "completion_tokens", "generated_tokens"),
-    *("prefill_seconds", "generate_seconds", "generate_calls"),
-  )
-  WINDOW = 10.0  # seconds over which `tokens_per_second` looks back
-
-  def __init__(self):
-    self._lock = threading.Lock()
-    self._values: dict[str, float] = dict.fromkeys(self.NAMES, 0)
-    self._recent: collections.deque[tuple[float, int]] = collections.deque()
-
-  def add(self, **amounts: float) -> None:
-    """Adds to the named totals."""
-    with self._lock:
-      for name, amount in amounts.items():
-        self._values[name] += amount
-      if "generated_tokens" in amounts:
-        self._recent.append((time.monotonic(), amounts["generated_tokens"]))
-        self._forget()
-
-  def read(self) -> dict[str, float]:
-    """A copy of all totals."""
-    with self._lock:
-      return dict(self._values)
-
-  def tokens_per_second(self) -> float:
-    """New tokens a second, over the last ten seconds."""
-    with self._lock:
-      self._forget()
-      return sum(tokens for _, tokens in self._recent) / self.WINDOW
-
-  def _forget(self) -> None:
-    while self._recent and self._recent[0][0] < time.monotonic() - self.WINDOW:
-      self._recent.popleft()
+def _no_tokenizer(_: Sequence[int]) -> str:
+  raise TypeError("this job was made without a tokenizer")
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -85,12 +47,12 @@ class Job:
   prompt: Prompt
   stop: tuple[str, ...] = ()
   stop_tokens: frozenset[int] = frozenset()
-  decode: Callable[[Sequence[int]], str] | None = None
+  decode: Callable[[Sequence[int]], str] = _no_tokenizer
   tokens: list[int] = dataclasses.field(default_factory=list)
   finish_reason: str | None = None
   cancelled: bool = False
 
-  def take(self, made: Sequence[int], valid: int) -> list[int]:
+  def take(self, made: list[int], valid: int) -> list[int]:
     """Takes the first `valid` of the tokens of one call and returns what is new; fewer mean that the model stopped."""
     new = made[:valid]
     if self.stop_tokens:
@@ -125,6 +87,7 @@ class Job:
 
   def response(self, id: str) -> Response:
     """The finished response."""
+    assert self.finish_reason is not None
     return Response(
       id=id,
       text=self.text(),
@@ -143,15 +106,15 @@ class Job:
     """Called once in the loop's thread instead of `on_finish`."""
 
 
-class Slots(Protocol):
-  """What the loop needs of an engine; `rows` waits for the call that `dispatch` has begun (`Programs.generate`)."""
+class SlotsLike(Protocol):
+  """What the loop needs of an engine: `slots.Slots`, or a double. Reading what `generate` returns waits for it."""
 
   count: int
-  lost: bool
 
-  def insert(self, prefix: Any, slot: int) -> None: ...
-  def dispatch(self) -> None: ...
-  def rows(self) -> np.ndarray: ...
+  @property
+  def lost(self) -> bool: ...
+  def insert(self, prefix: Prefix, slot: int) -> None: ...
+  def generate(self) -> ArrayLike: ...
   def release(self, slot: int) -> None: ...
   def reset(self) -> None: ...
 
@@ -159,21 +122,25 @@ class Slots(Protocol):
 class Loop:
   """Slots and the jobs in them. All methods are for the loop's own thread.
 
-  Between two engine calls the device idles: then jobs only take their tokens and slots change hands. What there is to
-  tell them is kept, in order, and told while the next call runs.
+  Between two engine calls the device idles: then jobs only take their tokens and slots change hands. Callbacks of jobs
+  are kept, in order, and made while the next call runs.
   """
 
-  def __init__(self, slots: Slots, counters: Counters | None = None):
-    self._slots, self._counters = slots, counters or Counters()
-    self.slot_count, self.last_call = slots.count, 0.0  # seconds of the last engine call
+  def __init__(self, slots: SlotsLike, counters: Counters | None = None):
     self.free = list(range(slots.count))[::-1]
     self.live: dict[int, Job] = {}
-    self._untold: list[tuple[Any, ...]] = []  # callbacks with their arguments
+    self.last_call = 0.0  # seconds of the last engine call
+    self._slots = slots
+    self._counters = counters or Counters()
+    self._callbacks: list[Callable[[], None]] = []
 
-  def start(self, job: Job, prefix: Any) -> None:
+  def start(self, job: Job, prefix: Prefix | Exception) -> None:
     """Puts a prefilled job into a free slot; `prefix` may be the exception that prefill met."""
-    if job.cancelled or isinstance(prefix, Exception):
-      self._fail(job, CancelledJobError() if job.cancelled else prefix)
+    if job.cancelled:
+      self._fail(job, CancelledJobError())
+      return
+    if isinstance(prefix, Exception):
+      self._fail(job, prefix)
       return
     slot = self.free.pop()
     try:
@@ -193,27 +160,30 @@ class Loop:
     if self.live:
       self._call()
     if not self.live:  # no other call is sure to follow
-      self.tell()
+      self.call_back()
 
-  def tell(self) -> None:
-    """Tells jobs what has become of them since they were last told."""
-    untold, self._untold = self._untold, []
-    for callback, *arguments in untold:
-      _tell(callback, *arguments)
+  def call_back(self) -> None:
+    """Makes the callbacks that have come up since; one that fails must not end the thread that serves all others."""
+    callbacks, self._callbacks = self._callbacks, []
+    for callback in callbacks:
+      try:
+        callback()
+      except Exception:
+        logging.getLogger(__name__).exception("a job's listener failed")
 
   def fail_all(self, error: Exception) -> None:
-    """Fails every job in a slot, and tells all there is to tell."""
+    """Fails every job in a slot, and makes all callbacks."""
     for slot, job in list(self.live.items()):
       self._end(slot)
       self._fail(job, error)
-    self.tell()
+    self.call_back()
 
   def _call(self) -> None:
     start = time.monotonic()
     try:
-      self._slots.dispatch()
-      self.tell()
-      rows = self._slots.rows()
+      begun = self._slots.generate()
+      self.call_back()
+      rows = np.asarray(begun)
     except Exception as error:
       self.fail_all(UnavailableError(f"generation failed ({error})"))
       self._slots.reset()
@@ -234,10 +204,10 @@ class Loop:
       self._end(slot)
       self._fail(job, error)
       return
-    self._untold.append((job.on_tokens, new))
+    self._callbacks.append(functools.partial(job.on_tokens, new))
     if job.finish_reason is not None:
       self._end(slot)
-      self._untold.append((self._finish, job))
+      self._callbacks.append(functools.partial(self._finished, job))
 
   def _drop_cancelled(self) -> None:
     for slot, job in list(self.live.items()):
@@ -251,20 +221,12 @@ class Loop:
     self.free.append(slot)
 
   def _fail(self, job: Job, error: Exception) -> None:
-    self._untold.append((self._fail_now, job, error))
+    self._callbacks.append(functools.partial(self._failed, job, error))
 
-  def _fail_now(self, job: Job, error: Exception) -> None:
+  def _failed(self, job: Job, error: Exception) -> None:
     self._counters.add(**{"cancelled" if isinstance(error, CancelledJobError) else "failed": 1})
     job.on_error(error)
 
-  def _finish(self, job: Job) -> None:
+  def _finished(self, job: Job) -> None:
     self._counters.add(completed=1, prompt_tokens=len(job.prompt.tokens), completion_tokens=len(job.tokens))
     job.on_finish()
-
-
-def _tell(callback: Callable[..., None], *arguments: Any) -> None:
-  """Calls back; what goes wrong there is the listener's and must not end the thread that serves all others."""
-  try:
-    callback(*arguments)
-  except Exception:
-    logging.getLogger(__name__).exception("a job's listener failed")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from skymath_jax.engine.types import Prompt
 from skymath_jax.models.cache import KVCache
 
 
@@ -38,6 +39,14 @@ class Piece:
     return jax.tree.leaves(self.kv)[0].shape[1]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prefix:
+  """A prefilled prompt. Not a pytree, so that JetStream does not delete it after one insert."""
+
+  prompt: Prompt
+  pieces: list[Piece]
+
+
 def spans(length: int, chunk: int) -> list[tuple[int, int]]:
   """(start, end) of the pieces of `length` tokens; one empty piece for none."""
   return [(start, min(start + chunk, length)) for start in range(0, max(length, 1), chunk)]
@@ -57,8 +66,11 @@ class PrefixCache:
   """
 
   def __init__(self, budget: int):
-    self.budget, self.computed, self.reused = budget, 0, 0
-    self._lock, self._held = threading.Lock(), 0
+    self.computed = 0
+    self.reused = 0
+    self._budget = budget
+    self._lock = threading.Lock()
+    self._held = 0  # tokens
     self._pieces: collections.OrderedDict[bytes, Piece] = collections.OrderedDict()
     self._users: collections.Counter[int] = collections.Counter()  # id of an array → pieces that are rows of it
 
@@ -80,11 +92,11 @@ class PrefixCache:
     """Keeps a piece that was just computed, and forgets those not used for longest where the budget is passed."""
     with self._lock:
       self.computed += piece.length
-      if key in self._pieces or _size(piece.kv) > self.budget:
+      if key in self._pieces or _size(piece.kv) > self._budget:
         return
       self._pieces[key] = piece
       self._count(piece, 1)
-      while self._held > self.budget:
+      while self._held > self._budget:
         self._count(self._pieces.popitem(last=False)[1], -1)
 
   def clear(self) -> None:

@@ -5,9 +5,10 @@ biases stay as they are. The compute dtype does not change; what it costs in qua
 `benchmarks/serving_quality.py`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
+from flax import nnx
 from jax import numpy as jnp
 
 # name of a weight → axes that a product with it sums over (the embedding is looked up by row)
@@ -16,15 +17,18 @@ CONTRACTED = {
 }  # fmt: skip
 
 
-class Narrow(NamedTuple):
-  """Parameters with int8 matrices, and a tree of the same form with their scales."""
+class Quantized(NamedTuple):
+  """Parameters whose matrices are int8, and a tree of the same form with their scales."""
 
   values: Any
   scales: Any
 
 
-def narrowed(params: Any) -> Narrow:
-  """Unstacked parameters of a decoder, rounded."""
+Params: TypeAlias = nnx.State[Any, Any] | Quantized
+
+
+def quantize(params: Any) -> Quantized:
+  """Unstacked parameters of a decoder, the matrices rounded to 8 bits."""
 
   def scale_of(path: Any, w: jax.Array) -> jax.Array:
     names = [key.key for key in path if hasattr(key, "key")]
@@ -33,24 +37,24 @@ def narrowed(params: Any) -> Narrow:
       return jnp.ones((), jnp.float32)
     return jnp.maximum(jnp.abs(w.astype(jnp.float32)).max(axis=axes, keepdims=True), 1e-12) / 127
 
-  def rounded(w: jax.Array, scale: jax.Array) -> jax.Array:
+  def to_int8(w: jax.Array, scale: jax.Array) -> jax.Array:
     return w if scale.ndim == 0 else jnp.round(w.astype(jnp.float32) / scale).astype(jnp.int8)
 
   scales = jax.tree_util.tree_map_with_path(scale_of, params)
-  return Narrow(jax.tree.map(rounded, params, scales), scales)
+  return Quantized(jax.tree.map(to_int8, params, scales), scales)
 
 
-def widened(params: Any, dtype: str) -> Any:
-  """Parameters as the decoder takes them; those that are not `Narrow` as they come."""
-  if not isinstance(params, Narrow):
+def dequantize(params: Params, dtype: str) -> Any:
+  """Parameters as the decoder takes them; those that are not `Quantized` as they come."""
+  if not isinstance(params, Quantized):
     return params
 
-  def wide(w: jax.Array, scale: jax.Array) -> jax.Array:
+  def to_float(w: jax.Array, scale: jax.Array) -> jax.Array:
     return w if w.dtype != jnp.int8 else (w.astype(jnp.float32) * scale).astype(dtype)
 
-  return jax.tree.map(wide, params.values, params.scales)
+  return jax.tree.map(to_float, params.values, params.scales)
 
 
-def kept_narrow(params: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-  """Both arguments, tied together so that XLA cannot widen the weights once before a loop that changes `tokens`."""
-  return jax.lax.optimization_barrier((params, tokens)) if isinstance(params, Narrow) else (params, tokens)
+def pin_quantized(params: Params, tokens: jax.Array) -> tuple[Params, jax.Array]:
+  """Both arguments, tied so that XLA cannot dequantize weights once before a loop that changes `tokens` `[slots]`."""
+  return jax.lax.optimization_barrier((params, tokens)) if isinstance(params, Quantized) else (params, tokens)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import jax
 from jax import numpy as jnp
 
-GREEDY, PLAIN, FILTERED = 0, 1, 2  # the cheapest way that serves all live rows
 EXACT = jax.lax.Precision.HIGHEST  # sums by matrix product must not be rounded to bfloat16
 
 
@@ -30,7 +29,7 @@ def sample(
     keys: uint32 `[slots 2]`, one threefry key per row.
     index: int32 `[slots]`, number of tokens the row has generated so far.
     temperature, top_p, top_k: `[slots]`; see `generation.Sampling`.
-    mode: int32 scalar: GREEDY if all live rows have temperature 0, FILTERED if a live row needs top_p or top_k.
+    mode: int32 scalar, the dearest `types.SamplingMode` that a live row needs.
   """
 
   def greedy() -> jax.Array:
@@ -41,7 +40,8 @@ def sample(
     probabilities = choose(jax.nn.softmax(logits / scale, axis=-1))
     return jnp.where(temperature > 0, draw(probabilities, jax.vmap(_uniform)(keys, index)), greedy())
 
-  branches = (greedy, lambda: drawn(lambda p: p), lambda: drawn(lambda p: kept(p, top_p, top_k)))
+  # in the order of `SamplingMode`
+  branches = (greedy, lambda: drawn(lambda p: p), lambda: drawn(lambda p: filtered(p, top_p, top_k)))
   return jax.lax.switch(mode, branches)
 
 
@@ -71,20 +71,20 @@ def draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
   return jnp.where(hit, token, jnp.argmax(weights, axis=1)).astype(jnp.int32)
 
 
-def kept(probabilities: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:
+def filtered(probabilities: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:
   """`probabilities` `[slots vocab]` with 0 for what top_k, then top_p over the rest, rule out; ties stay."""
   vocab = probabilities.shape[-1]
   count = jnp.where(top_k > 0, jnp.minimum(top_k, vocab), vocab)
-  least = _largest_threshold(lambda t: jnp.sum(probabilities >= t, axis=-1) >= count, probabilities.shape[0])
-  probabilities = jnp.where(probabilities >= least, probabilities, 0.0)
+  threshold = _largest_threshold(lambda t: jnp.sum(probabilities >= t, axis=-1) >= count, probabilities.shape[0])
+  probabilities = jnp.where(probabilities >= threshold, probabilities, 0.0)
   # less than everything: rounding must not make the whole mass miss the mark
   mass = jnp.minimum(top_p, 1 - 1e-6) * jnp.sum(probabilities, axis=-1)
 
   def enough(threshold: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(probabilities >= threshold, probabilities, 0.0), axis=-1) >= mass
 
-  least = jnp.where((top_p < 1)[:, None], _largest_threshold(enough, probabilities.shape[0]), 0.0)
-  return jnp.where(probabilities >= least, probabilities, 0.0)
+  threshold = jnp.where((top_p < 1)[:, None], _largest_threshold(enough, probabilities.shape[0]), 0.0)
+  return jnp.where(probabilities >= threshold, probabilities, 0.0)
 
 
 def _largest_threshold(holds: Callable[[jax.Array], jax.Array], rows: int) -> jax.Array:

@@ -1,7 +1,7 @@
 """Does a model serve from a slice that is not here, and how much? Compiles the engine's decode and prefill for it.
 
-The programs are `serving.core.Programs`, the ones that `skymath serve` runs. Memory of one chip is the compiler's plan;
-what it leaves beside weights and temporaries is filled with slots: `tokens` of keys and values fit, in all slots.
+The programs are `engine.programs.Programs`, the ones that `skymath serve` runs. Memory of one chip is the compiler's
+plan; what it leaves beside weights and temporaries is filled with slots: `tokens` of keys and values fit, in all slots.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from flax import nnx
 from jax import numpy as jnp
 
 from skymath_jax import sharding
-from skymath_jax.engine import core as core_lib
 from skymath_jax.engine import quantize
-from skymath_jax.engine import state as state_lib
+from skymath_jax.engine.programs import Programs, abstract_state
+from skymath_jax.engine.types import EngineSettings, prefix_budget
 from skymath_jax.models import Decoder, DecoderConfig, attention
 from skymath_jax.preflight import train
 from skymath_jax.preflight.targets import Target
@@ -45,7 +45,7 @@ class ServeReport:
   compile_seconds: dict[str, float]
 
 
-def check(config: DecoderConfig, settings: core_lib.Settings, target: Target) -> ServeReport:
+def check(config: DecoderConfig, settings: EngineSettings, target: Target) -> ServeReport:
   """Compiles one decode call and one piece of prefill at `settings.slots` × `settings.max_length`.
 
   Raises:
@@ -55,17 +55,18 @@ def check(config: DecoderConfig, settings: core_lib.Settings, target: Target) ->
   sizes = sharding.serving_sizes(target.chips, kv_heads=config.kv_heads, heads=config.heads, others=others)
   mesh = sharding.make_mesh(**sizes, devices=train.devices(target))
   config = dataclasses.replace(config, scan_layers=False, remat="none", attention=attention.AUTO["tpu"])
-  programs = core_lib.Programs(config, settings.steps_per_call)
-  params, state = abstract_params(config, settings, mesh), abstract_state(config, settings, mesh)
+  programs = Programs(config, settings.steps_per_call)
+  params = abstract_params(config, settings, mesh)
   length = settings.max_length
   with jax.set_mesh(mesh):
+    state = abstract_state(config, settings.slots, length, "int8" if settings.kv == "int8" else config.dtype, mesh)
     whole = _Whole(mesh)
     decode = train.outcome_of(programs.generate.lower(params, state, whole(), whole((1,)), length=length))
     tokens = whole((1, settings.prefill_chunk))
     prefill = train.outcome_of(programs.prefill.lower(params, tokens))
   weights, cache = _bytes(params), _bytes(state.cache)
   token = _ceil(cache, settings.slots * settings.max_length)
-  beside = 2 * token * core_lib.kept(settings.max_length)  # prefix cache, and prompts that wait for a slot
+  beside = 2 * token * prefix_budget(settings.max_length)  # prefix cache, and prompts that wait for a slot
   prefill_peak = prefill.peak_bytes + cache + beside  # the slots are there meanwhile
   peak = max(decode.peak_bytes + beside, prefill_peak)
   room = target.chip.usable_bytes - (peak - cache)
@@ -98,7 +99,7 @@ class _Whole:
     return jax.ShapeDtypeStruct(shape, np.int32, sharding=self._where)
 
 
-def abstract_params(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> Any:
+def abstract_params(config: DecoderConfig, settings: EngineSettings, mesh: jax.sharding.Mesh) -> Any:
   """The engine's parameters as shapes with places."""
   params = nnx.state(nnx.eval_shape(functools.partial(Decoder, config)), nnx.Param)
   places = sharding.shardings_of(params, mesh)
@@ -109,19 +110,11 @@ def abstract_params(config: DecoderConfig, settings: core_lib.Settings, mesh: ja
   placed = jax.tree.map(put, params, places)
   if settings.weights != "int8":
     return placed
-  narrow = jax.eval_shape(quantize.narrowed, params)
+  rounded = jax.eval_shape(quantize.quantize, params)
   copied = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return quantize.Narrow(
-    jax.tree.map(put, narrow.values, places), jax.tree.map(lambda x: put(x, copied), narrow.scales)
+  return quantize.Quantized(
+    jax.tree.map(put, rounded.values, places), jax.tree.map(lambda x: put(x, copied), rounded.scales)
   )
-
-
-def abstract_state(config: DecoderConfig, settings: core_lib.Settings, mesh: jax.sharding.Mesh) -> state_lib.State:
-  """The engine's state as shapes with places, its cache as long as a slot can get."""
-  kv_dtype = "int8" if settings.kv == "int8" else config.dtype
-  with jax.set_mesh(mesh):
-    like = jax.eval_shape(lambda: state_lib.idle_state(config, settings.slots, settings.max_length, kv_dtype))
-  return state_lib.with_places(like, state_lib.places_of(like, mesh))
 
 
 def _bytes(tree: Any) -> int:

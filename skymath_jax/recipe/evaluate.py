@@ -10,6 +10,7 @@ from etils import epath
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, evaluation, files, models, records
 from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.types import EngineSettings
 from skymath_jax.evaluation import lm_eval
 from skymath_jax.generation import Sampling
 from skymath_jax.models import orbax_folder
@@ -106,12 +107,8 @@ def _evaluator(config: config_lib.Experiment, path: epath.PathLike) -> Callable[
   """`evaluation.evaluate` of the model at `path`, on this process's first device."""
   settings = config.evaluation
   decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
-  generator = LocalGenerator(
-    decoder,
-    tokenizer,
-    models.model_id(path),
-    **dataclasses.asdict(config.serving),
-  )
+  serving = EngineSettings(**dataclasses.asdict(config.serving))
+  generator = LocalGenerator(decoder, tokenizer, models.model_id(path), serving)
   return functools.partial(
     evaluation.evaluate,
     generator,

@@ -11,6 +11,7 @@ from skymath_jax import config as config_lib
 from skymath_jax import distributed, models
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
@@ -85,12 +86,8 @@ class Teacher:
   def _in_process(self) -> LocalGenerator:
     config = self._config
     decoder, tokenizer = models.load_any(config.model)
-    return LocalGenerator(
-      decoder,
-      tokenizer,
-      models.model_id(config.model),
-      **dataclasses.asdict(self._serving),
-    )
+    settings = EngineSettings(**dataclasses.asdict(self._serving))
+    return LocalGenerator(decoder, tokenizer, models.model_id(config.model), settings)
 
   def _jetstream(self) -> JetStreamGenerator:
     config = self._config

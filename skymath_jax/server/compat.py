@@ -41,7 +41,8 @@ def _without_seqio() -> Iterator[None]:
   if "seqio" in sys.modules:
     yield
     return
-  package, vocabularies = (types.ModuleType(name) for name in PLACEHOLDERS)
+  package: Any = types.ModuleType("seqio")
+  vocabularies = types.ModuleType("seqio.vocabularies")
   for name in ("Vocabulary", "SentencePieceVocabulary"):
     setattr(vocabularies, name, type(name, (), {}))
   package.vocabularies = vocabularies
@@ -73,7 +74,7 @@ def _delete_pytree(tree: Any) -> None:
 def load(name: str) -> Any:
   """The module `jetstream.NAME`, made fit for use; loading twice gives the same module."""
   with _lock, _without_seqio(), _root_logger_kept():
-    module = importlib.import_module(f"jetstream.{name}")
+    module: Any = importlib.import_module(f"jetstream.{name}")
     if "logging" in vars(module):
       module.logging = _Silent()
     if name == "core.orchestrator":

@@ -1,75 +1,107 @@
-"""JetStream's `Driver`, hardened: bounded admission, cancellation, faults that stay with their request, a clean stop.
+"""From a request to its tokens: bounded admission, prefill ahead of the slots, decode, cancellation, a clean stop.
 
-A request goes `submit` → prefill thread → generate thread, both ours. The stock generate and detokenize threads share
-the slots, which costs idle slots and has a race that ends in SIGKILL; here one thread owns them, and token ids need no
-detokenizing. The stock transfer thread has nothing to carry in interleaved mode: each hop between threads costs a turn
-of the interpreter lock. A `Driver` has class-level state upstream: one per process.
+A request goes `ask` → prefill thread → generate thread, JetStream's `Driver` hardened: faults stay with their request.
+The stock generate and detokenize threads share the slots, which costs idle slots and has a race that ends in SIGKILL;
+here one thread owns them, and token ids need no detokenizing. The stock transfer thread has nothing to carry in
+interleaved mode: each hop between threads costs a turn of the interpreter lock. A `Driver` has class-level state
+upstream: one per process.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
+import types
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
 
-import numpy as np
-
-from skymath_jax.engine.batching import CancelledJobError, Counters, Job, Loop, UnavailableError
-from skymath_jax.engine.core import PREFILL_TOKENS, Params, Prefix, kept
+from skymath_jax.engine.batching import CancelledJobError, Job, Loop, SlotsLike, UnavailableError
+from skymath_jax.engine.counters import Counters
+from skymath_jax.engine.prefix import Prefix, PrefixCache
+from skymath_jax.engine.sizes import MAX_PREFILL_TOKENS
+from skymath_jax.engine.types import Prompt, checked_prompt, prefix_budget
+from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.server import compat
-from skymath_jax.server.jetstream import DecoderEngine
+from skymath_jax.tokenizer import Tokenizer
 
-orchestrator = compat.load("core.orchestrator")
-LEAST_PATIENCE = 0.02  # seconds
-
-
-@dataclasses.dataclass
-class ServedRequest(orchestrator.ActiveRequest):
-  """JetStream's request with our job in it."""
-
-  job: Job | None = None
+orchestrator: Any = compat.load("core.orchestrator")
+MIN_PATIENCE = 0.02  # seconds
+MAX_STOPS = 16  # each is looked for after each call of the engine
+MAX_STOP_LENGTH = 256  # characters
 
 
-class EngineSlots:
-  """`loop.Slots` over JetStream's engine interface."""
+class EngineLike(Protocol):
+  """What a server needs of an engine: `engine.Engine`, or a double."""
 
-  def __init__(self, engine: DecoderEngine, params: Params):
-    self._engine, self._params, self._result = engine, params, None
-    self._state, self.count = engine.init_decode_state(), engine.max_concurrent_decodes
+  prefixes: PrefixCache
 
   @property
-  def lost(self) -> bool:
-    """Whether the device state is gone."""
-    return self._state.lost
-
-  def insert(self, prefix: Prefix, slot: int) -> None:
-    """`Engine.insert`."""
-    self._state = self._engine.insert(prefix, self._state, slot=slot)
-
-  def dispatch(self) -> None:
-    """`Engine.generate`."""
-    self._state, self._result = self._engine.generate(self._params, self._state)
-
-  def rows(self) -> np.ndarray:
-    """Its result, waited for."""
-    return self._result.convert_to_numpy().data
-
-  def release(self, slot: int) -> None:
-    """Lets the engine forget a slot."""
-    self._state.release(slot)
-
-  def reset(self) -> None:
-    """A new decode state."""
-    self._state = self._engine.init_decode_state()
+  def max_length(self) -> int: ...
+  @property
+  def vocab_size(self) -> int: ...
+  @property
+  def prefill_rows(self) -> int: ...
+  def prefill_each(self, prompts: Sequence[Prompt]) -> Sequence[Prefix | Exception]: ...
 
 
-class _Ahead:
+@dataclasses.dataclass(kw_only=True, eq=False)
+class StreamedJob(Job):
+  """A job whose tokens are read in an event loop: token lists, then None or an exception."""
+
+  loop: asyncio.AbstractEventLoop = dataclasses.field(default_factory=asyncio.get_running_loop)
+  messages: asyncio.Queue[list[int] | Exception | None] = dataclasses.field(default_factory=asyncio.Queue)
+  stream: bool = False
+
+  def on_tokens(self, tokens: list[int]) -> None:
+    if self.stream and tokens:
+      self._send(tokens)
+
+  def on_finish(self) -> None:
+    self._send(*(() if self.stream else (self.tokens,)), None)
+
+  def on_error(self, error: Exception) -> None:
+    self._send(error)
+
+  def _send(self, *messages: list[int] | Exception | None) -> None:
+    def put() -> None:
+      for message in messages:
+        self.messages.put_nowait(message)
+
+    with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens any more
+      self.loop.call_soon_threadsafe(put)
+
+  async def chunks(self) -> AsyncIterator[list[int]]:
+    """New tokens as they come; leaving early cancels the job.
+
+    Raises:
+      Exception: what the job met.
+    """
+    try:
+      while (message := await self.messages.get()) is not None:
+        if isinstance(message, Exception):
+          raise message
+        yield message
+    finally:
+      self.cancelled = self.cancelled or self.finish_reason is None
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Request(orchestrator.ActiveRequest):
+  """JetStream's request, which carries our job from thread to thread."""
+
+  job: Job
+
+
+class _Budget:
   """Prompt tokens that are prefilled and wait for a slot, of which there may be `budget`, and one batch more."""
 
   def __init__(self, budget: int):
-    self._budget, self._tokens, self._open = budget, 0, True
+    self._budget = budget
+    self._tokens = 0
+    self._open = True
     self._changed = threading.Condition()
 
   def enter(self, jobs: Sequence[Job]) -> None:
@@ -95,28 +127,38 @@ class Driver(orchestrator.Driver):
   """Threads around one engine.
 
   Args:
-    engine: the engine.
+    engine: prefills prompts.
+    slots: decode them.
+    tokenizer: of the model.
     queue_size: jobs that may wait for a slot; `submit` refuses more.
-    counters: totals to count into.
+
+  Attributes:
+    counters: totals, of this driver alone.
   """
 
-  def __init__(self, engine: DecoderEngine, *, queue_size: int, counters: Counters):
+  def __init__(self, engine: EngineLike, slots: SlotsLike, tokenizer: Tokenizer, *, queue_size: int):
     # the stock constructor starts the threads: all of ours must be there before
-    self.counters, self._queue_size = counters, queue_size
-    self._jobs_lock, self._waiting = threading.Lock(), {}  # id → job, between submit and slot
+    self.counters = Counters()
+    self.engine = engine
+    self.slot_count = slots.count
+    self._tokenizer = tokenizer
+    self._queue_size = queue_size
+    self._jobs_lock = threading.Lock()
+    self._waiting: dict[int, Job] = {}  # id → job, between submit and slot
     self._draining = False
-    self._loop = Loop(EngineSlots(engine, engine.core.params), counters)
-    self._engine, self._ahead = engine, _Ahead(kept(engine.core.max_length))
+    self._loop = Loop(slots, self.counters)
+    self._prefilled = _Budget(prefix_budget(engine.max_length))
+    stock = types.SimpleNamespace(max_concurrent_decodes=slots.count)  # all that is asked of an engine from here on
     super().__init__(
-      prefill_engines=[engine],
-      generate_engines=[engine],
-      prefill_params=[engine.core.params],
-      generate_params=[engine.core.params],
+      prefill_engines=[stock],
+      generate_engines=[stock],
+      prefill_params=[None],
+      generate_params=[None],
       interleaved_mode=True,
       jax_padding=False,
     )
     for backlog in self._generate_backlogs.values():
-      backlog.maxsize = 0  # the stock size of 1 makes every prefill wait for a slot; `_ahead` sets the bound instead
+      backlog.maxsize = 0  # the stock size of 1 makes every prefill wait for a slot; `_prefilled` is the bound instead
 
   @property
   def accepting(self) -> bool:
@@ -133,6 +175,53 @@ class Driver(orchestrator.Driver):
     """Slots in use."""
     return len(self._loop.live)
 
+  def ask(
+    self, content: str | list[int], sampling: Sampling, *, stream: bool, stop_tokens: Sequence[int] = ()
+  ) -> StreamedJob:
+    """A queued job; must be called in an event loop, and `leave` when nobody waits for it any more.
+
+    Raises:
+      RequestRejected: the request is at fault.
+      queue.Full: too many wait; try again later.
+      UnavailableError: the server stops.
+    """
+    engine = self.engine
+    try:
+      if sampling.max_tokens > engine.max_length:
+        raise RequestRejected(
+          f"max_tokens is {sampling.max_tokens}, but prompt and response share {engine.max_length}",
+          where="max_tokens",
+          remedy="ask for less, or serve with a larger max_length",
+        )
+      if len(sampling.stop) > MAX_STOPS or any(len(text) > MAX_STOP_LENGTH for text in sampling.stop):
+        what = f"more than {MAX_STOPS} stop texts, or one longer than {MAX_STOP_LENGTH} characters"
+        raise RequestRejected(what, where="stop", remedy="use fewer and shorter ones")
+      tokens = self._encode(content) if isinstance(content, str) else content
+      prompt = checked_prompt(tokens, sampling, max_length=engine.max_length, vocab_size=engine.vocab_size)
+    except RequestRejected:
+      self.counters.add(rejected=1)
+      raise
+    job = StreamedJob(
+      prompt=prompt,
+      stop=sampling.stop,
+      stop_tokens=frozenset(stop_tokens),
+      decode=self._tokenizer.decode,
+      stream=stream,
+    )
+    self.submit(job)
+    return job
+
+  def _encode(self, text: str) -> list[int]:
+    try:
+      return self._tokenizer.encode(text, bos=True)
+    except (ValueError, TypeError, UnicodeError) as error:  # such as half a surrogate pair
+      raise RequestRejected(f"the text cannot be tokenized ({error})", where="prompt") from None
+
+  def leave(self, job: StreamedJob) -> None:
+    """Frees what an unfinished job holds: its place in the queue now, its slot at the next step."""
+    if job.finish_reason is None:
+      self.cancel(job)
+
   def submit(self, job: Job) -> None:
     """Queues a job.
 
@@ -140,26 +229,16 @@ class Driver(orchestrator.Driver):
       queue.Full: too many wait already.
       UnavailableError: the driver stops.
     """
-    request = ServedRequest(
-      max_tokens=job.prompt.max_tokens,
-      return_channel=None,
-      prefill_content=list(job.prompt.tokens),
-      is_client_side_tokenization=True,
-      job=job,
-    )
-    self.place_request_on_prefill_queue(request)
-
-  def place_request_on_prefill_queue(self, request: ServedRequest) -> None:
-    """The stock method with a bound."""
+    request = _Request(max_tokens=job.prompt.max_tokens, return_channel=None, job=job)
     with self._jobs_lock:
       if not self.accepting:
         raise UnavailableError("the server is stopping")
       if len(self._waiting) >= self._queue_size:
         self.counters.add(refused=1)
         raise queue.Full
-      self._waiting[id(request.job)] = request.job
+      self._waiting[id(job)] = job
       self.counters.add(accepted=1)
-    super().place_request_on_prefill_queue(request)
+    self._prefill_backlog.put(request)
 
   def cancel(self, job: Job) -> None:
     """Nobody waits for the job any more: it gives up its place in the queue now, or its slot at the next step."""
@@ -187,7 +266,7 @@ class Driver(orchestrator.Driver):
     """Ends all threads; what waits or runs fails with `UnavailableError`."""
     with self._jobs_lock:
       self.live = False
-    self._ahead.close()
+    self._prefilled.close()
     super().stop()
     error = UnavailableError("the server is stopping")
     self._loop.fail_all(error)
@@ -200,30 +279,36 @@ class Driver(orchestrator.Driver):
   def _transfer_thread(self, idx: int) -> None:
     """Ends at once: `_prefill_thread` hands over to the generate thread itself."""
 
+  def _detokenize_thread(self, idx: int) -> None:
+    """Ends at once: jobs are given token ids, by the generate thread."""
+
   def _prefill_thread(self, idx: int) -> None:
     """Prefills ahead of the slots while the engine decodes; a failure is a result, as the stock thread has none."""
-    core = self._engine.core
-    while (requests := self._next_requests()) is not None:
+    while requests := self._next_requests():
       jobs = [request.job for request in requests]
-      self._ahead.enter(jobs)
+      self._prefilled.enter(jobs)
       start = time.monotonic()
-      wanted = [job.prompt for job in jobs if not job.cancelled]
-      prefixes = dict(zip(map(id, wanted), core.prefill_each(core.params, wanted) if wanted else [], strict=True))
+      wanted = [job for job in jobs if not job.cancelled]
+      results = self.engine.prefill_each([job.prompt for job in wanted]) if wanted else []
+      prefixes = dict(zip(map(id, wanted), results, strict=True))
       self.counters.add(prefill_seconds=time.monotonic() - start)
       for request in requests:
-        request.prefill_result = prefixes.get(id(request.job.prompt), CancelledJobError())
+        request.prefill_result = prefixes.get(id(request.job), CancelledJobError())
         self._generate_backlogs[idx].put(request)
 
-  def _next_requests(self) -> list[ServedRequest] | None:
-    """The next request, and those behind it that fit into the same pass of prefill; None when the driver stops."""
-    requests, tokens = [self._prefill_backlog.get()], 0
+  def _next_requests(self) -> list[_Request]:
+    """The next request, and those behind it that fit into the same pass of prefill; none when the driver stops."""
+    request = self._prefill_backlog.get()
+    requests: list[_Request] = []
+    tokens = 0
     with contextlib.suppress(queue.Empty):
-      while requests[-1] is not None and len(requests) < self._engine.core.prefill_rows:
-        tokens += len(requests[-1].job.prompt.tokens)
-        if tokens >= PREFILL_TOKENS:
+      while request is not None:
+        requests.append(request)
+        tokens += len(request.job.prompt.tokens)
+        if tokens >= MAX_PREFILL_TOKENS or len(requests) >= self.engine.prefill_rows:
           break
-        requests.append(self._prefill_backlog.get_nowait())
-    return None if requests[-1] is None else requests
+        request = self._prefill_backlog.get_nowait()
+    return [] if request is None else requests
 
   def _generate_thread(self, idx: int) -> None:
     backlog = self._generate_backlogs[idx]
@@ -236,14 +321,15 @@ class Driver(orchestrator.Driver):
         logging.getLogger(__name__).exception("the generate thread goes on after an error")
         self._loop.fail_all(UnavailableError(f"the generate thread met an error ({error})"))
 
-  def _fill(self, backlog: queue.Queue) -> bool:
+  def _fill(self, backlog: queue.Queue[_Request | None]) -> bool:
     """Gives free slots to what waits; False when the driver stops.
 
     While sequences are running it waits for prefills no longer than the last call of the engine took, so that their
     streams go on.
     """
-    loop, running = self._loop, bool(self._loop.live)
-    end = time.monotonic() + max(loop.last_call, LEAST_PATIENCE)
+    loop = self._loop
+    running = bool(loop.live)
+    end = time.monotonic() + max(loop.last_call, MIN_PATIENCE)
     while loop.free and (self._waiting or not loop.live):
       try:
         request = backlog.get(timeout=max(0.0, end - time.monotonic()) if running else 1.0)
@@ -256,5 +342,5 @@ class Driver(orchestrator.Driver):
       if wanted:  # else it was cancelled, and told so
         loop.start(request.job, request.prefill_result)
       request.prefill_result = None
-      self._ahead.leave(request.job)
+      self._prefilled.leave(request.job)
     return True

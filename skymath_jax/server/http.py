@@ -1,66 +1,179 @@
 """The HTTP front: `/v1/completions`, `/v1/chat/completions`, `/v1/models` as in OpenAI's API; `/health`, `/metrics`.
 
-A subset: model, prompt or messages, max_tokens, temperature, top_p, top_k, n, stop, stop_token_ids, seed, stream. What
-is asked beyond it is refused where leaving it out would change the answer. `/v1` wants the bearer token, if any.
+A subset, in the pydantic models below. What is asked beyond it is refused by name, since leaving it out could change
+the answer, unless it says nothing (null, false, 0, empty) or is known to be harmless. `/v1` wants the bearer token, if
+any.
 """
 
 import asyncio
+import dataclasses
 import json
 import queue
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Any, TypeAlias
 
+import prometheus_client
+import pydantic
 from aiohttp import web
 
 from skymath_jax.engine.batching import UnavailableError
 from skymath_jax.generation import RequestRejected, Sampling
-from skymath_jax.server.grpc import Frontend, StreamedJob
-from skymath_jax.server.metrics import metrics_text
+from skymath_jax.server.chat import Messages
+from skymath_jax.server.driver import Driver, StreamedJob
+from skymath_jax.server.metrics import registry_of
+from skymath_jax.server.settings import ServerSettings
 from skymath_jax.server.text import TextStream
 
-LARGEST_BODY = 4 << 20  # bytes
+MAX_BODY = 4 << 20  # bytes
 BODY_SECONDS = 30.0  # in which a body must have come
-MOST_CHOICES = 128
-TYPES = {
-  "max_tokens": (int,),
-  "max_completion_tokens": (int,),
-  "temperature": (int, float),
-  "top_p": (int, float),
-  "top_k": (int,),
-  "n": (int,),
-  "seed": (int,),
-  "stream": (bool,),
-  "stream_options": (dict,),
-  "stop": (str, list),
-  "stop_token_ids": (list,),
+MAX_CHOICES = 128
+HARMLESS = {
+  *("model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
+  *("parallel_tool_calls", "tool_choice", "function_call"),  # there is no tool that could be called
 }
-REFUSED = (  # unless they say nothing: false, 0, empty
-  *("tools", "functions", "logprobs", "top_logprobs", "echo", "suffix", "logit_bias", "best_of"),
-  *("presence_penalty", "frequency_penalty"),
-)
 
-Body = dict[str, Any]
+Body: TypeAlias = dict[str, Any]
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Number = Annotated[float, pydantic.Field(ge=-1e3, le=1e3)]  # JSON has integers that no float can hold
+FAIL_FAST = pydantic.Field(fail_fast=True)  # the first wrong entry of a list is enough to refuse it
+Ids = Annotated[list[int], FAIL_FAST]
 
 
-def app(frontend: Frontend) -> web.Application:
-  """The application; `frontend` does the work."""
+def reject(what: str, key: str) -> RequestRejected:
+  """A refusal that names the field."""
+  return RequestRejected(what, where=key, remedy="see the OpenAI API reference")
+
+
+class StreamOptions(pydantic.BaseModel):
+  """What a stream carries besides text."""
+
+  include_usage: bool = False
+
+
+class Options(pydantic.BaseModel):
+  """What both endpoints take; a key that is null is as good as missing. `Sampling` and the driver check ranges, too."""
+
+  model_config = pydantic.ConfigDict(strict=True, extra="allow")
+
+  max_tokens: int | None = None
+  max_completion_tokens: int | None = None
+  temperature: Number = 1.0
+  top_p: Number = 1.0
+  top_k: int = 0
+  n: int = 1
+  seed: int | None = None
+  stop: str | Annotated[list[str], FAIL_FAST] = pydantic.Field([], description="stop must be texts")
+  stop_token_ids: Ids = pydantic.Field(
+    [], max_length=MAX_CHOICES, description=f"it must be a list of at most {MAX_CHOICES} token ids"
+  )
+  stream: bool = False
+  stream_options: StreamOptions = StreamOptions()
+  response_format: dict[str, str] = pydantic.Field({"type": "text"}, description="only the type text is supported")
+
+  @pydantic.field_validator("response_format")
+  @classmethod
+  def _is_text(cls, value: dict[str, str]) -> dict[str, str]:
+    if value != {"type": "text"}:
+      raise ValueError("not text")
+    return value
+
+  def prompts(self, chat_prompt: Callable[[Messages], str]) -> Sequence[str | list[int]]:
+    """Texts or token ids."""
+    raise NotImplementedError
+
+  def sampling(self, seed: int, max_length: int) -> Sampling:
+    """How to answer.
+
+    Raises:
+      RequestRejected: a value is out of range.
+    """
+    lengths = (self.max_completion_tokens, self.max_tokens, max_length)
+    return Sampling(
+      temperature=self.temperature,
+      top_p=self.top_p,
+      top_k=self.top_k,
+      max_tokens=next(length for length in lengths if length is not None),
+      stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+      seed=seed,
+    )
+
+
+class Completion(Options):
+  """The body of `/v1/completions`."""
+
+  prompt: str | Ids | Annotated[list[str | Ids], pydantic.Field(max_length=MAX_CHOICES, fail_fast=True)] = (
+    pydantic.Field(description=f"prompt must be a text, at most {MAX_CHOICES} texts, or a list of token ids")
+  )
+
+  def prompts(self, chat_prompt: Callable[[Messages], str]) -> Sequence[str | list[int]]:
+    """One, or those of a list of them."""
+    if isinstance(self.prompt, str):
+      return [self.prompt]
+    several = [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+    return several or [[token for token in self.prompt if isinstance(token, int)]]
+
+
+class Part(pydantic.BaseModel):
+  """A piece of a message."""
+
+  text: str
+
+
+class Message(pydantic.BaseModel):
+  """One message of a chat; its other fields make no difference."""
+
+  role: str = "user"
+  content: str | Annotated[list[Part], FAIL_FAST]
+
+  def as_text(self) -> dict[str, str]:
+    """Role and content, as chat templates take them."""
+    content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+    return {"role": self.role, "content": content}
+
+
+class ChatCompletion(Options):
+  """The body of `/v1/chat/completions`."""
+
+  messages: Annotated[list[Message], FAIL_FAST] = pydantic.Field(
+    min_length=1, description="messages must be a list of objects, each with a role and a text as content"
+  )
+
+  def prompts(self, chat_prompt: Callable[[Messages], str]) -> Sequence[str | list[int]]:
+    """The messages as one prompt."""
+    return [chat_prompt([message.as_text() for message in self.messages])]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Front:
+  """What the endpoints share: who answers, under which name, and how messages become a prompt."""
+
+  driver: Driver
+  model_id: str
+  chat_prompt: Callable[[Messages], str]
+
+
+def app(front: Front, settings: ServerSettings) -> web.Application:
+  """The application; `front.driver` does the work."""
+  driver = front.driver
+  registry = registry_of(driver)
 
   async def models(_: web.Request) -> web.Response:
-    model = {"id": frontend.model_id, "object": "model", "created": 0, "owned_by": "skymath"}
+    model = {"id": front.model_id, "object": "model", "created": 0, "owned_by": "skymath"}
     return web.json_response({"object": "list", "data": [model]})
 
   async def health(_: web.Request) -> web.Response:
-    live = frontend.driver.accepting
+    live = driver.accepting
     return web.json_response({"status": "ok" if live else "stopping"}, status=200 if live else 503)
 
   async def metrics(_: web.Request) -> web.Response:
-    return web.Response(text=metrics_text(frontend.driver, frontend.core), content_type="text/plain")
+    headers = {"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}
+    return web.Response(body=prometheus_client.generate_latest(registry), headers=headers)
 
   @web.middleware
-  async def guard(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-    if request.path.startswith("/v1/") and not frontend.admits(request.headers.get("Authorization")):
+  async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.path.startswith("/v1/") and not settings.admits(request.headers.get("Authorization")):
       error = {
         "message": "this server wants a bearer token",
         "type": "invalid_request_error",
@@ -69,22 +182,22 @@ def app(frontend: Frontend) -> web.Application:
       return web.json_response({"error": error}, status=401, headers={"WWW-Authenticate": "Bearer"})
     return await handler(request)
 
-  routes = web.Application(client_max_size=LARGEST_BODY, middlewares=[_errors_as_json, guard])
+  routes = web.Application(client_max_size=MAX_BODY, middlewares=[_errors_as_json, guard])
   routes.add_routes(
     [
       web.get("/health", health),
       web.get("/metrics", metrics),
       web.get("/v1/models", models),
-      web.post("/v1/completions", lambda request: _answer(request, frontend, chat=False)),
-      web.post("/v1/chat/completions", lambda request: _answer(request, frontend, chat=True)),
+      web.post("/v1/completions", lambda request: _answer(request, front, Completion)),
+      web.post("/v1/chat/completions", lambda request: _answer(request, front, ChatCompletion)),
     ]
   )
   return routes
 
 
 @web.middleware
-async def _errors_as_json(request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
-  headers = {}
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+  headers: dict[str, str] = {}
   try:
     return await handler(request)
   except web.HTTPException as error:
@@ -105,106 +218,52 @@ async def _errors_as_json(request: web.Request, handler: Callable[..., Any]) -> 
   return web.json_response({"error": {"message": message, "type": kind}}, status=status, headers=headers)
 
 
-def _reject(what: str, key: str) -> RequestRejected:
-  return RequestRejected(what, where=key, remedy="see the OpenAI API reference")
+async def _body(request: web.Request, form: type[Options]) -> Options:
+  """The body as a `form`.
 
-
-async def _body(request: web.Request) -> Body:
+  Raises:
+    RequestRejected: it is none, or asks for more than `form` has.
+  """
   try:
     async with asyncio.timeout(BODY_SECONDS):
       body = await request.json()
   except (ValueError, LookupError, RecursionError):  # no JSON, no such charset, nested without end
-    raise _reject("the body is not JSON", "body") from None
+    raise reject("the body is not JSON", "body") from None
   if not isinstance(body, dict):
-    raise _reject("the body is not a JSON object", "body")
-  body = {key: value for key, value in body.items() if value is not None}
-  for key, types in TYPES.items():
-    wrong = key in body and (not isinstance(body[key], types) or (isinstance(body[key], bool) and bool not in types))
-    if wrong:
-      raise _reject(f"{str(body[key])[:80]!r} is not a {' or '.join(t.__name__ for t in types)}", key)
-  for key in REFUSED:
-    if body.get(key):
-      raise _reject("this server does not support it", key)
-  if (form := body.get("response_format", {"type": "text"})) != {"type": "text"}:
-    raise _reject(f"{str(form)[:80]} is not supported: the response is text", "response_format")
-  return body
+    raise reject("the body is not a JSON object", "body")
+  try:
+    asked = form.model_validate({key: value for key, value in body.items() if value is not None})
+  except pydantic.ValidationError as error:
+    first = error.errors(include_url=False)[0]
+    key = str(first["loc"][0])
+    wanted = form.model_fields[key].description or first["msg"]
+    raise reject(f"{wanted}; this is {str(body.get(key, 'missing'))[:80]!r}", key) from None
+  for key, value in (asked.model_extra or {}).items():
+    if value and key not in HARMLESS:
+      raise reject("this server does not support it", key)
+  return asked
 
 
-def _messages(body: Body) -> list[dict[str, str]]:
-  """The messages, their contents as text."""
-  messages = body.get("messages")
-  if not (isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages)):
-    raise _reject("messages must be a list of objects", "messages")
-  found = []
-  for message in messages:
-    content = message.get("content")
-    if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
-      content = "".join(part["text"] for part in content)
-    if not isinstance(content, str) or not isinstance(message.get("role", "user"), str):
-      raise _reject("each message must have a role and a text as content", "messages")
-    found.append({"role": message.get("role", "user"), "content": content})
-  return found
-
-
-def _prompts(body: Body, frontend: Frontend, *, chat: bool) -> list[str | list[int]]:
-  if chat:
-    return [frontend.chat_prompt(_messages(body))]
-  prompt = body.get("prompt")
-  if isinstance(prompt, str):
-    return [prompt]
-  if isinstance(prompt, list) and prompt and len(prompt) <= MOST_CHOICES:
-    if all(type(token) is int for token in prompt):
-      return [prompt]
-    if all(isinstance(p, str) or (isinstance(p, list) and all(type(t) is int for t in p)) for p in prompt):
-      return prompt
-  raise _reject("prompt must be a text, a list of texts, or a list of token ids", "prompt")
-
-
-def _sampling(body: Body, frontend: Frontend, choice: int) -> Sampling:
-  """Choice `choice` of `n` gets the seed `seed + choice`; without a seed each call gets one at random."""
-  stop = body.get("stop", [])
-  for key, size in (("temperature", 1e3), ("top_p", 1e3)):  # JSON has integers that no float can hold
-    if abs(body.get(key, 0)) > size:
-      raise _reject("out of range", key)
-  return Sampling(
-    temperature=float(body.get("temperature", 1.0)),
-    top_p=float(body.get("top_p", 1.0)),
-    top_k=body.get("top_k", 0),
-    max_tokens=body.get("max_completion_tokens", body.get("max_tokens", frontend.max_length)),
-    stop=(stop,) if isinstance(stop, str) else tuple(stop),
-    seed=body["seed"] + choice,
-  )
-
-
-async def _answer(request: web.Request, frontend: Frontend, *, chat: bool) -> web.StreamResponse:
-  body = await _body(request)
-  body.setdefault("seed", secrets.randbits(62))
-  count = body.get("n", 1)
-  prompts = _prompts(body, frontend, chat=chat)
-  if not 1 <= count * len(prompts) <= MOST_CHOICES:
-    raise _reject(f"n × prompts must be between 1 and {MOST_CHOICES}", "n")
-  stops, streamed = _stop_tokens(body), body.get("stream", False)
+async def _answer(request: web.Request, front: Front, form: type[Options]) -> web.StreamResponse:
+  asked = await _body(request, form)
+  seed = secrets.randbits(62) if asked.seed is None else asked.seed  # without a seed each call gets one at random
+  prompts = asked.prompts(front.chat_prompt)
+  if not 1 <= asked.n * len(prompts) <= MAX_CHOICES:
+    raise reject(f"n × prompts must be between 1 and {MAX_CHOICES}", "n")
   jobs: list[StreamedJob] = []
   try:
     for prompt in prompts:
-      for choice in range(count):  # the prefix cache makes one prefill of them
-        sampling = _sampling(body, frontend, choice)
-        jobs.append(frontend.submit(prompt, sampling, stream=streamed, stop_tokens=stops))
-    head = {"id": f"cmpl-{secrets.token_hex(8)}", "created": int(time.time()), "model": frontend.model_id}
-    if streamed:
-      with_usage = bool(body.get("stream_options", {}).get("include_usage", False))
-      return await _stream(request, frontend, jobs, head, chat=chat, with_usage=with_usage)
-    return await _whole(jobs, head, chat=chat)
+      for choice in range(asked.n):  # the prefix cache makes one prefill of them
+        sampling = asked.sampling(seed + choice, front.driver.engine.max_length)
+        jobs.append(front.driver.ask(prompt, sampling, stream=asked.stream, stop_tokens=asked.stop_token_ids))
+    head = {"id": f"cmpl-{secrets.token_hex(8)}", "created": int(time.time()), "model": front.model_id}
+    if asked.stream:
+      usage = asked.stream_options.include_usage
+      return await _stream(request, jobs, head, chat=form is ChatCompletion, with_usage=usage)
+    return await _whole(jobs, head, chat=form is ChatCompletion)
   finally:
     for job in jobs:  # what is not finished by now nobody waits for
-      frontend.leave(job)
-
-
-def _stop_tokens(body: Body) -> list[int]:
-  stops = body.get("stop_token_ids", [])
-  if len(stops) > MOST_CHOICES or not all(type(token) is int for token in stops):
-    raise _reject(f"it must be a list of at most {MOST_CHOICES} token ids", "stop_token_ids")
-  return stops
+      front.driver.leave(job)
 
 
 def _usage(jobs: list[StreamedJob]) -> Body:
@@ -224,7 +283,7 @@ async def _whole(jobs: list[StreamedJob], head: Body, *, chat: bool) -> web.Resp
 
 
 async def _stream(
-  request: web.Request, frontend: Frontend, jobs: list[StreamedJob], head: Body, *, chat: bool, with_usage: bool
+  request: web.Request, jobs: list[StreamedJob], head: Body, *, chat: bool, with_usage: bool
 ) -> web.StreamResponse:
   """Server-sent events, all choices interleaved, then usage if wanted, `[DONE]` last; a failure is an `error` event."""
   response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
@@ -236,7 +295,7 @@ async def _stream(
     await response.write(f"data: {data}\n\n".encode())
 
   async def one(index: int, job: StreamedJob) -> None:
-    async for piece, reason in _pieces(job, frontend):
+    async for piece, reason in _pieces(job):
       text = {"delta": {"role": "assistant", "content": piece} if piece else {}} if chat else {"text": piece}
       await send({**head, "choices": [{"index": index, **text, "finish_reason": reason}]})
 
@@ -253,9 +312,9 @@ async def _stream(
   return response
 
 
-async def _pieces(job: StreamedJob, frontend: Frontend) -> AsyncIterator[tuple[str, str | None]]:
+async def _pieces(job: StreamedJob) -> AsyncIterator[tuple[str, str | None]]:
   """Pieces of text; the last comes with the finish reason."""
-  text = TextStream(frontend.tokenizer.decode, job.stop)
+  text = TextStream(job.decode, job.stop)
   async for tokens in job.chunks():
     if piece := text.feed(tokens):
       yield piece, None

@@ -1,24 +1,31 @@
-"""`DecoderEngine`: our decoder behind JetStream's `Engine` interface (`jetstream.engine.engine_api`), interleaved.
+"""`DecoderEngine`: our engine behind JetStream's `Engine` interface (`jetstream.engine.engine_api`), interleaved.
 
-It runs under the stock orchestrator too; ours (`driver`) adds sampling per request, cancellation and survival.
-Importing this module imports JetStream, without TensorFlow (`compat`).
+It is for the stock orchestrator. Our own (`driver`), which adds sampling per request, cancellation and survival, calls
+the engine itself. Importing this module imports JetStream, without TensorFlow (`compat`).
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from skymath_jax.engine.core import LEAST_PREFILL, Core, Params, Prefix, Prompt, Settings
-from skymath_jax.engine.slots import SlotTable, warm_up
+from skymath_jax import config
+from skymath_jax.engine.engine import Engine
+from skymath_jax.engine.prefix import Prefix
+from skymath_jax.engine.quantize import Params
+from skymath_jax.engine.sizes import MIN_PREFILL
+from skymath_jax.engine.slots import Slots
+from skymath_jax.engine.types import EngineSettings, Prompt
+from skymath_jax.engine.warm_up import warm_up
 from skymath_jax.models import Decoder
 from skymath_jax.server import compat
 from skymath_jax.tokenizer import Tokenizer
 
-engine_api = compat.load("engine.engine_api")
+engine_api: Any = compat.load("engine.engine_api")
 tokenizer_pb2 = compat.load("engine.tokenizer_pb2")
-tokenizer_api = compat.load("engine.tokenizer_api")
+tokenizer_api: Any = compat.load("engine.tokenizer_api")
 
 
 class _TokenizerAdapter(tokenizer_api.Tokenizer):
@@ -55,54 +62,65 @@ class DecoderEngine(engine_api.Engine):
   """A decoder in slots.
 
   `prefill` takes token ids with `true_length`, for which it decodes greedily up to the end of the slot, or a
-  `core.Prompt`, which carries its own sampling and number of tokens. `generate` returns `steps_per_call` tokens a slot.
-  The decode state is a `SlotTable`, which `insert` and `generate` change in place and return.
+  `types.Prompt`, which carries its own sampling and number of tokens. `generate` returns `steps_per_call` tokens a
+  slot. The decode state is a `Slots`, which `insert` and `generate` change in place and return.
 
   Args:
     decoder: the model.
     tokenizer: its tokenizer.
-    **settings: of `core.Settings`.
+    **settings: of `EngineSettings`; slots and lengths that are not given are those of `config.Serving`.
   """
 
   def __init__(self, decoder: Decoder, tokenizer: Tokenizer, **settings: Any):
     stop_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-    self.core = Core(decoder, Settings(**settings), stop_ids=stop_ids)
+    shape = dataclasses.asdict(config.Serving()) | settings
+    self.engine = Engine(decoder, EngineSettings(**shape), stop_ids=stop_ids)
     self._tokenizer = tokenizer
-    self._table: SlotTable | None = None
+    self._slots: Slots | None = None
 
   def load_params(self, *args: Any, **kwargs: Any) -> Params:
     """The decoder's parameters, one array per layer."""
-    return self.core.params
+    return self.engine.params
 
   def warm_up(self) -> None:
     """Compiles every size that can be asked for."""
-    warm_up(self.core)
+    warm_up(self.engine)
 
   def prefill(
     self, *, params: Params, existing_prefix: Prefix | None = None, padded_tokens: Any, true_length: int
   ) -> Prefix:
-    """Keys and values of one prompt; `existing_prefix` is put in front of it (the prefix cache knows its pieces)."""
+    """Keys and values of one prompt; `existing_prefix` is put in front of it (the prefix cache knows its pieces).
+
+    Raises:
+      ValueError: the prompt is empty or does not fit, or `params` are not those of `load_params`.
+    """
+    self._check(params)
     if isinstance(padded_tokens, Prompt):
       prompt = padded_tokens
     else:
       tokens = tuple(np.asarray(padded_tokens).reshape(-1)[:true_length].tolist())
       before = existing_prefix.prompt.tokens if existing_prefix is not None else ()
       tokens = (*before, *tokens)
-      if not 1 <= len(tokens) < self.core.max_length or true_length > np.size(padded_tokens):
-        raise ValueError(f"a prompt of {true_length} tokens does not fit {self.core.max_length}")
-      prompt = Prompt(tokens=tokens, max_tokens=self.core.max_length - len(tokens))
-    return self.core.prefill(params, [prompt])[0]
+      if not 1 <= len(tokens) < self.engine.max_length or true_length > np.size(padded_tokens):
+        raise ValueError(f"a prompt of {true_length} tokens does not fit {self.engine.max_length}")
+      prompt = Prompt(tokens=tokens, max_tokens=self.engine.max_length - len(tokens))
+    return self.engine.prefill([prompt])[0]
 
-  def insert(self, prefix: Prefix, decode_state: SlotTable, slot: int) -> SlotTable:
+  def insert(self, prefix: Prefix, decode_state: Slots, slot: int) -> Slots:
     """Gives `slot` to a prefix; one prefix may be inserted several times."""
     decode_state.insert(prefix, slot)
     return decode_state
 
-  def generate(self, params: Params, decode_state: SlotTable) -> tuple[SlotTable, Any]:
-    """`steps_per_call` tokens for every slot, as `ResultTokens`."""
-    rows, steps = decode_state.generate(params), self.core.steps
+  def generate(self, params: Params, decode_state: Slots) -> tuple[Slots, Any]:
+    """`steps_per_call` tokens for every slot, as `ResultTokens`.
+
+    Raises:
+      ValueError: `params` are not those of `load_params`.
+    """
+    self._check(params)
+    steps = self.engine.sizes.steps
     result = engine_api.ResultTokens(
-      data=rows,
+      data=decode_state.generate(),
       tokens_idx=(0, steps),
       valid_idx=(steps, 2 * steps),
       length_idx=(2 * steps, 2 * steps + 1),
@@ -110,13 +128,17 @@ class DecoderEngine(engine_api.Engine):
     )
     return decode_state, result
 
-  def init_decode_state(self, *args: Any, **kwargs: Any) -> SlotTable:
+  def _check(self, params: Params) -> None:
+    if params is not self.engine.params:  # pieces of prompts that are kept would be another model's
+      raise ValueError("the parameters must be those that load_params gives")
+
+  def init_decode_state(self, *args: Any, **kwargs: Any) -> Slots:
     """Idle slots; the buffers of an earlier call are given up."""
-    if self._table is None:
-      self._table = SlotTable(self.core)
+    if self._slots is None:
+      self._slots = Slots(self.engine)
     else:
-      self._table.reset()
-    return self._table
+      self._slots.reset()
+    return self._slots
 
   def get_tokenizer(self) -> Any:
     """Nothing: `build_tokenizer` needs no parameters."""
@@ -133,7 +155,7 @@ class DecoderEngine(engine_api.Engine):
   @property
   def max_concurrent_decodes(self) -> int:
     """Number of slots."""
-    return self.core.slots
+    return self.engine.sizes.slots
 
   @property
   def samples_per_slot(self) -> int:
@@ -143,12 +165,12 @@ class DecoderEngine(engine_api.Engine):
   @property
   def max_prefill_length(self) -> int:
     """The longest power of two that fits; the stock orchestrator takes no other."""
-    return max(LEAST_PREFILL, 1 << (self.core.max_length.bit_length() - 1))
+    return max(MIN_PREFILL, 1 << (self.engine.max_length.bit_length() - 1))
 
   @property
   def mesh(self) -> jax.sharding.Mesh | None:
     """The mesh of the parameters."""
-    return self.core.mesh
+    return self.engine.mesh
 
   @property
   def colocated_cpus(self) -> None:

@@ -1,9 +1,15 @@
-"""The text of `/metrics`, in Prometheus' format."""
+"""What a server says of itself, as Prometheus metrics; a registry of its own for each server."""
 
-from skymath_jax.engine.core import Core
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
 from skymath_jax.server.driver import Driver
 
-HELP = {
+# name after `skymath_` → what it means; the value is the counter of that name, without `requests_`
+TOTALS = {
   "requests_accepted": "requests that were queued",
   "requests_completed": "requests answered whole",
   "requests_failed": "requests that met an error of the server",
@@ -16,25 +22,40 @@ HELP = {
   "prefill_seconds": "time in prefill calls",
   "generate_seconds": "time in decode calls",
   "generate_calls": "decode calls",
-  "prefill_tokens": "prompt tokens run through the model",
-  "prefill_tokens_saved": "prompt tokens that the prefix cache spared the model",
-  "slots": "sequences that can be decoded at once",
-  "slots_busy": "slots in use",
-  "requests_waiting": "requests without a slot yet",
-  "tokens_per_second": "response tokens a second, over the last ten seconds",
 }
 
 
-def metrics_text(driver: Driver, core: Core) -> str:
-  """Totals as counters, the present state as gauges; every name begins with `skymath_`."""
-  requests = {"accepted", "completed", "failed", "cancelled", "refused", "rejected"}
-  totals = {f"requests_{n}" if n in requests else n: value for n, value in driver.counters.read().items()}
-  totals |= {"prefill_tokens": core.prefixes.computed, "prefill_tokens_saved": core.prefixes.reused}
-  gauges = {"slots": core.slots, "slots_busy": driver.busy, "requests_waiting": driver.waiting}
-  gauges["tokens_per_second"] = round(driver.counters.tokens_per_second(), 1)
-  lines = []
-  for kind, values in (("counter", totals), ("gauge", gauges)):
-    for name, value in values.items():
-      full = f"skymath_{name}_total" if kind == "counter" else f"skymath_{name}"
-      lines += [f"# HELP {full} {HELP[name]}", f"# TYPE {full} {kind}", f"{full} {value}"]
-  return "\n".join(lines) + "\n"
+class DriverCollector(Collector):
+  """Totals of a driver as counters, its present state as gauges; every name begins with `skymath_`."""
+
+  def __init__(self, driver: Driver):
+    self._driver = driver
+
+  def collect(self) -> Iterator[Metric]:
+    """The metrics as they are now."""
+    driver, prefixes = self._driver, self._driver.engine.prefixes
+    totals = driver.counters.read()
+    for name, meaning in TOTALS.items():
+      yield _counter(name, meaning, totals[name.removeprefix("requests_")])
+    yield _counter("prefill_tokens", "prompt tokens run through the model", prefixes.computed)
+    yield _counter("prefill_tokens_saved", "prompt tokens that the prefix cache spared the model", prefixes.reused)
+    yield _gauge("slots", "sequences that can be decoded at once", driver.slot_count)
+    yield _gauge("slots_busy", "slots in use", driver.busy)
+    yield _gauge("requests_waiting", "requests without a slot yet", driver.waiting)
+    rate = round(driver.counters.tokens_per_second(), 1)
+    yield _gauge("tokens_per_second", "response tokens a second, over the last ten seconds", rate)
+
+
+def registry_of(driver: Driver) -> CollectorRegistry:
+  """A registry with this driver's metrics and no others."""
+  registry = CollectorRegistry()
+  registry.register(DriverCollector(driver))
+  return registry
+
+
+def _counter(name: str, meaning: str, value: float) -> Metric:
+  return CounterMetricFamily(f"skymath_{name}", meaning, value=value)
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+  return GaugeMetricFamily(f"skymath_{name}", meaning, value=value)

@@ -18,10 +18,12 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from skymath_jax.errors import UserError
 
 LISTENS = re.compile(r"^serving .*: gRPC (\S+), HTTP (\S+)$", re.MULTILINE)
-LAST_LINES = 15
+MAX_LOG_LINES = 15
 
 
 class ServerProcess:
@@ -50,6 +52,7 @@ class ServerProcess:
     self.stop()
 
   def _read(self) -> None:
+    assert self.process.stdout is not None
     for line in self.process.stdout:
       if line.strip() == b"ready":
         self._ready.set()
@@ -73,12 +76,16 @@ class ServerProcess:
     return self
 
   def check(self) -> None:
-    """Raises `UserError` if the server has died."""
+    """Looks whether it still runs.
+
+    Raises:
+      UserError: the server has died.
+    """
     if not self.alive:
       raise self._unhealthy(f"ended with exit code {self.process.returncode}")
 
   def _unhealthy(self, why: str) -> UserError:
-    lines = self.log_path.read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
+    lines = self.log_path.read_text(errors="replace").strip().splitlines()[-MAX_LOG_LINES:]
     self.stop()
     return UserError(
       f"the server is not healthy: it {why}; the end of its log is:\n" + "\n".join(lines) + "\n",
@@ -113,8 +120,8 @@ class ServerProcess:
         text = answer.read().decode()
     except (urllib.error.URLError, OSError) as error:
       raise self._unhealthy(f"does not answer ({error})") from None
-    rows = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
-    return {name.removeprefix("skymath_").removesuffix("_total"): float(value) for name, value in rows}
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {sample.name.removeprefix("skymath_").removesuffix("_total"): sample.value for sample in samples}
 
   def stop(self, seconds: float = 10.0) -> None:
     """Asks it to end, and ends it where it takes longer than `seconds`."""
@@ -128,4 +135,5 @@ class ServerProcess:
     self._reader.join(1.0)
     for pipe in (self.process.stdin, self.process.stdout):
       with contextlib.suppress(OSError):
-        pipe.close()
+        if pipe is not None:
+          pipe.close()

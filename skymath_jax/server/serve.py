@@ -15,22 +15,23 @@ import grpc
 import jax
 from aiohttp import web
 
-from skymath_jax import models, prompts, sharding
+from skymath_jax import models, sharding
 from skymath_jax.console import log
-from skymath_jax.engine.batching import Counters
-from skymath_jax.engine.core import Settings
+from skymath_jax.engine.batching import SlotsLike
+from skymath_jax.engine.engine import Engine
+from skymath_jax.engine.slots import Slots
+from skymath_jax.engine.types import EngineSettings
+from skymath_jax.engine.warm_up import warm_up
 from skymath_jax.errors import UserError
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE
 from skymath_jax.models import Decoder
-from skymath_jax.server import compat
+from skymath_jax.server import chat, compat
 from skymath_jax.server import http as http_front
-from skymath_jax.server.driver import Driver
-from skymath_jax.server.grpc import Frontend, Orchestrator
-from skymath_jax.server.jetstream import DecoderEngine
-from skymath_jax.server.listening import Listening, in_use
+from skymath_jax.server.driver import Driver, EngineLike
+from skymath_jax.server.grpc import Orchestrator
+from skymath_jax.server.settings import ServerSettings, in_use
 from skymath_jax.tokenizer import Tokenizer
 
-server_lib = compat.load("core.server_lib")
 jetstream_pb2_grpc = compat.load("core.proto.jetstream_pb2_grpc")
 GRPC_OPTIONS = (
   ("grpc.so_reuseport", 0),  # a port in use must not be shared
@@ -41,40 +42,48 @@ GRPC_OPTIONS = (
   ("grpc.server.max_pending_requests_hard_limit", 1 << 17),
   ("grpc.server_max_unrequested_time_in_server", 3600),
 )
-SWITCH_INTERVAL = (
-  0.001  # seconds that one thread may keep the others waiting, as long as a server runs; Python's is 5 ms
-)
+SWITCH_INTERVAL = 0.001  # seconds that one thread may keep others waiting while a server runs; Python's is 5 ms
 GRACE = 3.0  # seconds at most, for calls to send their last message
 PARENT_GRACE = 20.0  # seconds to stop once the parent is gone
 
 
-class Server(server_lib.JetStreamServer):
-  """gRPC and HTTP in one event loop beside the driver's threads.
+class Server:
+  """gRPC and HTTP in one event loop beside the driver's threads, as soon as it is made.
 
-  The stock constructor is not called: it hard-codes the stock orchestrator and listens on all interfaces. While it
-  runs, threads take turns faster, and the garbage collector passes over what was there before: all of JAX, for a sixth
-  of a second at a time.
+  JetStream's own server hard-codes the stock orchestrator and listens on all interfaces. While this one runs, threads
+  take turns faster, and the garbage collector passes over what was there before: all of JAX, for a sixth of a second at
+  a time.
+
+  Raises:
+    UserError: a port is in use.
+
+  Attributes:
+    driver: whose requests are waiting and running.
+    event_loop: of gRPC and HTTP, in a thread of its own.
+    port, http_port: where it listens.
   """
 
-  def __init__(self, driver: Driver, frontend: Frontend, listening: Listening):
-    self._driver, self._stopped = driver, False
+  def __init__(self, front: http_front.Front, settings: ServerSettings):
+    self.driver = front.driver
+    self._stopped = False
     self._switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
     gc.freeze()
-    self._loop = asyncio.new_event_loop()
-    self._loop_thread = threading.Thread(target=self._loop.run_forever, name="event-loop")
+    self.event_loop = asyncio.new_event_loop()
+    self._loop_thread = threading.Thread(target=self.event_loop.run_forever, name="event-loop")
     self._loop_thread.start()
+    self._http: web.AppRunner | None = None
     try:
-      self.port, self.http_port = self._call(self._listen(frontend, listening))
+      self.port, self.http_port = self._call(self._listen(front, settings))
     except BaseException:
       self.stop()
       raise
 
-  async def _listen(self, frontend: Frontend, listening: Listening) -> tuple[int, int]:
-    self._grpc_server, self._http = grpc.aio.server(options=GRPC_OPTIONS), None
-    jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Orchestrator(frontend), self._grpc_server)
-    host, credentials = listening.host, listening.grpc_credentials()
-    address = f"{host}:{listening.port}"
+  async def _listen(self, front: http_front.Front, settings: ServerSettings) -> tuple[int, int]:
+    self._grpc_server = grpc.aio.server(options=GRPC_OPTIONS)
+    jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Orchestrator(front.driver, settings), self._grpc_server)
+    host, credentials = settings.host, settings.grpc_credentials()
+    address = f"{host}:{settings.port}"
     try:
       if credentials is None:
         bound = self._grpc_server.add_insecure_port(address)
@@ -83,18 +92,19 @@ class Server(server_lib.JetStreamServer):
     except RuntimeError:
       bound = 0
     if not bound:
-      raise in_use(host, listening.port, "port")
-    runner = web.AppRunner(http_front.app(frontend), access_log=None)
+      raise in_use(host, settings.port, "port")
+    runner = web.AppRunner(http_front.app(front, settings), access_log=None)
     await runner.setup()
     self._http = runner
     try:
-      await web.TCPSite(runner, host, listening.http_port, ssl_context=listening.http_credentials()).start()
+      await web.TCPSite(runner, host, settings.http_port, ssl_context=settings.http_credentials()).start()
     except OSError:
-      raise in_use(host, listening.http_port, "http_port") from None
+      raise in_use(host, settings.http_port, "http_port") from None
+    await self._grpc_server.start()
     return bound, runner.addresses[0][1]
 
   def _call(self, coroutine: Any) -> Any:
-    return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    return asyncio.run_coroutine_threadsafe(coroutine, self.event_loop).result()
 
   async def _async_stop(self) -> None:
     await self._grpc_server.stop(grace=GRACE)
@@ -104,10 +114,10 @@ class Server(server_lib.JetStreamServer):
     if ending:  # calls that were cut off still have a last line to run
       await asyncio.wait(ending, timeout=GRACE)
 
-  def drain(self, seconds: float, hurry: threading.Event) -> None:
-    """Refuses new requests, and waits for those under way until `seconds` have passed or `hurry` is set."""
+  def drain(self, seconds: float, at_once: threading.Event) -> None:
+    """Refuses new requests, and waits for those under way until `seconds` have passed or `at_once` is set."""
     end = time.monotonic() + seconds
-    while not self._driver.drain(0.1) and time.monotonic() < end and not hurry.is_set():
+    while not self.driver.drain(0.1) and time.monotonic() < end and not at_once.is_set():
       pass
 
   def stop(self) -> None:
@@ -115,40 +125,29 @@ class Server(server_lib.JetStreamServer):
     if self._stopped:
       return
     self._stopped = True
-    self._driver.stop()
+    self.driver.stop()
     self._call(self._async_stop())
-    self._loop.call_soon_threadsafe(self._loop.stop)
+    self.event_loop.call_soon_threadsafe(self.event_loop.stop)
     self._loop_thread.join()
-    self._loop.close()
+    self.event_loop.close()
     sys.setswitchinterval(self._switch_interval)
     gc.unfreeze()
 
 
-def checked(
-  *, queue_size: int = 4096, chat_frame: str = "sft/alpaca", drain_seconds: float = 8.0, **settings: Any
-) -> tuple[Listening, Settings]:
-  """What the settings of `start` and `serve` say, after all that can be found out before minutes of compilation.
+def settings_of(**values: Any) -> tuple[EngineSettings, ServerSettings]:
+  """Engine and server, from the fields of both; checked, as far as can be before minutes of compilation.
 
   Raises:
-    UserError: see `start`.
+    UserError: see `EngineSettings` and `ServerSettings.check`.
   """
-  for name, value, least in (("queue_size", queue_size, 1), ("drain_seconds", drain_seconds, 0)):
-    if not value >= least:
-      raise UserError(f"{value} is too small", where=name, remedy=f"give {least} or more")
-  prompts.load(chat_frame)
-  names = {field.name for field in dataclasses.fields(Listening)}
-  listening = Listening(**{name: value for name, value in settings.items() if name in names}).checked()
-  return listening, Settings(**{name: value for name, value in settings.items() if name not in names})
+  names = {field.name for field in dataclasses.fields(ServerSettings)}
+  server = ServerSettings(**{name: value for name, value in values.items() if name in names})
+  server.check()
+  return EngineSettings(**{name: value for name, value in values.items() if name not in names}), server
 
 
 def start(
-  decoder: Decoder,
-  tokenizer: Tokenizer,
-  model_id: str,
-  *,
-  queue_size: int = 4096,
-  chat_frame: str = "sft/alpaca",
-  **settings: Any,
+  decoder: Decoder, tokenizer: Tokenizer, model_id: str, engine_settings: EngineSettings, settings: ServerSettings
 ) -> Server:
   """A running, warmed-up server; the caller stops it. One at a time in a process.
 
@@ -156,36 +155,44 @@ def start(
     decoder: the model.
     tokenizer: its tokenizer.
     model_id: name and weights hash, which `/v1/models` shows.
-    queue_size: requests that may wait for a slot.
-    chat_frame: prompt frame of chat messages, where the tokenizer has no chat template.
-    **settings: of `listening.Listening` and `core.Settings`.
+    engine_settings: slots, lengths, number formats.
+    settings: where to listen, whom to let in.
 
   Raises:
-    UserError: a port is in use, what was asked for is not safe, or a setting cannot be.
+    UserError: a port is in use, or what was asked for is not safe.
   """
-  listening, shape = checked(queue_size=queue_size, chat_frame=chat_frame, **settings)
-  engine = DecoderEngine(decoder, tokenizer, **dataclasses.asdict(shape))
-  engine.warm_up()
-  driver = Driver(engine, queue_size=queue_size, counters=Counters())
+  settings.check()
+  stop_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+  engine = Engine(decoder, engine_settings, stop_ids=stop_ids)
+  warm_up(engine)
+  return start_engine(engine, Slots(engine), tokenizer, model_id, settings)
+
+
+def start_engine(
+  engine: EngineLike, slots: SlotsLike, tokenizer: Tokenizer, model_id: str, settings: ServerSettings
+) -> Server:
+  """`start` for an engine that is there already, or a double of one.
+
+  Raises:
+    UserError: a port is in use.
+  """
+  driver = Driver(engine, slots, tokenizer, queue_size=settings.queue_size)
   try:
-    token = listening.token
-    frontend = Frontend(driver, tokenizer, engine.core, model_id=model_id, chat_frame=chat_frame, token=token)
-    server = Server(driver, frontend, listening)
+    chat_prompt = chat.renderer(tokenizer.chat_template, settings.chat_frame)
+    return Server(http_front.Front(driver=driver, model_id=model_id, chat_prompt=chat_prompt), settings)
   except BaseException:
     driver.stop()  # its threads would keep the process
     raise
-  server.start()
-  return server
 
 
 def serve(
   decoder: Decoder,
   tokenizer: Tokenizer,
   model_id: str,
+  engine_settings: EngineSettings,
+  settings: ServerSettings,
   *,
   exit_with_parent: bool = False,
-  drain_seconds: float = 8.0,
-  **settings: Any,
 ) -> None:
   """Serves until SIGTERM, SIGINT or, with `exit_with_parent`, the end of standard input.
 
@@ -193,37 +200,32 @@ def serve(
   refuses new requests at once and answers those it has; a second signal does not wait for them.
 
   Args:
-    decoder: the model.
-    tokenizer: its tokenizer.
-    model_id: name and weights hash, which `/v1/models` shows.
+    decoder, tokenizer, model_id, engine_settings, settings: see `start`.
     exit_with_parent: stop when standard input closes, so that a killed parent leaves no server behind.
-    drain_seconds: how long requests may take to finish after SIGTERM; what is left then ends as UNAVAILABLE.
-    **settings: see `start`.
 
   Raises:
     UserError: see `start`.
   """
-  stopping, ready, hurry = threading.Event(), threading.Event(), threading.Event()
+  stopping, ready, at_once = threading.Event(), threading.Event(), threading.Event()
   if exit_with_parent:
     threading.Thread(target=_watch_parent, args=(stopping, ready), daemon=True).start()
 
-  def on_signal(*_: Any) -> None:
+  def on_signal(*_: object) -> None:
     if not ready.is_set():
       os._exit(130)
-    (hurry if stopping.is_set() else stopping).set()
+    (at_once if stopping.is_set() else stopping).set()
 
   for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, on_signal)
-  server = start(decoder, tokenizer, model_id, **settings)
-  host = settings["host"] if "host" in settings else "127.0.0.1"
-  scheme = "https" if settings.get("tls_certificate") else "http"
-  log(f"serving {model_id}: gRPC {host}:{server.port}, HTTP {scheme}://{host}:{server.http_port}")
+  server = start(decoder, tokenizer, model_id, engine_settings, settings)
+  scheme = "https" if settings.tls_certificate else "http"
+  log(f"serving {model_id}: gRPC {settings.host}:{server.port}, HTTP {scheme}://{settings.host}:{server.http_port}")
   ready.set()
   with contextlib.suppress(BrokenPipeError):
     print("ready", flush=True)
   try:
     stopping.wait()
-    server.drain(drain_seconds, hurry)
+    server.drain(settings.drain_seconds, at_once)
   finally:
     server.stop()
 
@@ -239,14 +241,23 @@ def _watch_parent(stopping: threading.Event, ready: threading.Event) -> None:
   os._exit(0)
 
 
-def serve_model(*, model: str, dtype: str, **settings: Any) -> None:
-  """Serves `model` until it is told to stop; prints one line `ready` when healthy."""
+def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any) -> None:
+  """`skymath serve`: serves `model` until it is told to stop.
+
+  Args:
+    model: Hugging Face folder, checkpoint folder or asset:NAME.
+    dtype: float32, bfloat16, or empty for that of the files.
+    exit_with_parent: see `serve`.
+    **values: fields of `EngineSettings` and `ServerSettings`; the token comes from the environment.
+
+  Raises:
+    UserError: a setting cannot be, or the model cannot be read.
+  """
   if dtype not in (known := ("", "float32", "bfloat16")):
     raise UserError(f"{dtype!r} is not known", where="dtype", remedy=f"use one of: {', '.join(known[1:])}")
-  settings["token"] = os.environ.get(TOKEN_VARIABLE, "")
-  checked(**{name: value for name, value in settings.items() if name != "exit_with_parent"})
+  engine_settings, settings = settings_of(**values, token=os.environ.get(TOKEN_VARIABLE, ""))
   decoder, tokenizer = models.load_any(model, mesh=serving_mesh(model), dtype=dtype or None)
-  serve(decoder, tokenizer, models.model_id(model), **settings)
+  serve(decoder, tokenizer, models.model_id(model), engine_settings, settings, exit_with_parent=exit_with_parent)
 
 
 def serving_mesh(model: str) -> jax.sharding.Mesh | None:
@@ -257,4 +268,4 @@ def serving_mesh(model: str) -> jax.sharding.Mesh | None:
   sizes = sharding.serving_sizes(
     jax.device_count(), kv_heads=config.kv_heads, heads=config.heads, others=(config.mlp, config.vocab_size)
   )
-  return sharding.make_mesh(**sizes)
+  return sharding.make_mesh(*sizes.values())

@@ -1,108 +1,99 @@
 """An engine without a model: what a server does besides computing, for soak tests and for measuring the host's share.
 
 The response to a prompt is known beforehand (`answer`), so that a test can tell a whole response from a broken one.
-Prompts are `core.Prompt`; nothing here loads JAX.
+Example::
+
+  engine = NullEngine(max_length=4096)
+  server = start_engine(engine, NullSlots(64, steps_per_call=8), CodePointTokenizer(), "null@0", ServerSettings(port=0))
 """
 
 import time
-import types
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-VOCAB = 32_000
+from skymath_jax.engine.prefix import Prefix, PrefixCache
+from skymath_jax.engine.types import Prompt
+from skymath_jax.testing.tokenizers import CodePointTokenizer
 
 
-def answer(tokens: tuple[int, ...] | list[int], max_tokens: int) -> list[int]:
+def answer(tokens: Sequence[int], max_tokens: int) -> list[int]:
   """The tokens that a prompt is answered with."""
   first = sum(tokens)
-  return [(first + i) % VOCAB for i in range(max_tokens)]
-
-
-class _State:
-  """Where each slot is: its next token and how many are left."""
-
-  lost = False
-
-  def __init__(self, slots: int):
-    self.next, self.left = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
-
-  def release(self, slot: int) -> None:
-    self.left[slot] = 0
+  return [(first + i) % CodePointTokenizer.vocab_size for i in range(max_tokens)]
 
 
 class NullEngine:
-  """What `driver.Driver` needs of an engine, in numpy.
+  """What `driver.Driver` needs of an engine; nothing is computed.
 
   Args:
-    slots, max_length, steps_per_call: as in `core.Settings`.
+    max_length: prompt and response tokens of a request.
+  """
+
+  vocab_size = CodePointTokenizer.vocab_size
+  prefill_rows = 16
+
+  def __init__(self, *, max_length: int = 4096):
+    self.max_length = max_length
+    self.prefixes = PrefixCache(0)
+
+  def prefill_each(self, prompts: Sequence[Prompt]) -> list[Prefix]:
+    """Prompts with nothing computed of them."""
+    return [Prefix(prompt, []) for prompt in prompts]
+
+
+class _Rows:
+  """Numbers that are there at a given time: to read them is to wait."""
+
+  def __init__(self, rows: np.ndarray, done: float):
+    self._rows = rows
+    self._done = done
+
+  def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    time.sleep(max(0.0, self._done - time.monotonic()))
+    return self._rows
+
+
+class NullSlots:
+  """What `batching.Loop` needs of slots, in numpy.
+
+  Args:
+    count: number of slots.
+    steps_per_call: tokens a slot and call.
     step_seconds: how long a decode step pretends to take; the host is free meanwhile, as it is beside an accelerator.
   """
 
-  samples_per_slot, max_prefill_length = 1, 16
+  lost = False
 
-  def __init__(self, *, slots: int, max_length: int = 4096, steps_per_call: int = 8, step_seconds: float = 0.0):
-    self.max_concurrent_decodes, self.steps, self._seconds = slots, steps_per_call, step_seconds
-    config = types.SimpleNamespace(vocab_size=VOCAB)
-    self.core = types.SimpleNamespace(
-      params=None,
-      slots=slots,
-      max_length=max_length,
-      config=config,
-      prefixes=types.SimpleNamespace(computed=0, reused=0),
-      prefill_rows=16,
-      prefill_each=lambda _, prompts: list(prompts),  # nothing to compute
-    )
+  def __init__(self, count: int, *, steps_per_call: int = 8, step_seconds: float = 0.0):
+    self.count = count
+    self._steps = steps_per_call
+    self._seconds = step_seconds
     self._free_at = 0.0  # monotonic time at which the calls so far have been computed
+    self.reset()
 
-  def prefill(self, *, padded_tokens: Any, **_: Any) -> Any:
-    """Nothing to compute."""
-    return padded_tokens
-
-  def insert(self, prefix: Any, decode_state: _State, slot: int) -> _State:
-    """Starts a response."""
-    decode_state.next[slot], decode_state.left[slot] = sum(prefix.tokens), prefix.max_tokens
-    return decode_state
-
-  def generate(self, _: Any, decode_state: _State) -> tuple[_State, Any]:
-    """`steps_per_call` tokens a slot, in rows as `core.Programs.generate` makes them; to read them is to wait."""
-    self._free_at = done = max(time.monotonic(), self._free_at) + self._seconds * self.steps
-    ahead = np.arange(self.steps)
-    tokens = (decode_state.next[:, None] + ahead) % VOCAB
-    valid = ahead < decode_state.left[:, None]
-    decode_state.next += self.steps
-    decode_state.left = np.maximum(decode_state.left - self.steps, 0)
-    rows = np.concatenate([tokens, valid, np.zeros((len(tokens), 1), np.int64)], axis=1)
-
-    def read() -> Any:
-      time.sleep(max(0.0, done - time.monotonic()))
-      return types.SimpleNamespace(data=rows)
-
-    return decode_state, types.SimpleNamespace(convert_to_numpy=read)
-
-  def init_decode_state(self) -> _State:
+  def reset(self) -> None:
     """All slots idle."""
-    return _State(self.max_concurrent_decodes)
+    self._next = np.zeros(self.count, np.int64)  # token of each slot
+    self._left = np.zeros(self.count, np.int64)  # tokens of each slot
 
-  def get_tokenizer(self) -> None:
-    """Nothing: prompts come as tokens."""
+  def insert(self, prefix: Prefix, slot: int) -> None:
+    """Starts a response."""
+    self._next[slot] = sum(prefix.prompt.tokens)
+    self._left[slot] = prefix.prompt.max_tokens
 
-  def build_tokenizer(self, _: Any) -> None:
-    """Nothing: prompts come as tokens."""
+  def release(self, slot: int) -> None:
+    """Ends one."""
+    self._left[slot] = 0
 
-  def warm_up(self) -> None:
-    """Nothing to compile."""
-
-
-class NoTokenizer:
-  """For a server whose clients send token ids; a text is its code points."""
-
-  bos_id = eos_id = pad_id = chat_template = None
-
-  def encode(self, text: str, *, bos: bool = False) -> list[int]:
-    """Code points, those outside the vocabulary folded into it."""
-    return [ord(c) % VOCAB for c in text]
-
-  def decode(self, ids: Any) -> str:
-    """Letters that mean nothing, one a token."""
-    return "".join(chr(97 + i % 26) for i in ids)
+  def generate(self) -> Any:
+    """`steps_per_call` tokens a slot, in rows as `programs.Programs.generate` makes them; to read them is to wait."""
+    self._free_at = max(time.monotonic(), self._free_at) + self._seconds * self._steps
+    ahead = np.arange(self._steps)
+    tokens = (self._next[:, None] + ahead) % CodePointTokenizer.vocab_size
+    valid = ahead < self._left[:, None]
+    self._next += self._steps
+    self._left = np.maximum(self._left - self._steps, 0)
+    rows = np.concatenate([tokens, valid, np.zeros((len(tokens), 1), np.int64)], axis=1)
+    return _Rows(rows, self._free_at)

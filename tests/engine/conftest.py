@@ -3,7 +3,8 @@
 import pytest
 
 from skymath_jax.models import Decoder
-from tests.support.serving import ByteTokenizer, make_decoder
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import make_decoder
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,14 @@ import jax
 import pytest
 from flax import nnx
 
-from skymath_jax.engine.core import Core, buckets, programs
-from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.engine import Engine
+from skymath_jax.engine.programs import programs_of
+from skymath_jax.engine.sizes import buckets
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
-from tests.support.serving import MAX_LENGTH, ByteTokenizer, by_id, reference_tokens, requests
-
-
-def generator(decoder, tokenizer, **changes):
-  return LocalGenerator(
-    decoder, tokenizer, "tiny@0", **({"slots": 4, "max_length": MAX_LENGTH, "steps_per_call": 4} | changes)
-  )
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import MAX_LENGTH, by_id, reference_tokens, requests
+from tests.support.serving import local_generator as generator
 
 
 def test_tokens_are_those_of_full_forward_passes(decoder, tokenizer):
@@ -115,14 +112,14 @@ def test_two_requests_with_one_id_are_refused_before_any_is_asked(decoder, token
 
 
 def test_a_prompt_that_fails_in_prefill_fails_alone(decoder, tokenizer, monkeypatch):
-  real = Core.prefill
+  real = Engine.prefill
 
-  def prefill(self, params, prompts):
+  def prefill(self, prompts):
     if any(len(p.tokens) == 14 for p in prompts):
       raise RuntimeError("injected")
-    return real(self, params, prompts)
+    return real(self, prompts)
 
-  monkeypatch.setattr(Core, "prefill", prefill)
+  monkeypatch.setattr(Engine, "prefill", prefill)
   one = generator(decoder, tokenizer)
   good = requests(4)
   bad = Request(id="bad", prompt="k" * 13, sampling=Sampling())
@@ -142,7 +139,7 @@ def test_it_goes_on_after_a_failed_step(decoder, tokenizer, monkeypatch):
   one = generator(decoder, tokenizer)
   expected = by_id(one.generate_all(requests(5)))
   with monkeypatch.context() as patch:
-    patch.setattr("skymath_jax.engine.slots.SlotTable.generate", lambda *_: 1 / 0)
+    patch.setattr("skymath_jax.engine.slots.Slots.generate", lambda *_: 1 / 0)
     with pytest.raises(Exception, match="division by zero"):
       one.generate_all(requests(5))
   assert by_id(one.generate_all(requests(5))) == expected
@@ -151,10 +148,10 @@ def test_it_goes_on_after_a_failed_step(decoder, tokenizer, monkeypatch):
 def test_models_of_one_shape_share_programs_and_keep_their_own_weights(decoder, tokenizer):
   first, second = decoder, nnx.clone(decoder)
   nnx.update(second, jax.tree.map(lambda w: -w if w.ndim == 2 else w, nnx.state(decoder, nnx.Param)))
-  before = programs.cache_info().misses
+  before = programs_of.cache_info().misses
   a = generator(first, tokenizer).generate_all(requests(3, temperature=0.0))
   b = generator(second, tokenizer).generate_all(requests(3, temperature=0.0))
-  assert programs.cache_info().misses - before <= 1
+  assert programs_of.cache_info().misses - before <= 1
   assert [r.text for r in a] != [r.text for r in b]
 
 

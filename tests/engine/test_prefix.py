@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from skymath_jax.engine.core import Core, Prompt, Settings
-from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.prefix import Piece, PrefixCache, spans
+from skymath_jax.engine.types import Prompt
 from skymath_jax.generation import Request, Sampling
-from tests.support.serving import by_id, requests
+from tests.support.serving import by_id, engine_settings, local_generator, requests
 
 LONG = 192
 HEADER = "".join(f"Q{i}: {i}+{i + 1}? A: {2 * i + 1}\n" for i in range(8))  # eight shots, 129 characters
@@ -22,8 +22,7 @@ def long_decoder(decoder):
 
 
 def generator(decoder, tokenizer, **changes):
-  settings = {"slots": 4, "max_length": LONG, "steps_per_call": 4, "prefill_chunk": 32}
-  return LocalGenerator(decoder, tokenizer, "tiny@0", **settings | changes)
+  return local_generator(decoder, tokenizer, **{"max_length": LONG, "prefill_chunk": 32} | changes)
 
 
 def few_shot(count=12):
@@ -34,9 +33,9 @@ def few_shot(count=12):
 def test_pieces_hold_what_one_pass_gives(long_decoder, window):
   decoder = long_decoder.replace(window=window)
   tokens = tuple(np.random.default_rng(0).integers(3, 259, 150).tolist())
-  whole, pieces = (Core(decoder, Settings(slots=2, max_length=LONG, prefill_chunk=chunk)) for chunk in (LONG, 32))
-  [expected] = whole.prefill(whole.params, [Prompt(tokens=tokens, max_tokens=1)])
-  [found] = pieces.prefill(pieces.params, [Prompt(tokens=tokens, max_tokens=1)])
+  whole, pieces = (Engine(decoder, engine_settings(max_length=LONG, prefill_chunk=chunk)) for chunk in (LONG, 32))
+  [expected] = whole.prefill([Prompt(tokens=tokens, max_tokens=1)])
+  [found] = pieces.prefill([Prompt(tokens=tokens, max_tokens=1)])
   assert [(p.start, p.length) for p in found.pieces] == [(0, 32), (32, 32), (64, 32), (96, 32), (128, 21)]
   for layer in range(2):
     for part in range(2):
@@ -61,9 +60,10 @@ def test_an_eight_shot_header_is_computed_once_and_no_token_changes(long_decoder
   shuffled = random.Random(0).sample(asked, len(asked))
   assert by_id(cached.generate_all(shuffled)) == expected
   tokens = sum(len(tokenizer.encode(r.prompt, bos=True)) - 1 for r in asked)
-  assert without.prefixes.computed + without.prefixes.reused == tokens
-  assert cached.prefixes.computed + cached.prefixes.reused == tokens
-  assert cached.prefixes.reused == 11 * (len(HEADER) // 32 * 32) > 0.6 * tokens  # whole pieces, all but the first time
+  assert without.engine.prefixes.computed + without.engine.prefixes.reused == tokens
+  assert cached.engine.prefixes.computed + cached.engine.prefixes.reused == tokens
+  whole_pieces = len(HEADER) // 32 * 32
+  assert cached.engine.prefixes.reused == 11 * whole_pieces > 0.6 * tokens  # all but the first time
 
 
 @pytest.mark.parametrize("text", ["short", HEADER + "long"])
@@ -71,7 +71,7 @@ def test_n_samples_of_one_prompt_are_prefilled_once(long_decoder, tokenizer, tex
   one = generator(long_decoder, tokenizer)
   asked = [Request(id=str(i), prompt=text, sampling=Sampling(temperature=1.0, max_tokens=12, seed=i)) for i in range(9)]
   together = one.generate_all(asked)
-  assert one.prefixes.computed == len(text)  # bos is in front, the last token is fed by decode
+  assert one.engine.prefixes.computed == len(text)  # bos is in front, the last token is fed by decode
   assert len({r.text for r in together}) > 6
   alone = [generator(long_decoder, tokenizer, prefix_tokens=0).generate_all([r])[0] for r in asked[:3]]
   assert alone == together[:3]

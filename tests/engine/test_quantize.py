@@ -5,32 +5,31 @@ from flax import nnx
 from jax import numpy as jnp
 
 from skymath_jax.engine import quantize
-from skymath_jax.engine.core import Core, Settings
-from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.engine import Engine
 from skymath_jax.models import Decoder, cache
-from tests.support.serving import CONFIG, MAX_LENGTH, by_id, requests
+from tests.support.serving import CONFIG, MAX_LENGTH, by_id, engine_settings, local_generator, requests
 
 WAYS = {"weights": {"weights": "int8"}, "kv": {"kv": "int8"}, "both": {"weights": "int8", "kv": "int8"}}
 
 
 def test_rounding_is_within_half_a_step_and_norms_stay(decoder):
   params = nnx.state(decoder.unstacked(), nnx.Param)
-  narrow = quantize.narrowed(params)
-  wide = quantize.widened(narrow, "float32")
-  for (path, before), after in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(wide), strict=True):
+  rounded = quantize.quantize(params)
+  restored = quantize.dequantize(rounded, "float32")
+  for (path, before), after in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(restored), strict=True):
     name = jax.tree_util.keystr(path)
     if "norm" in name:
       np.testing.assert_array_equal(before, after)
     else:
       assert np.abs(before - after).max() <= np.abs(before).max() / 254 * 1.001, name
       assert np.abs(before - after).max() > 0, name
-  assert sum(x.dtype == jnp.int8 for x in jax.tree.leaves(narrow)) == 2 * 7 + 2
+  assert sum(x.dtype == jnp.int8 for x in jax.tree.leaves(rounded)) == 2 * 7 + 2
 
 
 def test_keys_and_values_are_rounded_one_vector_at_a_time():
   x = np.float32(np.random.default_rng(0).normal(size=(3, 2, 5, 8))) * np.float32([1e-3, 1, 1e3])[:, None, None, None]
-  narrow = cache.quantize(x)
-  error = np.abs(np.asarray(narrow.values * narrow.scale) - x).max(axis=-1)
+  rounded = cache.quantize(x)
+  error = np.abs(np.asarray(rounded.values * rounded.scale) - x).max(axis=-1)
   assert (error <= np.abs(x).max(axis=-1) / 254 * 1.001).all()
 
 
@@ -41,12 +40,12 @@ def test_logits_stay_near(way):
   tokens = np.random.default_rng(1).integers(3, 259, (2, 21)).astype(np.int32)
 
   def logits(**settings):
-    core = Core(decoder, Settings(slots=2, max_length=MAX_LENGTH, **settings))
-    kv = core.programs.prefill(core.params, tokens[:, :-1])
-    held = cache.init(core.config, 2, MAX_LENGTH, core.kv_dtype)
+    engine = Engine(decoder, engine_settings(**settings))
+    kv = engine.programs.prefill(engine.params, tokens[:, :-1])
+    held = cache.init(engine.config, 2, MAX_LENGTH, engine.kv_dtype)
     for row in range(2):
       held = cache.insert(held, kv, row, row=row)
-    model = core.programs.decoder(core.params)
+    model = engine.programs.decoder(engine.params)
     return np.asarray(model.decode(tokens[:, -1], held, jnp.full((2,), 20), length=MAX_LENGTH)[0])
 
   exact, rough = logits(), logits(**WAYS[way])
@@ -56,17 +55,17 @@ def test_logits_stay_near(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_whole_responses_are_the_same_whatever_the_neighbours(decoder, tokenizer, way):
-  settings = {"slots": 4, "max_length": MAX_LENGTH, "steps_per_call": 4, **WAYS[way]}
   asked = requests(10)
-  expected = by_id(LocalGenerator(decoder, tokenizer, "t", **settings).generate_all(asked))
-  assert by_id(LocalGenerator(decoder, tokenizer, "t", **settings | {"slots": 3}).generate_all(asked[::-1])) == expected
+  expected = by_id(local_generator(decoder, tokenizer, **WAYS[way]).generate_all(asked))
+  assert by_id(local_generator(decoder, tokenizer, slots=3, **WAYS[way]).generate_all(asked[::-1])) == expected
 
 
 def test_weights_and_cache_are_a_quarter_of_float32(decoder):
   def size(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree))
 
-  full, narrow = (Core(decoder, Settings(slots=4, max_length=64, **way)) for way in ({}, WAYS["both"]))
-  assert size(narrow.params) < 0.35 * size(full.params)  # scales of these tiny matrices weigh more than usual
+  full, rounded = (Engine(decoder, engine_settings(**way)) for way in ({}, WAYS["both"]))
+  assert size(rounded.params) < 0.35 * size(full.params)  # scales of these tiny matrices weigh more than usual
   # a scale for every 8 numbers here (head_dim), for every 128 in a real model
-  assert size(narrow.empty().cache) == size(full.empty().cache) * (CONFIG.head_dim + 4) // (4 * CONFIG.head_dim)
+  share = (CONFIG.head_dim + 4) / (4 * CONFIG.head_dim)
+  assert size(rounded.idle_state().cache) == size(full.idle_state().cache) * share

@@ -3,18 +3,19 @@ import numpy as np
 import pytest
 
 from skymath_jax.engine import sampling
+from skymath_jax.engine.types import SamplingMode
 
 ROWS, VOCAB = 6, 75  # no multiple of the block size
 RNG = np.random.default_rng(0)
 LOGITS = np.float32(RNG.normal(size=(ROWS, VOCAB)) * 3)
-sample, draw, kept = jax.jit(sampling.sample), jax.jit(sampling.draw), jax.jit(sampling.kept)
+sample, draw, filtered = jax.jit(sampling.sample), jax.jit(sampling.draw), jax.jit(sampling.filtered)
 
 
 def rows(value, dtype=np.float32, count=ROWS):
   return np.full(count, value, dtype)
 
 
-def kept_by_sorting(p: np.ndarray, top_p: float, top_k: int) -> np.ndarray:
+def filtered_by_sorting(p: np.ndarray, top_p: float, top_k: int) -> np.ndarray:
   """The textbook definition: sort, cut after k, then cut once the mass before a token reaches top_p."""
   order = np.argsort(-p, kind="stable")
   order = order[:top_k] if top_k else order
@@ -29,8 +30,8 @@ def kept_by_sorting(p: np.ndarray, top_p: float, top_k: int) -> np.ndarray:
 @pytest.mark.parametrize("top_k", [0, 1, 3, 40, 1000])
 def test_bisection_keeps_what_sorting_keeps(top_p, top_k):
   p = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=-1, keepdims=True)
-  found = kept(p, rows(top_p), rows(top_k, np.int32))
-  expected = np.stack([kept_by_sorting(np.asarray(row, np.float64), top_p, top_k) for row in p])
+  found = filtered(p, rows(top_p), rows(top_k, np.int32))
+  expected = np.stack([filtered_by_sorting(np.asarray(row, np.float64), top_p, top_k) for row in p])
   np.testing.assert_array_equal(np.asarray(found) > 0, expected > 0)
 
 
@@ -60,20 +61,20 @@ def settings(**changes):
     "temperature": rows(0.7),
     "top_p": rows(1.0),
     "top_k": rows(0, np.int32),
-    "mode": np.int32(sampling.PLAIN),
+    "mode": np.int32(SamplingMode.PLAIN),
   }
   return values | changes
 
 
 def test_all_ways_agree_where_they_must():
   greedy = np.argmax(LOGITS, axis=-1)
-  for mode in (sampling.GREEDY, sampling.PLAIN, sampling.FILTERED):
+  for mode in (SamplingMode.GREEDY, SamplingMode.PLAIN, SamplingMode.FILTERED):
     np.testing.assert_array_equal(sample(LOGITS, **settings(temperature=rows(0.0), mode=np.int32(mode))), greedy)
-  filtered = settings(mode=np.int32(sampling.FILTERED))
-  np.testing.assert_array_equal(sample(LOGITS, **filtered | {"top_k": rows(1, np.int32)}), greedy)
-  np.testing.assert_array_equal(sample(LOGITS, **filtered | {"top_p": rows(1e-6)}), greedy)
-  plain = filtered | {"mode": np.int32(sampling.PLAIN)}
-  np.testing.assert_array_equal(sample(LOGITS, **plain), sample(LOGITS, **filtered))
+  by_filter = settings(mode=np.int32(SamplingMode.FILTERED))
+  np.testing.assert_array_equal(sample(LOGITS, **by_filter | {"top_k": rows(1, np.int32)}), greedy)
+  np.testing.assert_array_equal(sample(LOGITS, **by_filter | {"top_p": rows(1e-6)}), greedy)
+  plain = by_filter | {"mode": np.int32(SamplingMode.PLAIN)}
+  np.testing.assert_array_equal(sample(LOGITS, **plain), sample(LOGITS, **by_filter))
 
 
 def test_a_row_does_not_depend_on_its_place_or_neighbours():
@@ -81,7 +82,7 @@ def test_a_row_does_not_depend_on_its_place_or_neighbours():
     temperature=np.float32([0, 0.5, 1, 2, 0.7, 0.7]),
     top_p=np.float32([1, 1, 0.5, 0.9, 1, 0.3]),
     top_k=np.int32([0, 5, 0, 9, 0, 2]),
-    mode=np.int32(sampling.FILTERED),
+    mode=np.int32(SamplingMode.FILTERED),
   )
   together = np.asarray(sample(LOGITS, **mixed))
   order = np.array([3, 0, 5, 1, 4, 2])
@@ -102,7 +103,7 @@ def test_seeds_and_steps_give_different_numbers(vary):
     "temperature": rows(1.0, count=200),
     "top_p": rows(1.0, count=200),
     "top_k": rows(0, np.int32, count=200),
-    "mode": np.int32(sampling.PLAIN),
+    "mode": np.int32(SamplingMode.PLAIN),
   }
   values[vary] = (
     np.stack([np.arange(200)] * 2, 1).astype(np.uint32) if vary == "keys" else np.arange(200, dtype=np.int32)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax.engine.state import idle_state
+from skymath_jax.engine.programs import idle_state
 from skymath_jax.models import Decoder, DecoderConfig, attention, cache
 
 CONFIG = DecoderConfig(vocab_size=97, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48, scan_layers=False)

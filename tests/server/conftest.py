@@ -3,8 +3,8 @@
 import pytest
 
 from skymath_jax.models import Decoder
-from skymath_jax.server import serve as server_lib
-from tests.support.serving import MAX_LENGTH, ByteTokenizer, make_decoder
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import make_decoder, start_server
 
 
 @pytest.fixture(scope="session")
@@ -20,16 +20,6 @@ def tokenizer() -> ByteTokenizer:
 @pytest.fixture(scope="session")
 def server(decoder, tokenizer):
   """A server with few slots and a short queue."""
-  running = server_lib.start(
-    decoder,
-    tokenizer,
-    "tiny@0",
-    port=0,
-    slots=4,
-    max_length=MAX_LENGTH,
-    steps_per_call=4,
-    queue_size=6,
-    chat_frame="raw",
-  )
+  running = start_server(decoder, tokenizer, queue_size=6)
   yield running
   running.stop()

@@ -7,12 +7,10 @@ import time
 import grpc
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
-from skymath_jax.engine.batching import Counters
-from skymath_jax.server.driver import Driver
-from skymath_jax.server.grpc import Frontend
-from skymath_jax.server.listening import Listening
-from skymath_jax.server.serve import Server
-from skymath_jax.testing.null_engine import NoTokenizer, NullEngine, answer
+from skymath_jax.server.serve import Server, start_engine
+from skymath_jax.server.settings import ServerSettings
+from skymath_jax.testing.null_engine import NullEngine, NullSlots, answer
+from skymath_jax.testing.tokenizers import CodePointTokenizer
 
 CALLS, CONNECTIONS = 3200, 8  # more than gRPC's hard limit of 3,000 calls that wait to be taken up
 
@@ -34,18 +32,15 @@ async def outcomes(server: Server) -> collections.Counter:
       seen[error.code().name] += 1
 
   await asyncio.gather(*(channel.channel_ready() for channel in channels))
-  server._loop.call_soon_threadsafe(time.sleep, 4.0)
+  server.event_loop.call_soon_threadsafe(time.sleep, 4.0)
   await asyncio.gather(*(one(number) for number in range(CALLS)))
   await asyncio.gather(*(channel.close() for channel in channels))
   return seen
 
 
 def test_a_burst_is_answered_whole():
-  engine = NullEngine(slots=64, steps_per_call=8)
-  driver = Driver(engine, queue_size=2 * CALLS, counters=Counters())
-  frontend = Frontend(driver, NoTokenizer(), engine.core, model_id="null@0", chat_frame="raw")
-  server = Server(driver, frontend, Listening(port=0))
-  server.start()
+  settings = ServerSettings(port=0, queue_size=2 * CALLS)
+  server = start_engine(NullEngine(), NullSlots(64), CodePointTokenizer(), "null@0", settings)
   try:
     assert asyncio.run(outcomes(server)) == {"whole": CALLS}
   finally:

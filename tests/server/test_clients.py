@@ -8,10 +8,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.generation import Request, Sampling
-from tests.server.test_server import http
-from tests.support.serving import MAX_LENGTH
+from tests.support.serving import http, local_generator
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +23,7 @@ def client(server):
 @pytest.fixture(scope="module")
 def text(decoder, tokenizer):
   """The response to `hello`, straight from the engine."""
-  local = LocalGenerator(decoder, tokenizer, "t", slots=4, max_length=MAX_LENGTH, steps_per_call=4)
+  local = local_generator(decoder, tokenizer)
   sampling = Sampling(max_tokens=11, temperature=0.9, seed=3)
   return local.generate_all([Request(id="1", prompt="hello", sampling=sampling)])[0].text
 

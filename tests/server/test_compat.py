@@ -29,7 +29,8 @@ from skymath_jax.server.jetstream import DecoderEngine
 from skymath_jax.server.serve import serve
 from jetstream.engine import engine_api
 from jetstream.core import orchestrator
-assert issubclass(DecoderEngine, engine_api.Engine)
+from skymath_jax.serving import engine as contract
+assert issubclass(DecoderEngine, engine_api.Engine) and contract.DecoderEngine is DecoderEngine
 assert (root.level, list(root.handlers)) == before, root.handlers
 assert not [m for m in sys.modules if m.split(".")[0] in ("tensorflow", "seqio", "torch")]
 assert hasattr(jax, "tree_map") == had
@@ -44,7 +45,8 @@ def test_the_engine_serves_under_the_stock_orchestrator():
   out = run("""
 import asyncio
 import numpy as np
-from tests.support.serving import ByteTokenizer, MAX_LENGTH, make_decoder, reference_tokens
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import MAX_LENGTH, make_decoder, reference_tokens
 from skymath_jax.generation import Sampling
 from skymath_jax.server.jetstream import DecoderEngine
 from skymath_jax.server.driver import orchestrator
@@ -84,10 +86,11 @@ def test_the_last_slot_can_drain_again_and_again():
   out = run("""
 import sys, threading
 sys.setswitchinterval(1e-5)
-from skymath_jax.server import driver as driver_lib
-from skymath_jax.engine.core import Prompt
-from skymath_jax.engine.batching import Counters, Job
-from skymath_jax.testing.null_engine import NullEngine, answer
+from skymath_jax.server.driver import Driver
+from skymath_jax.engine.batching import Job
+from skymath_jax.engine.types import Prompt
+from skymath_jax.testing.null_engine import NullEngine, NullSlots, answer
+from skymath_jax.testing.tokenizers import CodePointTokenizer
 
 class Waited(Job):
   def on_finish(self):
@@ -95,17 +98,16 @@ class Waited(Job):
     if self.prompt.tokens[0] < 9:
       raise RuntimeError("a listener's failure must not end the thread that serves all")
 
-counters = Counters()
-driver = driver_lib.Driver(NullEngine(slots=2, steps_per_call=4), queue_size=8, counters=counters)
+driver = Driver(NullEngine(), NullSlots(2, steps_per_call=4), CodePointTokenizer(), queue_size=8)
 for drain in range(1500):
   jobs = [Waited(prompt=Prompt(tokens=(drain,), max_tokens=1 + (drain + i) % 9)) for i in range(1 + drain % 3)]
   for job in jobs:
     job.event = threading.Event()
     driver.submit(job)
   for job in jobs:
-    assert job.event.wait(30), (drain, counters.read())
+    assert job.event.wait(30), (drain, driver.counters.read())
     assert job.tokens == answer(job.prompt.tokens, job.prompt.max_tokens)
 driver.stop()
-print(counters.read()["completed"])
+print(driver.counters.read()["completed"])
 """)
   assert out.strip() == str(sum(1 + drain % 3 for drain in range(1500)))

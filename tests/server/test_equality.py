@@ -9,14 +9,12 @@ import pytest
 import torch
 
 from skymath_jax import tokenizer as tokenizer_lib
-from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.models import hf
-from skymath_jax.server import serve as server_lib
 from tests.models import zoo
 from tests.models.conftest import NAMES, TEXT
-from tests.support.serving import by_id
+from tests.support.serving import by_id, local_generator, start_server
 
 FAST = {"llama-3", "mistral-v0.1", "qwen2", "qwen3"}  # one of each family; the variants take their time
 FAMILIES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
@@ -79,12 +77,12 @@ def test_grpc_and_local_equal_transformers(family, words, tmp_path):
     Request(id=str(i), prompt=p, sampling=Sampling(temperature=0.8, top_p=(1.0, 0.9)[i % 2], seed=i, max_tokens=20))
     for i, p in enumerate(PROMPTS)
   ]
-  local = LocalGenerator(decoder, tokenizer, "m", **SETTINGS)
+  local = local_generator(decoder, tokenizer, **SETTINGS)
   ours = local.generate_all(greedy)
   for request, response in zip(greedy, ours, strict=True):
     expected = greedy_by_transformers(model, words, request.prompt, request.sampling.max_tokens)
     assert (response.text, response.completion_tokens) == (words.decode(expected), len(expected))
-  server = server_lib.start(decoder, tokenizer, "m", port=0, **SETTINGS)
+  server = start_server(decoder, tokenizer, **SETTINGS)
   try:
     assert by_id(ask(server, tokenizer, greedy)) == by_id(ours)
     drawn = local.generate_all(sampled)
@@ -100,8 +98,8 @@ import jax
 from flax import nnx
 from skymath_jax import sharding
 from skymath_jax.models import Decoder
-from skymath_jax.engine.generator import LocalGenerator
-from tests.support.serving import CONFIG, ByteTokenizer, MAX_LENGTH, by_id, make_decoder, requests
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import CONFIG, by_id, local_generator, requests
 assert len(jax.devices()) == 8
 config = dataclasses.replace(CONFIG, vocab_size=264)
 plain = Decoder(config, rngs=nnx.Rngs(0))
@@ -110,8 +108,7 @@ asked = requests(14)
 WAYS = ({"prefill_chunk": 16}, {"weights": "int8", "kv": "int8"})[: None if "--all" in sys.argv else 1]
 FORMS = ("auto", "splash")  # splash: the cache as on a TPU (rows this short are prefilled without the kernel)
 def answers(decoder, **way):
-  settings = {"slots": 8, "max_length": MAX_LENGTH, "steps_per_call": 4} | way
-  one = LocalGenerator(decoder, ByteTokenizer(), "t", **settings)
+  one = local_generator(decoder, ByteTokenizer(), slots=8, **way)
   return by_id(one.generate_all(asked)), one
 expected = [answers(plain, **way)[0] for way in WAYS]
 MESHES = ({"data": 2, "fsdp": 2, "tensor": 2}, {"tensor": 4, "data": 2}, {"fsdp": 8}, {"data": 8})
@@ -125,7 +122,7 @@ for sizes in MESHES[: None if "--all" in sys.argv else 1]:
         continue
       found, generator = answers(sharded.replace(attention=form), **way)
       assert found == one_device, (sizes, form, way)
-      assert generator._core.mesh is not None
+      assert generator.engine.mesh is not None
 print("equal", len({text for _, text, *_ in expected[0].values()}))
 """
 

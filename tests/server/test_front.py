@@ -18,8 +18,9 @@ from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.server import chat
 from skymath_jax.server import serve as server_lib
-from skymath_jax.server.listening import Listening
-from tests.support.serving import MAX_LENGTH, ByteTokenizer
+from skymath_jax.server.settings import ServerSettings
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import start_slow_server
 
 HERE = Path(__file__).parent
 CERTIFICATE, KEY = str(HERE / "loopback_certificate.pem"), str(HERE / "loopback_key.pem")  # self-signed, for this test
@@ -30,16 +31,21 @@ CHATML = (
 )
 
 
+METRICS = {
+  *(f"skymath_requests_{how}_total" for how in ("accepted", "completed", "failed", "cancelled", "refused", "rejected")),
+  *(f"skymath_{kind}_tokens_total" for kind in ("prompt", "completion", "generated", "prefill")),
+  *("skymath_prefill_tokens_saved_total", "skymath_prefill_seconds_total"),
+  *("skymath_generate_seconds_total", "skymath_generate_calls_total"),
+  *("skymath_slots", "skymath_slots_busy", "skymath_requests_waiting", "skymath_tokens_per_second"),
+}  # dashboards and the client side of a run know these names
+
+
 class SlowServer:
   """A server whose engine takes `seconds` a call, so that requests are still under way when something happens."""
 
   def __init__(self, decoder, seconds=0.05, **settings):
-    tokenizer = ByteTokenizer(eos_id=None)  # no stream may end by itself
-    settings = {"port": 0, "slots": 4, "max_length": MAX_LENGTH, "steps_per_call": 4, "queue_size": 8} | settings
-    self.server = server_lib.start(decoder, tokenizer, "tiny@0", **settings)
-    self.driver = self.server._driver
-    real = self.driver._loop._slots.rows
-    self.driver._loop._slots.rows = lambda: time.sleep(seconds) or real()
+    self.server = start_slow_server(decoder, seconds, **settings)
+    self.driver = self.server.driver
 
   def __enter__(self):
     self.channel = grpc.insecure_channel(f"127.0.0.1:{self.server.port}")
@@ -117,10 +123,10 @@ def test_a_drain_ends_in_time_and_at_once_when_asked_twice(decoder):
   with SlowServer(decoder) as slow:
     calls = [slow.call() for _ in range(8)]
     slow.wait(lambda: slow.driver.busy == 4)
-    start, hurry = time.monotonic(), threading.Event()
-    slow.server.drain(0.2, hurry)
-    hurry.set()
-    slow.server.drain(30, hurry)
+    start, at_once = time.monotonic(), threading.Event()
+    slow.server.drain(0.2, at_once)
+    at_once.set()
+    slow.server.drain(30, at_once)
     assert time.monotonic() - start < 1 and slow.driver.busy == 4
     slow.server.stop()
     assert {outcome(call) for call in calls} == {grpc.StatusCode.UNAVAILABLE}
@@ -179,10 +185,11 @@ def test_what_would_change_the_answer_is_not_ignored(server):
 def test_metrics_are_prometheus_text_and_add_up(server):
   post(server, "/v1/completions", {"prompt": "hello", "max_tokens": 9, "n": 3})
   with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/metrics") as answer:
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
     lines = answer.read().decode().splitlines()
   values = dict(line.split() for line in lines if not line.startswith("#"))
   typed = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-  assert typed == set(values) == {line.split()[2] for line in lines if line.startswith("# HELP")}
+  assert typed == set(values) == {line.split()[2] for line in lines if line.startswith("# HELP")} == METRICS
   total = {name: float(values[f"skymath_{name}_total"]) for name in ("prefill_seconds", "generate_seconds")}
   assert all(seconds > 0 for seconds in total.values())
   assert float(values["skymath_prefill_tokens_saved_total"]) >= 2 * 5  # n = 3: one prefill
@@ -233,20 +240,20 @@ async def ask_by_grpc(slow, options):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
 def test_other_machines_are_let_in_only_on_purpose(host):
   with pytest.raises(UserError, match=r"(?s)other machines.*--allow_remote"):
-    Listening(host=host, port=0).checked()
+    ServerSettings(host=host, port=0).check()
 
 
 def test_loopback_and_what_is_meant_are_taken():
   for host in ("127.0.0.1", "localhost", "127.9.9.9"):
-    assert Listening(host=host, port=0).checked()
-  assert Listening(host="0.0.0.0", port=0, allow_remote=True).checked()
+    ServerSettings(host=host, port=0).check()
+  ServerSettings(host="0.0.0.0", port=0, allow_remote=True).check()
 
 
 def test_half_a_tls_setting_is_refused():
   with pytest.raises(UserError, match="certificate and its key"):
-    Listening(port=0, tls_certificate=CERTIFICATE).checked()
+    ServerSettings(port=0, tls_certificate=CERTIFICATE).check()
   with pytest.raises(UserError, match="cannot be used"):
-    Listening(port=0, tls_certificate=KEY, tls_key=KEY).checked()
+    ServerSettings(port=0, tls_certificate=KEY, tls_key=KEY).check()
 
 
 @pytest.mark.parametrize(
@@ -259,6 +266,6 @@ def test_half_a_tls_setting_is_refused():
 )
 def test_settings_with_which_nothing_can_be_served_are_refused_before_the_model_is_loaded(bad):
   with pytest.raises(UserError) as error:
-    server_lib.checked(**bad)
+    server_lib.settings_of(**{"slots": 4, "max_length": 64, "steps_per_call": 4, "port": 0} | bad)
   named = {"chat_frame": "no prompt named", "tls_key": "TLS needs"}
   assert named.get(next(iter(bad)), next(iter(bad))) in str(error.value)

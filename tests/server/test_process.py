@@ -15,12 +15,13 @@ from skymath_jax.server.process import ServerProcess
 SERVE = """
 import sys
 from skymath_jax.errors import UserError
-from skymath_jax.server.serve import serve
-from tests.support.serving import ByteTokenizer, make_decoder
+from skymath_jax.server.serve import serve, settings_of
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import make_decoder
 decoder = make_decoder(0) if sys.argv[1] == "0" else None  # ports are checked before anything else is done
-settings = dict(slots=4, max_length=32, steps_per_call=1, http_port=0, exit_with_parent=True)
 try:
-  serve(decoder, ByteTokenizer(), "tiny@0", port=int(sys.argv[1]), **settings)
+  settings = settings_of(slots=4, max_length=32, steps_per_call=1, http_port=0, port=int(sys.argv[1]))
+  serve(decoder, ByteTokenizer(), "tiny@0", *settings, exit_with_parent=True)
 except UserError as error:
   sys.exit(str(error))
 assert not [m for m in sys.modules if m.split(".")[0] in ("tensorflow", "seqio")]
@@ -35,9 +36,12 @@ time.sleep(600)
 """
 STUB = """
 import types
+from skymath_jax.engine.types import EngineSettings
 from skymath_jax.server import serve
+from skymath_jax.server.settings import ServerSettings
+settings = EngineSettings(slots=1, max_length=8, steps_per_call=1), ServerSettings()
 serve.start = lambda *_, **__: types.SimpleNamespace(port=1, http_port=2, drain=lambda *_: None, stop=lambda: None)
-serve.serve(None, None, "stub@0", exit_with_parent=True)
+serve.serve(None, None, "stub@0", *settings, exit_with_parent=True)
 """
 
 

@@ -5,22 +5,32 @@ import contextlib
 import itertools
 import json
 import logging
+import threading
 import time
-import urllib.error
-import urllib.request
 
 import grpc
 import pytest
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 
-from skymath_jax.engine.core import Core
-from skymath_jax.engine.generator import LocalGenerator
+from skymath_jax.engine.engine import Engine
+from skymath_jax.engine.slots import Slots
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.generation.openai import OpenAIGenerator
-from skymath_jax.server import serve as server_lib
-from tests.support.serving import MAX_LENGTH, ByteTokenizer, by_id, requests
+from skymath_jax.server.http import Completion
+from tests.support.serving import (
+  MAX_LENGTH,
+  by_id,
+  http,
+  local_generator,
+  requests,
+  start_server,
+  start_slow_server,
+)
+
+SERVER_THREADS = ("prefill", "generate", "transfer", "detokenize", "event-loop")
 
 
 def ask(server, tokenizer, asked, **options):
@@ -39,30 +49,19 @@ def ask(server, tokenizer, asked, **options):
 
 
 def counters(server):
-  return server._driver.counters.read()
+  return server.driver.counters.read()
 
 
 def wait_until_idle(server, seconds=20.0):
   end = time.monotonic() + seconds
-  while server._driver.busy or server._driver.waiting:
+  while server.driver.busy or server.driver.waiting:
     assert time.monotonic() < end, "slots or queue are not given back"
     time.sleep(0.02)
 
 
-def http(server, path, body=None):
-  """Status and text of one HTTP call."""
-  data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-  call = urllib.request.Request(f"http://127.0.0.1:{server.http_port}{path}", data=data)
-  try:
-    with urllib.request.urlopen(call, timeout=60) as answer:
-      return answer.status, answer.read().decode()
-  except urllib.error.HTTPError as error:
-    return error.code, error.read().decode()
-
-
 @pytest.fixture(scope="module")
 def local(decoder, tokenizer):
-  return LocalGenerator(decoder, tokenizer, "tiny@0", slots=4, max_length=MAX_LENGTH, steps_per_call=4)
+  return local_generator(decoder, tokenizer)
 
 
 def test_grpc_gives_what_the_local_engine_gives_and_both_sides_count_alike(server, tokenizer, local):
@@ -183,16 +182,16 @@ def test_a_client_that_leaves_gives_its_slot_back(server):
 
 
 def test_a_prompt_that_fails_in_prefill_fails_alone(server, tokenizer, local, monkeypatch):
-  real = Core.prefill
+  real = Engine.prefill
 
-  def prefill(self, params, prompts):
+  def prefill(self, prompts):
     if len(prompts[0].tokens) == 14:
       raise RuntimeError("injected")
-    return real(self, params, prompts)
+    return real(self, prompts)
 
   good = requests(4)
   expected = by_id(local.generate_all(good))
-  monkeypatch.setattr(Core, "prefill", prefill)
+  monkeypatch.setattr(Engine, "prefill", prefill)
   bad = Request(id="bad", prompt="k" * 13, sampling=Sampling(max_tokens=4))
   answers, stats = ask(server, tokenizer, [*good[:2], bad, *good[2:]])
   assert isinstance(answers[2], UserError) and "INTERNAL" in str(answers[2]) and "injected" in str(answers[2])
@@ -202,9 +201,7 @@ def test_a_prompt_that_fails_in_prefill_fails_alone(server, tokenizer, local, mo
 
 @pytest.mark.parametrize("place", ["insert", "generate"])
 def test_a_failed_call_is_survived_and_the_client_asks_again(server, tokenizer, local, monkeypatch, place):
-  from skymath_jax.engine.slots import SlotTable
-
-  real, failures = getattr(SlotTable, place), []
+  real, failures = getattr(Slots, place), []
 
   def fails_once(self, *args):
     if not failures:
@@ -214,7 +211,7 @@ def test_a_failed_call_is_survived_and_the_client_asks_again(server, tokenizer, 
 
   asked = requests(4)
   expected = by_id(local.generate_all(asked))
-  monkeypatch.setattr(SlotTable, place, fails_once)
+  monkeypatch.setattr(Slots, place, fails_once)
   answers, stats = ask(server, tokenizer, asked)
   assert failures
   if place == "insert":  # that request alone
@@ -267,12 +264,19 @@ def test_openai_streams_add_up(server):
     {"prompt": "x" * 99},
     {"prompt": "x", "stop": [1]},
     {"prompt": [999]},
+    {"prompt": []},
+    {"prompt": [5] * 200},
+    {"prompt": ["x", 5]},
+    {"prompt": ["x"] * 129},
+    {"prompt": "x", "temperature": 10**400},
+    {"prompt": "x", "top_k": 1.0},
+    {"prompt": "x", "stop_token_ids": [5] * 129},
   ],
 )
 def test_bad_http_requests_get_a_400_with_a_reason(server, body):
   status, text = http(server, "/v1/completions", body)
   assert status == 400 and json.loads(text)["error"]["message"]
-  assert server._driver.busy == server._driver.waiting == 0
+  assert server.driver.busy == server.driver.waiting == 0
 
 
 def test_http_reports_health_models_and_totals(server):
@@ -280,9 +284,29 @@ def test_http_reports_health_models_and_totals(server):
   assert json.loads(http(server, "/v1/models")[1])["data"][0]["id"] == "tiny@0"
   assert http(server, "/nothing")[0] == 404
   status, text = http(server, "/metrics")
-  values = dict(line.split() for line in text.splitlines() if not line.startswith("#"))
-  assert status == 200 and int(values["skymath_requests_completed_total"]) == counters(server)["completed"] > 0
-  assert values["skymath_slots_busy"] == "0"
+  samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+  values = {sample.name: sample.value for sample in samples}
+  assert status == 200 and values["skymath_requests_completed_total"] == counters(server)["completed"] > 0
+  assert values["skymath_slots_busy"] == 0
+
+
+def test_a_prompt_of_many_token_ids_is_one_prompt():
+  assert Completion(prompt=[5] * 200).prompts(str) == [[5] * 200]
+  assert Completion(prompt=[[5, 6], "x"]).prompts(str) == [[5, 6], "x"]
+
+
+@pytest.mark.parametrize(
+  ("extra", "reason"),
+  [
+    ({"temprature": 1.0}, "temprature: this server does not support it. see the OpenAI API reference."),
+    ({"temperature": "hot"}, "temperature: Input should be a valid number; this is 'hot'. see the OpenAI"),
+    ({"prompt": 3}, "prompt: prompt must be a text, at most 128 texts, or a list of token ids; this is '3'. see"),
+    ({"max_tokens": MAX_LENGTH + 1}, "max_tokens: max_tokens is 65, but prompt and response share 64. ask for less"),
+  ],
+)
+def test_a_refusal_names_the_field_and_the_remedy(server, extra, reason):
+  status, text = http(server, "/v1/completions", {"prompt": "x"} | extra)
+  assert status == 400 and json.loads(text)["error"]["message"].startswith(reason)
 
 
 @pytest.mark.parametrize("chat", [True, False])
@@ -303,22 +327,18 @@ def test_the_openai_client_gets_what_the_engine_gives(server, local, chat):
 def test_a_port_in_use_is_named(server, decoder, tokenizer):
   for flag, port in (("port", server.port), ("http_port", server.http_port)):
     with pytest.raises(UserError, match=f"(?s){flag}.*{port}.*choose another {flag}"):
-      server_lib.start(
-        decoder, tokenizer, "m", slots=4, max_length=MAX_LENGTH, steps_per_call=4, **({"port": 0} | {flag: port})
-      )
+      start_server(decoder, tokenizer, **{flag: port})
 
 
 def test_start_and_stop_three_times_with_streams_open(decoder):
-  tokenizer = ByteTokenizer(eos_id=None)  # no stream may end by itself
+  before = set(threading.enumerate())
   for _ in range(3):
-    server = server_lib.start(decoder, tokenizer, "m", port=0, slots=4, max_length=MAX_LENGTH, steps_per_call=4)
+    server = start_slow_server(decoder, 0.1)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
       stub = jetstream_pb2_grpc.OrchestratorStub(channel)
-      real = server._driver._loop._slots.rows
-      server._driver._loop._slots.rows = lambda real=real: time.sleep(0.1) or real()  # streams live at the stop
       message = jetstream_pb2.DecodeRequest(max_tokens=60, **token_content(5))
       calls = [stub.Decode(message, metadata=[("stream", "1")]) for _ in range(6)]
-      while counters(server)["accepted"] < 6 or server._driver.busy < 4:
+      while counters(server)["accepted"] < 6 or server.driver.busy < 4:
         time.sleep(0.01)
       start = time.monotonic()
       server.stop()
@@ -327,8 +347,7 @@ def test_start_and_stop_three_times_with_streams_open(decoder):
         with pytest.raises(grpc.RpcError) as error:
           list(call)
         assert error.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert not [t for t in server._driver._all_threads if t.is_alive()]
-    assert not server._loop_thread.is_alive()
+    assert not [t.name for t in set(threading.enumerate()) - before if t.name.startswith(SERVER_THREADS)]
 
 
 def test_the_root_logger_is_left_alone(server):

@@ -16,8 +16,8 @@ from skymath_jax import sharding
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.models import Decoder
-from skymath_jax.server import serve as server_lib
-from tests.support.serving import CONFIG, ByteTokenizer
+from skymath_jax.testing.tokenizers import ByteTokenizer
+from tests.support.serving import CONFIG, start_server
 
 LENGTH, CHUNK = 200, 64
 COMPILED = []  # durations, since this module was imported
@@ -56,8 +56,8 @@ def compiled_after_warm_up(attention, mesh=None, **settings):
   places = sharding.shardings_of(state, sharding.make_mesh(**mesh)) if mesh else jax.devices()[0]
   decoder = nnx.merge(graph, jax.device_put(state, places))
   tokenizer, before = ByteTokenizer(eos_id=None), len(COMPILED)
-  shape = {"slots": 4, "max_length": LENGTH, "steps_per_call": 5, "prefill_chunk": CHUNK}
-  server = server_lib.start(decoder, tokenizer, "t", port=0, chat_frame="raw", **shape | settings)
+  shape = {"max_length": LENGTH, "steps_per_call": 5, "prefill_chunk": CHUNK}
+  server = start_server(decoder, tokenizer, **shape | settings)
   ready = len(COMPILED)
 
   async def ask():
@@ -78,7 +78,7 @@ def compiled_after_warm_up(attention, mesh=None, **settings):
 @pytest.mark.parametrize("way", ["cpu", *(pytest.param(way, marks=pytest.mark.slow) for way in WAYS if way != "cpu")])
 def test_nothing_is_compiled_after_warm_up(way):
   flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"} if "mesh" in WAYS[way] else {}
-  code = f"from tests.serving import test_warm_up as t; print(list(t.compiled_after_warm_up(**t.WAYS[{way!r}])))"
+  code = f"from tests.server import test_warm_up as t; print(list(t.compiled_after_warm_up(**t.WAYS[{way!r}])))"
   environment = os.environ | flags | {"JAX_PLATFORMS": "cpu"}
   done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=580)
   assert done.returncode == 0, done.stderr[-3000:]

@@ -1,6 +1,7 @@
-"""Where a server listens and whom it lets in."""
+"""How a server listens, whom it lets in, and how it treats those that wait."""
 
 import dataclasses
+import hmac
 import ipaddress
 import socket
 import ssl
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import grpc
 
+from skymath_jax import prompts
 from skymath_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Listening:
-  """Addresses and protection of a server; `checked` before use.
+class ServerSettings:
+  """What a server does besides decoding; `check` it before use.
 
   Args:
     host: address to listen on; loopback unless `allow_remote`.
@@ -21,6 +23,9 @@ class Listening:
     allow_remote: says that other machines may reach it.
     tls_certificate, tls_key: PEM files; both or neither.
     token: bearer token that callers must show; empty lets everybody in.
+    queue_size: requests that may wait for a slot; more are refused.
+    chat_frame: prompt frame of chat messages, where the tokenizer has no chat template.
+    drain_seconds: how long requests may take to finish after SIGTERM; what is left then ends as UNAVAILABLE.
   """
 
   host: str = "127.0.0.1"
@@ -29,15 +34,22 @@ class Listening:
   allow_remote: bool = False
   tls_certificate: str = ""
   tls_key: str = ""
-  token: str = ""
+  token: str = dataclasses.field(default="", repr=False)
+  queue_size: int = 4096
+  chat_frame: str = "sft/alpaca"
+  drain_seconds: float = 8.0
 
-  def checked(self) -> "Listening":
-    """Itself, after all that can be found out before minutes of compilation.
+  def check(self) -> None:
+    """Finds all that can be found before minutes of compilation.
 
     Raises:
-      UserError: a port cannot be had, the host is not loopback and nobody said that this is meant, or the TLS files
-        cannot be used.
+      UserError: a number with which nothing can be served, a port cannot be had, no such prompt frame, the host is not
+        loopback and nobody said that this is meant, or the TLS files cannot be used.
     """
+    for name, minimum in {"queue_size": 1, "drain_seconds": 0}.items():
+      if not getattr(self, name) >= minimum:
+        raise UserError(f"{getattr(self, name)} is too small", where=name, remedy=f"give {minimum} or more")
+    prompts.load(self.chat_frame)
     if not self.allow_remote and not is_loopback(self.host):
       raise UserError(
         f"{self.host} can be reached from other machines",
@@ -47,9 +59,12 @@ class Listening:
     if bool(self.tls_certificate) != bool(self.tls_key):
       raise UserError("TLS needs a certificate and its key", where="tls_certificate", remedy="give both files")
     self.http_credentials()
-    for flag in ("port", "http_port"):
-      check_free(self.host, getattr(self, flag), flag)
-    return self
+    check_free(self.host, self.port, "port")
+    check_free(self.host, self.http_port, "http_port")
+
+  def admits(self, authorization: str | None) -> bool:
+    """Whether a call with this `Authorization` may be served."""
+    return not self.token or hmac.compare_digest((authorization or "").encode(), f"Bearer {self.token}".encode())
 
   def grpc_credentials(self) -> grpc.ServerCredentials | None:
     """For gRPC; None without TLS."""
@@ -59,7 +74,11 @@ class Listening:
     return grpc.ssl_server_credentials([(key, chain)])
 
   def http_credentials(self) -> ssl.SSLContext | None:
-    """For HTTP; None without TLS."""
+    """For HTTP; None without TLS.
+
+    Raises:
+      UserError: the files cannot be used.
+    """
     if not self.tls_certificate:
       return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -92,7 +111,11 @@ def in_use(host: str, port: int, flag: str) -> UserError:
 
 
 def check_free(host: str, port: int, flag: str) -> None:
-  """Raises `UserError` if the port is in use or not allowed."""
+  """Asks the system for the port.
+
+  Raises:
+    UserError: it is in use or not allowed.
+  """
   with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

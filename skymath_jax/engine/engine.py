@@ -1,0 +1,181 @@
+"""One decoder made ready for serving: its parameters on the devices, its compiled programs, and prefill.
+
+A prompt goes in here and comes out as a `Prefix`, keys and values that `slots` puts into a slot. Long prompts are
+prefilled in pieces (`prefix`), so that a running stream waits for one piece at most.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from skymath_jax.engine import programs, quantize
+from skymath_jax.engine.prefix import Piece, Prefix, PrefixCache, key_of, spans
+from skymath_jax.engine.programs import State
+from skymath_jax.engine.sizes import Sizes, bucket_for
+from skymath_jax.engine.types import EngineSettings, Prompt, prefix_budget
+from skymath_jax.models import Decoder, attention
+from skymath_jax.models.cache import KVCache
+
+T = TypeVar("T")
+
+
+class Engine:
+  """Safe to use from several threads.
+
+  Args:
+    decoder: any decoder; load it with the dtype it is to be served in.
+    settings: slots, lengths, number formats.
+    stop_ids: tokens that end a response.
+
+  Attributes:
+    params: one array per layer and weight, rounded if the settings say so.
+    config: of the decoder.
+    sizes: of the arrays that programs are compiled for.
+    programs: the compiled programs, shared by models of one shape.
+    prefixes: the cache of prompt pieces, with its counts of tokens computed and reused.
+    mesh: over which the parameters are spread; None for one device.
+    stop_ids: int32 `[n]`.
+  """
+
+  def __init__(self, decoder: Decoder, settings: EngineSettings, *, stop_ids: tuple[int, ...] = ()):
+    params = nnx.state(decoder.unstacked(), nnx.Param)
+    where = jax.tree.leaves(params)[0].sharding
+    mesh = where.mesh if isinstance(where, jax.sharding.NamedSharding) else None
+    self.mesh = mesh if isinstance(mesh, jax.sharding.Mesh) and mesh.size > 1 else None
+    # JAX compiles once more for arrays that are bound to their device: here all are, from the first call on
+    device = jax.sharding.SingleDeviceSharding(next(iter(where.device_set)))
+    self._place: jax.sharding.Mesh | jax.sharding.Sharding = device if self.mesh is None else self.mesh
+    params = self._bound(params)
+    self.params: quantize.Params = quantize.quantize(params) if settings.weights == "int8" else params
+    self.config = dataclasses.replace(decoder.config, scan_layers=False)
+    self.kv_dtype = "int8" if settings.kv == "int8" else self.config.dtype
+    elastic = jax.default_backend() == "cpu" and not attention.uses_flat_cache(self.config)
+    self.sizes = Sizes(settings, max_positions=decoder.config.max_positions, elastic=elastic)
+    self.stop_ids = np.array(stop_ids or (-1,), np.int32)  # -1 is no token
+    self.programs = programs.programs_of(self.config, self.sizes.steps)
+    budget = settings.prefix_tokens
+    self.prefixes = PrefixCache(prefix_budget(self.max_length) if budget is None else budget)
+
+  @property
+  def max_length(self) -> int:
+    """Prompt and response tokens that a slot can hold."""
+    return self.sizes.max_length
+
+  @property
+  def vocab_size(self) -> int:
+    """Token ids are smaller."""
+    return self.config.vocab_size
+
+  @property
+  def prefill_rows(self) -> int:
+    """Prompts that may usefully be prefilled together."""
+    return self.sizes.prefill_rows
+
+  def on_mesh(self) -> contextlib.AbstractContextManager[Any]:
+    """Makes the parameters' mesh current, in this thread, for what runs inside."""
+    return jax.set_mesh(self.mesh) if self.mesh is not None else contextlib.nullcontext()
+
+  def idle_state(self) -> State:
+    """A new state with idle slots."""
+    length = self.sizes.cache[0] if self.sizes.elastic else self.sizes.cache[-1]
+    make = jax.jit(programs.idle_state, static_argnums=(0, 1, 2, 3))
+    with self.on_mesh():
+      return self._bound(make(self.config, self.sizes.slots, length, self.kv_dtype))
+
+  def abstract_state(self, length: int) -> State:
+    """`idle_state` as shapes with places, with a cache of `length` positions."""
+    with self.on_mesh():
+      return programs.abstract_state(self.config, self.sizes.slots, length, self.kv_dtype, self._place)
+
+  def abstract_kv(self, rows: int, length: int) -> KVCache:
+    """What prefill gives, arrays `[rows length kv_heads head_dim]`, as shapes with places."""
+    return programs.abstract_kv(self.config, rows, length, self._place)
+
+  def _bound(self, tree: T) -> T:
+    return tree if isinstance(self._place, jax.sharding.Mesh) else jax.device_put(tree, self._place)
+
+  def prefill(self, prompts: Sequence[Prompt]) -> list[Prefix]:
+    """One prefix per prompt, in order; what the prefix cache holds is not computed again.
+
+    Each piece is waited for, so that another thread's decode call finds at most one before it in the device's queue,
+    and a failure shows here.
+    """
+    firsts = self._first_pieces(prompts)
+    return [Prefix(prompt, self._later_pieces(prompt, first)) for prompt, first in zip(prompts, firsts, strict=True)]
+
+  def prefill_each(self, prompts: Sequence[Prompt]) -> list[Prefix | Exception]:
+    """`prefill`, with a failure as the result of the prompt at fault: those that fail together are tried one by one."""
+    try:
+      return list(self.prefill(prompts))
+    except Exception as error:
+      if len(prompts) == 1:
+        return [error]
+      return [prefix for prompt in prompts for prefix in self.prefill_each([prompt])]
+
+  def _first_pieces(self, prompts: Sequence[Prompt]) -> list[Piece]:
+    """The first piece of each prompt; those of one bucket share a pass where that is of use."""
+    found: dict[bytes, Piece] = {}
+    wanted: dict[bytes, tuple[int, ...]] = {}  # what the cache does not hold
+    keys = []
+    for prompt in prompts:
+      tokens = prompt.tokens[:-1][: self.sizes.chunk]
+      key = key_of(tokens)
+      keys.append(key)
+      if key in found or key in wanted:
+        self.prefixes.shared(len(tokens))
+      elif (piece := self.prefixes.find(key)) is not None:
+        found[key] = piece
+      else:
+        wanted[key] = tokens
+    by_bucket: dict[int, list[tuple[bytes, tuple[int, ...]]]] = {}
+    for key, tokens in wanted.items():
+      by_bucket.setdefault(bucket_for(self.sizes.prefill, len(tokens)), []).append((key, tokens))
+    for length, missing in by_bucket.items():
+      rows = self.sizes.rows_of(length)
+      for start in range(0, len(missing), rows[-1]):
+        batch = missing[start : start + rows[-1]]
+        found |= self._prefill_batch(batch, (rows[0] if len(batch) == 1 else rows[-1], length))
+    return [found[key] for key in keys]
+
+  def _prefill_batch(
+    self, batch: Sequence[tuple[bytes, tuple[int, ...]]], shape: tuple[int, int]
+  ) -> dict[bytes, Piece]:
+    """First pieces, (key, tokens) each, in one pass of this (rows, bucket)."""
+    padded = np.zeros(shape, np.int32)
+    for row, (_, tokens) in enumerate(batch):
+      padded[row, : len(tokens)] = tokens
+    with self.on_mesh():
+      kv = jax.block_until_ready(self.programs.prefill(self.params, padded))
+    pieces = {key: Piece(kv, row, 0, len(tokens)) for row, (key, tokens) in enumerate(batch)}
+    for key, piece in pieces.items():
+      self.prefixes.add(key, piece)
+    return pieces
+
+  def _later_pieces(self, prompt: Prompt, first: Piece) -> list[Piece]:
+    """All pieces of a prompt whose first is known."""
+    pieces = [first]
+    context: KVCache | None = None
+    in_context = 0  # pieces that `context` holds
+    for start, end in spans(len(prompt.tokens) - 1, self.sizes.chunk)[1:]:
+      key = key_of(prompt.tokens[:end])
+      piece = self.prefixes.find(key)
+      if piece is None:
+        room = bucket_for(self.sizes.context, start)
+        with self.on_mesh():
+          if context is None or jax.tree.leaves(context)[0].shape[1] < room:
+            context, in_context = self._bound(self.programs.context(length=room)), 0
+          for before in pieces[in_context:]:
+            context = self.programs.gather(context, before.kv, np.int32(before.row), np.int32(before.start))
+          in_context = len(pieces)
+          padded = np.zeros((1, bucket_for(self.sizes.later, end - start)), np.int32)
+          padded[0, : end - start] = prompt.tokens[start:end]
+          kv = jax.block_until_ready(self.programs.extend(self.params, padded, context, np.int32(start)))
+        piece = Piece(kv, 0, start, end - start)
+        self.prefixes.add(key, piece)
+      pieces.append(piece)
+    return pieces

@@ -1,0 +1,187 @@
+"""What lives on the device while a model is served, and the compiled programs that change it.
+
+A slot holds one sequence: its keys and values, the token to be fed next, how many tokens it may still make, and its
+sampling settings. `generate` runs several decode steps a call, for all slots at once. Prefill covers all prompt tokens
+but the last; the last is fed by the first decode step, so that every new token is sampled in one place.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import nnx
+from jax import numpy as jnp
+
+from skymath_jax.engine import quantize, sampling
+from skymath_jax.engine.quantize import Params
+from skymath_jax.models import Decoder, DecoderConfig, attention, cache
+from skymath_jax.models.cache import KVCache
+from skymath_jax.sharding import Axes, constrain, named
+
+KV_AXES = (None, None, "kv_heads", None)  # of prefilled keys and values
+
+
+class State(NamedTuple):
+  """What lives on the device. Arrays are `[slots]` but for `cache` and `keys` `[slots 2]`; `remaining` 0 is idle."""
+
+  cache: KVCache
+  tokens: jax.Array
+  positions: jax.Array
+  remaining: jax.Array
+  generated: jax.Array
+  keys: jax.Array
+  temperature: jax.Array
+  top_p: jax.Array
+  top_k: jax.Array
+
+
+def idle_state(config: DecoderConfig, slots: int, length: int, kv_dtype: str) -> State:
+  """A state with idle slots of `length` positions."""
+  held = cache.init(config, slots, length, kv_dtype, flat=attention.uses_flat_cache(config))
+  return placed(
+    State(
+      cache=held,
+      tokens=jnp.zeros((slots,), jnp.int32),
+      positions=jnp.zeros((slots,), jnp.int32),
+      remaining=jnp.zeros((slots,), jnp.int32),
+      generated=jnp.zeros((slots,), jnp.int32),
+      keys=jnp.zeros((slots, 2), jnp.uint32),
+      temperature=jnp.zeros((slots,), jnp.float32),
+      top_p=jnp.ones((slots,), jnp.float32),
+      top_k=jnp.zeros((slots,), jnp.int32),
+    )
+  )
+
+
+def placed(state: State) -> State:
+  """Where the state lives on a mesh, said once, so that each program finds it where the one before has left it."""
+  return _by_axes(lambda x, axes: constrain(x, *axes), state)
+
+
+def kv_placed(kv: KVCache) -> KVCache:
+  """Where keys and values of prompts live."""
+  return jax.tree.map(lambda x: constrain(x, *KV_AXES), kv)
+
+
+def _by_axes(function: Callable[[Any, Axes], Any], state: State) -> State:
+  """`function(array, its logical axes)` for each array: the cache is cut, the rest is small and copied."""
+  held = jax.tree.map(lambda x: function(x, cache.axes_of(x)), state.cache)
+  rest = jax.tree.map(lambda x: function(x, (None,) * x.ndim), state._replace(cache=()))
+  return rest._replace(cache=held)
+
+
+def abstract_state(
+  config: DecoderConfig, slots: int, length: int, kv_dtype: str, where: jax.sharding.Mesh | jax.sharding.Sharding
+) -> State:
+  """`idle_state` as shapes with places: on a mesh, or all on one device."""
+
+  def put(x: jax.ShapeDtypeStruct, axes: Axes) -> jax.ShapeDtypeStruct:
+    place = named(where, *axes, shape=x.shape) if isinstance(where, jax.sharding.Mesh) else where
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+
+  return _by_axes(put, jax.eval_shape(lambda: idle_state(config, slots, length, kv_dtype)))
+
+
+def abstract_kv(
+  config: DecoderConfig, rows: int, length: int, where: jax.sharding.Mesh | jax.sharding.Sharding
+) -> KVCache:
+  """What prefill gives, arrays `[rows length kv_heads head_dim]`, as shapes with places."""
+  shape = (rows, length, config.kv_heads, config.head_dim)
+  place = named(where, *KV_AXES, shape=shape) if isinstance(where, jax.sharding.Mesh) else where
+  one = jax.ShapeDtypeStruct(shape, config.dtype, sharding=place)
+  return tuple((one, one) for _ in range(config.layers))
+
+
+class Programs:
+  """The jitted functions of one model shape; parameters are arguments."""
+
+  def __init__(self, config: DecoderConfig, steps: int):
+    self.graph = nnx.split(nnx.eval_shape(lambda: Decoder(config)))[0]
+    self.config = config
+    self.steps = steps
+    self.prefill = jax.jit(self._prefill)
+    self.extend = jax.jit(self._extend)
+    self.insert = jax.jit(self._insert, donate_argnums=0)
+    self.context = jax.jit(self._context, static_argnames="length")
+    self.gather = jax.jit(self._gather, donate_argnums=0)
+    self.resize = jax.jit(self._resize, static_argnames="length")
+    self.generate = jax.jit(self._generate, static_argnames="length", donate_argnums=1)
+
+  def decoder(self, params: Params) -> Decoder:
+    """The model; int8 weights become matrices of the compute dtype here, which XLA fuses into their use."""
+    return nnx.merge(self.graph, quantize.dequantize(params, self.config.dtype))
+
+  def _prefill(self, params: Params, tokens: jax.Array) -> KVCache:
+    """Keys and values of `tokens` `[batch length]`; padding at the end is harmless under causal attention."""
+    return kv_placed(self.decoder(params).prefill(tokens))
+
+  def _extend(self, params: Params, tokens: jax.Array, context: KVCache, start: jax.Array) -> KVCache:
+    """Keys and values of `tokens` `[1 length]`, of which `start` come before: the first that many of `context`."""
+    return kv_placed(self.decoder(params).extend(tokens, context, start))
+
+  def _context(self, *, length: int) -> KVCache:
+    """Room for the keys and values of `length` tokens of one prompt."""
+    shape, config = (1, length, self.config.kv_heads, self.config.head_dim), self.config
+    return kv_placed(
+      tuple((jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype)) for _ in range(config.layers))
+    )
+
+  def _gather(self, context: KVCache, kv: KVCache, row: jax.Array, start: jax.Array) -> KVCache:
+    """`context` `[1 length kv_heads head_dim]` with row `row` of `kv` at `start`."""
+
+    def put(held: jax.Array, new: jax.Array) -> jax.Array:
+      one = jax.lax.dynamic_index_in_dim(new, row, 0, keepdims=True)
+      return jax.lax.dynamic_update_slice(held, one.astype(held.dtype), (0, start, 0, 0))
+
+    return kv_placed(jax.tree.map(put, context, kv))
+
+  def _insert(
+    self, state: State, kv: KVCache, row: jax.Array, slot: jax.Array, start: jax.Array, values: dict[str, jax.Array]
+  ) -> State:
+    """Fills `slot` from position `start`; `values` holds the new entries of the other fields of the state."""
+    fields = {name: getattr(state, name).at[slot].set(value) for name, value in values.items()}
+    return placed(state._replace(cache=cache.insert(state.cache, kv, slot, row=row, start=start), **fields))
+
+  def _resize(self, state: State, *, length: int) -> State:
+    """The state with a cache of `length` positions a slot."""
+
+    def fit(x: jax.Array) -> jax.Array:
+      more = max(0, length - x.shape[2])
+      return jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0)))[:, :, :length]
+
+    return placed(state._replace(cache=jax.tree.map(fit, state.cache)))
+
+  def _generate(
+    self, params: Params, state: State, mode: jax.Array, stop_ids: jax.Array, *, length: int
+  ) -> tuple[State, jax.Array]:
+    """`steps` tokens per slot: the new state and int32 `[slots 2 × steps + 1]`: tokens, validity, tokens so far.
+
+    A stop id is not valid, nor is anything after it or past the slot's share of tokens; all live positions must stay
+    below `length`.
+    """
+
+    def step(state: State, _: None) -> tuple[State, tuple[jax.Array, jax.Array]]:
+      weights, fed = quantize.pin_quantized(params, state.tokens)
+      live = state.remaining > 0
+      # an idle slot looks at one position and writes to its own start, which is rewritten
+      positions = jnp.where(live, state.positions, 0)
+      logits, kv = self.decoder(weights).decode(fed, state.cache, positions, length=length)
+      settings = (state.keys, state.generated, state.temperature, state.top_p, state.top_k)
+      tokens = sampling.sample(logits, *settings, mode)
+      valid = live & ~jnp.isin(tokens, stop_ids)
+      state = state._replace(
+        cache=kv,
+        tokens=jnp.where(live, tokens, state.tokens),
+        positions=positions + live,
+        remaining=jnp.where(valid, state.remaining - 1, 0),
+        generated=state.generated + valid,
+      )
+      return state, (tokens, valid)
+
+    state, (tokens, valid) = jax.lax.scan(step, state, None, length=self.steps)
+    rows = jnp.concatenate([tokens.T, valid.T.astype(jnp.int32), state.generated[:, None]], axis=1)
+    return placed(state), rows
+
+
+programs_of = functools.lru_cache(maxsize=16)(Programs)  # models of one shape share what is compiled

@@ -1,0 +1,77 @@
+"""The few sizes that programs are compiled for: whatever is asked is padded to the next of them (its bucket)."""
+
+import itertools
+from collections.abc import Sequence
+
+from skymath_jax.engine.types import EngineSettings
+
+MIN_PREFILL = 32  # tokens; smaller buckets would save less than they cost to compile
+MIN_CACHE = 128  # tokens
+MAX_PREFILL_ROWS = 16  # prompts in one prefill
+MAX_PREFILL_TOKENS = 2048  # of one prefill of several prompts, padding included
+
+
+def buckets(smallest: int, largest: int, *, halves: bool) -> tuple[int, ...]:
+  """Powers of two from `smallest`, below `largest`, and `largest` itself.
+
+  `halves` adds 3/2 of each, which wastes less padding.
+  """
+  powers = itertools.takewhile(lambda n: n < largest, (smallest << i for i in itertools.count()))
+  sizes = sorted({size for n in powers for size in ((n, n + n // 2) if halves else (n,)) if size < largest})
+  return (*sizes, largest)
+
+
+def bucket_for(sizes: Sequence[int], length: int) -> int:
+  """The smallest of the ascending `sizes` that is at least `length`.
+
+  Raises:
+    ValueError: there is none.
+  """
+  for size in sizes:
+    if size >= length:
+      return size
+  raise ValueError(f"{length} tokens are more than the {sizes[-1]} that fit")
+
+
+class Sizes:
+  """What the arrays of one engine can be like.
+
+  Args:
+    settings: slots and lengths.
+    max_positions: that the model knows.
+    elastic: whether the cache grows and shrinks with the live lengths. So it is on a CPU, where reading part of a cache
+      copies that part at every step; there buckets are finer, too (arithmetic is what costs), and prompts gain nothing
+      from being prefilled together.
+
+  Attributes:
+    prefill: lengths of first pieces of prompts.
+    later: lengths of later pieces.
+    context: lengths of what comes before a later piece.
+    cache: how far a decode call reads the cache, and how long an elastic cache is.
+  """
+
+  def __init__(self, settings: EngineSettings, *, max_positions: int, elastic: bool):
+    self.slots = settings.slots
+    self.steps = settings.steps_per_call
+    self.chunk = settings.prefill_chunk
+    self.elastic = elastic
+    self.max_length = min(settings.max_length, max_positions)
+    several = self.max_length > self.chunk  # a prompt can have more than one piece
+    capacity = -(-self.max_length // self.chunk) * self.chunk if several else self.max_length  # whole pieces
+    self.prefill = buckets(MIN_PREFILL, min(self.chunk, capacity), halves=elastic)
+    self.later = tuple(sorted({bucket_for(self.prefill, self.chunk // 4), self.chunk})) if several else ()
+    self.context = buckets(self.chunk, capacity, halves=False) if several else ()
+    self.cache = buckets(MIN_CACHE, capacity, halves=elastic)
+    self.prefill_rows = 1 if elastic else MAX_PREFILL_ROWS
+
+  def rows_of(self, length: int) -> list[int]:
+    """The numbers of rows that prefills of this bucket come in."""
+    return sorted({1, max(1, min(self.prefill_rows, MAX_PREFILL_TOKENS // length))})
+
+  def prefill_shapes(self) -> list[tuple[int, int]]:
+    """(rows, bucket) of every prefill of first pieces."""
+    return [(rows, length) for length in self.prefill for rows in self.rows_of(length)]
+
+  def piece_shapes(self) -> list[tuple[int, int]]:
+    """(rows, bucket) of every piece that can be inserted."""
+    return sorted({*self.prefill_shapes(), *((1, length) for length in self.later)})
