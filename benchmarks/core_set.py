@@ -1,15 +1,16 @@
 """Core-set selection: 50,000 of 500,000 points with 384 numbers each, in time and memory, and its radius on a sample.
 
-    python benchmarks/core_set.py [N] [K]
+    skymath bench core_set [N] [K]
 
 The points are generated: 2,000 clusters of unit vectors. The radius is compared with the one-at-a-time greedy rule on
-the first 5,000 points. Prints JSON lines.
+the first 5,000 points.
 """
 
-import json
+import argparse
 import resource
-import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,25 +49,27 @@ def radius(data: np.ndarray, picks: list[int]) -> float:
   return float(np.sqrt(max(distances.max(), 0)))
 
 
-def main() -> None:
-  n, k = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((1, 500_000), (2, 50_000)))
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """Two rows: the radius on the sample, with the plain rule's as peer, and the seconds of the whole."""
+  parser = argparse.ArgumentParser("skymath bench core_set")
+  parser.add_argument("n", nargs="?", type=int, default=500_000)
+  parser.add_argument("k", nargs="?", type=int, default=50_000)
+  chosen = parser.parse_args(words)
+  device = jax.default_backend()
   sample = points(5000).astype(np.float64)
   reference = plain(sample, 500)
   found = k_center(sample.astype(np.float32), 500)
-  facts = {"same_picks": found == reference, "radius": round(radius(sample, found), 6)}
-  facts |= {"reference_radius": round(radius(sample, reference), 6), "device": jax.default_backend()}
-  print(json.dumps({"name": "core_set_radius", "value": facts["radius"], "unit": "distance", "settings": facts}))
-  data = points(n)
+  yield {
+    "name": "core_set.radius", "value": round(radius(sample, found), 6), "unit": "distance",
+    "peer": round(radius(sample, reference), 6), "settings": {"same_picks": found == reference, "device": device},
+  }  # fmt: skip
+  data = points(chosen.n)
   start, cpu = time.perf_counter(), time.process_time()
-  picks = k_center(data, k, block=1024)
+  picks = k_center(data, chosen.k, block=1024)
+  seconds = round(time.perf_counter() - start, 1)
   facts = {
-    "n": n, "k": len(picks), "dimensions": DIMENSIONS, "device": jax.default_backend(),
+    "n": chosen.n, "k": len(picks), "dimensions": DIMENSIONS, "device": device,
     "cpu_seconds": round(time.process_time() - cpu, 1),
     "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
   }  # fmt: skip
-  seconds = round(time.perf_counter() - start, 1)
-  print(json.dumps({"name": "core_set", "value": seconds, "unit": "s", "settings": facts}))
-
-
-if __name__ == "__main__":
-  main()
+  yield {"name": "core_set", "value": seconds, "unit": "s", "settings": facts}

@@ -1,26 +1,27 @@
 """Curation at scale: generated instances (about 300 tokens each) through `curate_files`, timed, with the tree's memory.
 
-    python benchmarks/curation_scale.py FOLDER ROWS [ROWS …]        e.g. … 250000 1000000 2500000
-    python benchmarks/curation_scale.py FOLDER ROWS --fuzzy         with the fuzzy pass, at 0.7
-    python benchmarks/curation_scale.py FOLDER ROWS --only-generate
+    skymath bench curation_scale FOLDER ROWS [ROWS …]        e.g. … 250000 1000000 2500000
+    skymath bench curation_scale FOLDER ROWS --fuzzy         with the fuzzy pass, at 0.7
+    skymath bench curation_scale FOLDER ROWS --only_generate
 
 For each size the rows are generated into FOLDER/ROWS.jsonl, unless they are there (2 % exact and 3 % near duplicates,
 one in two thousand a leak from 6,319 generated test problems), curated on two processes into FOLDER/set (TFDS shards
-and JSON lines) and removed. Prints one JSON line a size. Memory is the sum of the proportional set sizes of the process
-tree, read once a second.
+and JSON lines) and removed. Memory is the sum of the proportional set sizes of the process tree, read once a second.
 """
 
+import argparse
 import json
 import os
 import pathlib
 import random
 import resource
 import shutil
-import sys
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
-from cold_quickstart import processes_of, proportional_bytes
+from skymath_jax.benchmarks.cold_quickstart import tree_bytes
 
 from skymath_jax import curation
 from skymath_jax.config import Curation
@@ -88,7 +89,7 @@ def generate(path: pathlib.Path, rows: int, writer: Writer, tests: list[Problem]
 
 
 class Watch:
-  """Peak memory of this session's processes while the block runs."""
+  """Peak memory of this process and its children while the block runs."""
 
   def __enter__(self) -> "Watch":
     self.peak, self._done = 0, threading.Event()
@@ -102,7 +103,7 @@ class Watch:
 
   def _look(self) -> None:
     while not self._done.wait(1.0):
-      self.peak = max(self.peak, sum(map(proportional_bytes, processes_of(os.getpid()))))
+      self.peak = max(self.peak, tree_bytes(os.getpid()))
 
 
 def cpu_seconds() -> float:
@@ -110,7 +111,8 @@ def cpu_seconds() -> float:
   return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def measure(folder: pathlib.Path, rows: int, *, only_generate: bool, fuzzy: float) -> dict:
+def measure(folder: pathlib.Path, rows: int, *, only_generate: bool, fuzzy: float) -> dict[str, Any]:
+  """A row; nothing where the data is only to be generated."""
   writer = Writer(random.Random(0))
   tests, source, target = test_problems(writer), folder / f"{rows}.jsonl", folder / "set"
   if not source.exists():
@@ -141,14 +143,16 @@ def measure(folder: pathlib.Path, rows: int, *, only_generate: bool, fuzzy: floa
   }  # fmt: skip
 
 
-def main() -> None:
-  folder = pathlib.Path(sys.argv[1])
-  folder.mkdir(parents=True, exist_ok=True)
-  for rows in (int(argument) for argument in sys.argv[2:] if argument.isdigit()):
-    fuzzy = 0.7 if "--fuzzy" in sys.argv else 0.0
-    print(json.dumps(measure(folder, rows, only_generate="--only-generate" in sys.argv, fuzzy=fuzzy)), flush=True)
-
-
-if __name__ == "__main__":
-  os.setsid() if os.getpid() != os.getsid(0) else None
-  main()
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row a size."""
+  parser = argparse.ArgumentParser("skymath bench curation_scale")
+  parser.add_argument("folder", type=pathlib.Path)
+  parser.add_argument("rows", nargs="+", type=int)
+  parser.add_argument("--fuzzy", action="store_true")
+  parser.add_argument("--only_generate", action="store_true")
+  chosen = parser.parse_args(words)
+  chosen.folder.mkdir(parents=True, exist_ok=True)
+  for rows in chosen.rows:
+    fuzzy = 0.7 if chosen.fuzzy else 0.0
+    if row := measure(chosen.folder, rows, only_generate=chosen.only_generate, fuzzy=fuzzy):
+      yield row

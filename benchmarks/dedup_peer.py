@@ -1,22 +1,23 @@
 """Near-duplicate removal beside datatrove's on the same queries, in the same run.
 
-    python benchmarks/dedup_peer.py FOLDER PYTHON [ROWS]
+    skymath bench dedup_peer FOLDER PYTHON [ROWS]
 
 PYTHON is an interpreter that has `datatrove[processing]==0.10.1` and `xxhash<4` (an environment of its own: they pin
 other versions than ours). Both get the queries of `curation_scale.generate` (3 % near duplicates, 2 % exact), 16 bands
 of 8 rows over word 3-grams; ours verifies every candidate, datatrove does not, and turns all numbers into 0 by default.
-Prints one JSON line each.
 """
 
+import argparse
 import json
 import pathlib
 import random
 import shutil
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
-import curation_scale
+from skymath_jax.benchmarks import curation_scale
 
 from skymath_jax.curation import minhash
 
@@ -45,9 +46,14 @@ if __name__ == "__main__":
 """
 
 
-def main() -> None:
-  folder, python = pathlib.Path(sys.argv[1]), sys.argv[2]
-  rows = int(sys.argv[3]) if len(sys.argv) > 3 else 250_000
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row: our seconds, with datatrove's as peer."""
+  parser = argparse.ArgumentParser("skymath bench dedup_peer")
+  parser.add_argument("folder", type=pathlib.Path)
+  parser.add_argument("python")
+  parser.add_argument("rows", nargs="?", type=int, default=250_000)
+  chosen = parser.parse_args(words)
+  folder, rows = chosen.folder, chosen.rows
   (folder / "in").mkdir(parents=True, exist_ok=True)
   writer = curation_scale.Writer(random.Random(0))
   curation_scale.generate(folder / "all.jsonl", rows, writer, curation_scale.test_problems(writer, 100))
@@ -58,22 +64,13 @@ def main() -> None:
   start = time.perf_counter()
   removed = sum(match is not None for match in minhash.near(queries))
   ours = time.perf_counter() - start
-  report("skymath_jax", ours, rows, removed, ours, processes=1)
   (folder / "peer.py").write_text(PEER)
   start = time.perf_counter()
   with (folder / "peer.log").open("w") as log:
-    subprocess.run([python, str(folder / "peer.py"), str(folder)], check=True, stdout=log, stderr=log)
-  seconds = time.perf_counter() - start
+    subprocess.run([chosen.python, str(folder / "peer.py"), str(folder)], check=True, stdout=log, stderr=log)
+  theirs = time.perf_counter() - start
   kept = sum(len(path.read_text().splitlines()) for path in (folder / "out").rglob("*.jsonl"))
-  report("datatrove 0.10.1", seconds, rows, rows - kept, ours, processes=2)
   shutil.rmtree(folder)
-
-
-def report(name: str, seconds: float, rows: int, removed: int, ours: float, *, processes: int) -> None:
-  facts = {"rows": rows, "rows_per_second": round(rows / seconds), "removed": removed, "processes": processes}
-  row = {"name": "near_duplicates", "value": round(seconds, 1), "unit": "s", "peer": name}
-  print(json.dumps({**row, "ratio": round(seconds / ours, 1), "settings": facts}), flush=True)
-
-
-if __name__ == "__main__":
-  main()
+  facts = {"rows": rows, "rows_per_second": round(rows / ours), "removed": removed, "processes": 1}
+  facts |= {"peer": "datatrove 0.10.1", "peer_removed": rows - kept, "peer_processes": 2}
+  yield {"name": "near_duplicates", "value": round(ours, 1), "unit": "s", "peer": round(theirs, 1), "settings": facts}

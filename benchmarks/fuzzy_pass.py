@@ -1,15 +1,16 @@
 """The fuzzy pass on real questions: what each threshold finds of GSM8K test in other words, and what it flags besides.
 
-    python benchmarks/fuzzy_pass.py PARAPHRASES [--data_dir=DIR]
+    skymath bench fuzzy_pass PARAPHRASES [--data_dir=DIR]
 
 PARAPHRASES is a JSONL file of 1,319 rows {"text": …} or {"question": …}, the paraphrase of each GSM8K test question in
 order (such as rephrase_gsm8k.jsonl of lm-sys/llm-decontaminator); the catalog's files lie in DIR. Compared with MATH
-and GSM8K test, as curation does. Prints one JSON line a threshold, and one of the pace.
+and GSM8K test, as curation does.
 """
 
 import argparse
-import json
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,12 @@ def paraphrases(path: str) -> list[str]:
   return [row.get("question") or row["text"].removeprefix("Question:").partition("\nAnswer:")[0] for row in rows]
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser()
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row of the pace, and one a threshold."""
+  parser = argparse.ArgumentParser("skymath bench fuzzy_pass")
   parser.add_argument("paraphrases")
   parser.add_argument("--data_dir", default=catalog.DATA_DIR)
-  args = parser.parse_args()
+  args = parser.parse_args(words)
   tests = questions("gsm8k:test", args.data_dir) + questions("math:test", args.data_dir)
   index, retold = FuzzyIndex(tests), paraphrases(args.paraphrases)
   likeness, numbers = index.nearest(retold)
@@ -44,12 +46,8 @@ def main() -> None:
     others[name], rows = index.nearest(texts)[0], rows + len(texts)
   pace = rows / (time.process_time() - start)
   first = float(np.mean(numbers == np.arange(len(retold))))
-  print(json.dumps({"name": "fuzzy_pass_pace", "value": round(pace), "unit": "rows a CPU-second"}))
+  yield {"name": "fuzzy_pass.pace", "value": round(pace), "unit": "rows a CPU-second"}
   for threshold in THRESHOLDS:
     flagged = {name: round(float(np.mean(found >= threshold)), 4) for name, found in others.items()}
     row = {"name": "fuzzy_pass", "value": round(float(np.mean(likeness >= threshold)), 4), "unit": "recall"}
-    print(json.dumps({**row, "settings": {"threshold": threshold, "right_first": round(first, 4), "flagged": flagged}}))
-
-
-if __name__ == "__main__":
-  main()
+    yield {**row, "settings": {"threshold": threshold, "right_first": round(first, 4), "flagged": flagged}}

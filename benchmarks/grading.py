@@ -1,15 +1,16 @@
 """Graders side by side: agreement with known verdicts, wrong answers accepted, speed, what hostile text does to them.
 
-    python benchmarks/grading.py [--cases=FILE.jsonl ...] [--graders=symbolic,strict,math_verify,either] [--hostile]
-    python benchmarks/grading.py --extraction
+    skymath bench grading [--cases=FILE.jsonl ...] [--graders=symbolic,strict,math_verify,either] [--hostile]
+    skymath bench grading --extraction
 
-Prints one JSON line a grader and set. Without `--cases` the set is the table of `tests/grading`; a file has rows
-{"gold", "pred" | "response", "same"} (`benchmarks/grading_collect.py` makes one from checkouts of public projects).
+Without `--cases` the set is the table of `tests/grading`, which a clone of the repository has; a file has rows {"gold",
+"pred" | "response", "same"} (`skymath bench grading_collect` makes one from checkouts of public projects).
 `math_verify` is the public grader alone, `either` accepts what it or `symbolic` accepts; both need
 `pip install "math-verify[antlr4_13_2]"`. Every hostile text is graded in a process of its own with a limit.
 """
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import pathlib
@@ -17,16 +18,16 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from skymath_jax.errors import UserError
+from skymath_jax.grading import answer_of, equivalent, grade_response
 
-
-from skymath_jax.grading import answer_of, equivalent, grade_response  # noqa: E402
-from tests.support.grading import CASES, EXTRACTIONS, FORMS, HOSTILE, found_rightly  # noqa: E402
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 HOSTILE_LIMIT = 5.0  # seconds, as in the comparison of public graders
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def symbolic(row: Row) -> bool:
@@ -53,12 +54,25 @@ def either(row: Row) -> bool:
   return symbolic(row) or math_verify(row)
 
 
+def tables() -> Any:
+  """The module with the cases of the repository's tests.
+
+  Raises:
+    UserError: this is an installed package, which has none.
+  """
+  if not (ROOT / "tests" / "grading").exists():
+    raise UserError("no tests/grading here", where=ROOT, remedy="run this benchmark from a clone of the repository")
+  sys.path.append(str(ROOT))
+  return importlib.import_module("tests.support.grading")
+
+
 GRADERS = {grader.__name__: grader for grader in (symbolic, strict, math_verify, either)}
 
 
 def rows_of_tests() -> list[Row]:
-  rows = [{"gold": g, "pred": p, "same": same} for pairs in CASES.values() for g, p, same in pairs]
-  return rows + [{"gold": f.gold, "response" if f.response else "pred": f.text, "same": f.same} for f in FORMS]
+  found = tables()
+  rows = [{"gold": g, "pred": p, "same": same} for pairs in found.CASES.values() for g, p, same in pairs]
+  return rows + [{"gold": f.gold, "response" if f.response else "pred": f.text, "same": f.same} for f in found.FORMS]
 
 
 def agreement(name: str, rows: list[Row], label: str) -> Row:
@@ -78,33 +92,35 @@ def agreement(name: str, rows: list[Row], label: str) -> Row:
     "name": f"grading.agreement.{name}",
     "value": round(100 * (1 - (false_positives + false_negatives) / len(rows)), 2),
     "unit": "% of verdicts",
-    "false_positives": false_positives,
-    "of_different": different,
-    "false_negatives": false_negatives,
-    "of_same": len(rows) - different,
-    "median_ms": round(1e3 * statistics.median(seconds), 3),
-    "p99_ms": round(1e3 * sorted(seconds)[int(0.99 * len(seconds))], 1),
-    "settings": {"cases": label},
+    "settings": {
+      "cases": label,
+      "false_positives": false_positives,
+      "of_different": different,
+      "false_negatives": false_negatives,
+      "of_same": len(rows) - different,
+      "median_ms": round(1e3 * statistics.median(seconds), 3),
+      "p99_ms": round(1e3 * sorted(seconds)[int(0.99 * len(seconds))], 1),
+    },
   }
 
 
-def extraction() -> list[Row]:
+def extraction() -> Iterator[Row]:
   """One line a form of marking and one for all: in how many responses the answer that stands there is found."""
-  forms = sorted({case.form for case in EXTRACTIONS})
-  rows = []
+  found = tables()
+  forms = sorted({case.form for case in found.EXTRACTIONS})
   for label, wanted in (*((form, {form}) for form in forms), ("all forms", set(forms))):
-    cases = [case for case in EXTRACTIONS if case.form in wanted]
-    right = sum(found_rightly(case) for case in cases)
+    cases = [case for case in found.EXTRACTIONS if case.form in wanted]
+    right = sum(found.found_rightly(case) for case in cases)
     row = {"name": "grading.extraction", "value": round(100 * right / len(cases), 2), "unit": "% of responses"}
-    rows.append({**row, "right": right, "of": len(cases), "settings": {"form": label}})
-  return rows
+    yield {**row, "settings": {"form": label, "right": right, "of": len(cases)}}
 
 
 def hostile(name: str) -> Row:
   """One line: how many hostile texts are answered within the limit, each in its own process, and rightly (wrong)."""
   context = multiprocessing.get_context("fork")
   in_time = wrong = 0
-  for text in HOSTILE:
+  texts = tables().HOSTILE
+  for text in texts:
     queue = context.SimpleQueue()
     child = context.Process(target=_answer, args=(name, text, queue), daemon=True)
     start = time.monotonic()
@@ -119,9 +135,8 @@ def hostile(name: str) -> Row:
   return {
     "name": f"grading.hostile.{name}",
     "value": in_time,
-    "unit": f"of {len(HOSTILE)} within {HOSTILE_LIMIT:g} s",
-    "accepted_or_raised": wrong,
-    "settings": {"gold": "5"},
+    "unit": f"of {len(texts)} within {HOSTILE_LIMIT:g} s",
+    "settings": {"gold": "5", "accepted_or_raised": wrong},
   }
 
 
@@ -132,23 +147,20 @@ def _answer(name: str, text: str, queue: "multiprocessing.SimpleQueue[bool | Non
     queue.put(None)
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(words: list[str]) -> Iterator[Row]:
+  """One row a grader and set."""
+  parser = argparse.ArgumentParser("skymath bench grading")
   parser.add_argument("--cases", action="append", default=[], help="JSONL of rows with verdicts")
   parser.add_argument("--graders", default="symbolic,strict")
   parser.add_argument("--hostile", action="store_true")
   parser.add_argument("--extraction", action="store_true", help="only: are answers found in responses?")
-  options = parser.parse_args()
+  options = parser.parse_args(words)
   if options.extraction:
-    print("\n".join(json.dumps(row) for row in extraction()))
+    yield from extraction()
     return
   sets = {path: [json.loads(line) for line in open(path, encoding="utf-8")] for path in options.cases}
   for label, rows in (sets or {"tests/grading": rows_of_tests()}).items():
     for name in options.graders.split(","):
-      print(json.dumps(agreement(name, rows, pathlib.Path(label).name)), flush=True)
+      yield agreement(name, rows, pathlib.Path(label).name)
   for name in options.graders.split(",") if options.hostile else ():
-    print(json.dumps(hostile(name)), flush=True)
-
-
-if __name__ == "__main__":
-  main()
+    yield hostile(name)

@@ -1,6 +1,6 @@
 """Pairs of answers with known verdicts, read from checkouts of public projects that test their graders.
 
-    python benchmarks/grading_collect.py CHECKOUTS OUT.jsonl
+    skymath bench grading_collect CHECKOUTS OUT.jsonl
 
 CHECKOUTS holds git repositories (work trees, or bare ones in `repo`) in folders named OWNER+NAME; those that are
 missing are passed over. Nothing of them is run: tests are read as syntax trees, and only literals are evaluated.
@@ -8,13 +8,13 @@ Rows: {"gold", "pred" | "response", "same", "source", "held_out"}; a third is he
 written while looking at the rest only. Pairs on which two projects disagree are left out.
 """
 
+import argparse
 import ast
 import hashlib
 import json
 import pathlib
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -224,22 +224,20 @@ def collected(checkouts: pathlib.Path) -> Iterator[dict[str, Any]]:
           }
 
 
-def main() -> None:
-  if len(sys.argv) != 3:
-    sys.exit(__doc__)
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """Writes the pairs; one row says how many."""
+  parser = argparse.ArgumentParser("skymath bench grading_collect")
+  parser.add_argument("checkouts", type=pathlib.Path)
+  parser.add_argument("out", type=pathlib.Path)
+  chosen = parser.parse_args(words)
   rows: dict[tuple[str, str], dict[str, Any]] = {}
   disputed = set()
-  for row in collected(pathlib.Path(sys.argv[1])):
+  for row in collected(chosen.checkouts):
     key = (row["gold"], row.get("pred", row.get("response")))
     if rows.setdefault(key, row)["same"] != row["same"]:
       disputed.add(key)
   kept = [row for key, row in rows.items() if key not in disputed]
-  with open(sys.argv[2], "w", encoding="utf-8") as out:
+  with chosen.out.open("w", encoding="utf-8") as out:
     out.writelines(json.dumps(row) + "\n" for row in kept)
-  print(
-    json.dumps({"rows": len(kept), "same": sum(r["same"] for r in kept), "held_out": sum(r["held_out"] for r in kept)})
-  )
-
-
-if __name__ == "__main__":
-  main()
+  facts = {"same": sum(r["same"] for r in kept), "held_out": sum(r["held_out"] for r in kept)}
+  yield {"name": "grading_collect", "value": len(kept), "unit": "pairs", "settings": facts}

@@ -1,9 +1,9 @@
 """What moving a model between Hugging Face and a checkpoint costs: host memory beyond the model itself, seconds per GB.
 
-  python benchmarks/import_export.py FOLDER [--layers=16]
+    skymath bench import_export FOLDER [--layers=16]
 
 writes a random float32 model of 1.1 billion parameters (4.4 GB; Llama architecture) to FOLDER, imports it and exports
-it again, each by the command that users call, and prints one JSON line for each. The claim: memory beyond the model's
+it again, each by the command that users call. The claim: memory beyond the model's
 own arrays stays below four times the largest tensor plus 1 GB. On a machine without accelerator these arrays lie in the
 same memory, so their size is taken off the process' peak; pages of mapped files, which the system may drop, are given
 apart. FOLDER needs 9 GB and is left empty.
@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,12 +71,12 @@ def measured(verb: str, *flags: str) -> tuple[dict[str, float], dict]:
   return peaks | {"seconds": time.perf_counter() - start}, json.loads(printed)
 
 
-def main() -> None:
-  """Prints one JSON line a direction."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row a direction, with the bound as peer."""
+  parser = argparse.ArgumentParser("skymath bench import_export")
   parser.add_argument("folder", type=Path)
   parser.add_argument("--layers", type=int, default=16)
-  options = parser.parse_args()
+  options = parser.parse_args(words)
   config, folder = model(options.layers), options.folder
   largest, size = write_random(folder / "hf", config), config.parameters * 4
   steps = {
@@ -83,31 +85,20 @@ def main() -> None:
   }
   for verb, flags in steps.items():
     peaks, facts = measured(verb, *flags)
-    host, bound = peaks["RssAnon"] - size, 4 * largest + 10**9
-    print(
-      json.dumps(
-        {
-          "name": f"{verb} of {config.parameters / 1e9:.2f} billion float32 parameters",
-          "value": round(host / 1e9, 3),
-          "unit": "GB of host memory beyond the model",
-          "peer": "4 x largest tensor + 1 GB",
-          "ratio": round(host / bound, 3),
-          "seconds_per_gb": round(peaks["seconds"] / (size / 1e9), 2),
-          "settings": {
-            "model_gb": round(size / 1e9, 2),
-            "largest_tensor_gb": round(largest / 1e9, 3),
-            "bound_gb": round(bound / 1e9, 3),
-            "peak_rss_gb": round(peaks["VmHWM"] / 1e9, 2),
-            "mapped_files_gb": round(peaks["RssFile"] / 1e9, 2),
-            "equal_tensors": facts["equal_tensors"],
-          },
-        }
-      ),
-      flush=True,
-    )
+    yield {
+      "name": f"import_export.{verb}",
+      "value": round((peaks["RssAnon"] - size) / 1e9, 3),
+      "unit": "GB of host memory beyond the model",
+      "peer": round((4 * largest + 10**9) / 1e9, 3),
+      "settings": {
+        "parameters": config.parameters,
+        "model_gb": round(size / 1e9, 2),
+        "largest_tensor_gb": round(largest / 1e9, 3),
+        "seconds_per_gb": round(peaks["seconds"] / (size / 1e9), 2),
+        "peak_rss_gb": round(peaks["VmHWM"] / 1e9, 2),
+        "mapped_files_gb": round(peaks["RssFile"] / 1e9, 2),
+        "equal_tensors": facts["equal_tensors"],
+      },
+    }
     shutil.rmtree(folder / ("hf" if verb == "import" else "ours"))  # what is no longer needed
   shutil.rmtree(folder / "back")
-
-
-if __name__ == "__main__":
-  main()

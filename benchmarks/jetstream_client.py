@@ -24,6 +24,7 @@ from typing import Any
 import sentencepiece
 
 from skymath_jax import models, prompts
+from skymath_jax.cli import bench
 from skymath_jax.problems import catalog
 from skymath_jax.server.process import ServerProcess
 
@@ -46,7 +47,8 @@ def conversations(path: Path, count: int, data_dir: str) -> None:
 def client_result(port: str, vocabulary: Path, count: int, folder: Path) -> dict[str, Any]:
   """What the client measured."""
   conversations(folder / "conversations.json", count, str(folder))
-  command = [sys.executable, __file__, "--server=127.0.0.1", f"--port={port}", f"--tokenizer={vocabulary}"]
+  command = bench.in_child("jetstream_client", "client", "--server=127.0.0.1", f"--port={port}")
+  command += [f"--tokenizer={vocabulary}"]
   command += ["--dataset=sharegpt", f"--dataset-path={folder / 'conversations.json'}", "--conversation-starter=both"]
   command += [f"--num-prompts={count}", "--max-output-length=64", "--disable-tqdm", "--save-result"]
   command += ["--additional-metadata-metrics-to-save={}"]  # without it the client cannot save
@@ -93,7 +95,7 @@ class _Vocabulary:
     self.tokenizer = self.sp_model = sentencepiece.SentencePieceProcessor(model_file=path, add_bos=True)
 
 
-def client(arguments: list[str]) -> None:
+def client(*arguments: str) -> None:
   """Runs the client's file as its authors do."""
   modules = {name: types.ModuleType(name) for name in ("seqio", "seqio.vocabularies", "pandas", "eval_accuracy")}
   modules["seqio.vocabularies"].SentencePieceVocabulary = _Vocabulary
@@ -103,7 +105,3 @@ def client(arguments: list[str]) -> None:
   file = importlib.metadata.distribution("google-jetstream").locate_file("benchmarks/benchmark_serving.py")
   sys.argv = [str(file), *arguments]
   runpy.run_path(str(file), run_name="__main__")
-
-
-if __name__ == "__main__":
-  client(sys.argv[1:])

@@ -1,19 +1,20 @@
 """An exported model scored by EleutherAI's lm-evaluation-harness and by `skymath evaluate`: the same number right?
 
-  python -m venv /tmp/harness && /tmp/harness/bin/pip install torch==2.13.0 lm-eval accelerate
-  python benchmarks/lm_eval_agreement.py runs/quickstart/export/stage2 --lm_eval=/tmp/harness/bin/lm_eval
+    python -m venv HARNESS && HARNESS/bin/pip install torch==2.13.0 lm-eval accelerate
+    skymath bench lm_eval_agreement runs/quickstart/export/stage2 --lm_eval=HARNESS/bin/lm_eval
 
-Both run on the CPU in float32 on the problems of EXPORT/lm_eval (made by the export). Prints one JSON line: how many
-each counts right, how many responses are the same text, and every problem on which the verdicts differ.
+Both run on the CPU in float32 on the problems of EXPORT/lm_eval (made by the export). One row: how many each counts
+right, how many responses are the same text, and every problem on which the verdicts differ.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from skymath_jax import files, records
 
@@ -43,13 +44,13 @@ def ours(export: Path, benchmark: Path, limit: int, out: Path) -> dict[str, dict
   return {row["id"]: row for _, row in records.read_lines(path)}
 
 
-def main() -> int:
-  """Prints the comparison; 0 if both count the same number right."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row: how many we count right, with the harness's count as peer."""
+  parser = argparse.ArgumentParser("skymath bench lm_eval_agreement")
   parser.add_argument("export", type=Path)
   parser.add_argument("--lm_eval", default="lm_eval", help="the harness's command")
   parser.add_argument("--limit", type=int, default=0, help="at most so many problems; 0 = all")
-  chosen = parser.parse_args()
+  chosen = parser.parse_args(words)
   export = chosen.export.resolve()
   [task] = [path.stem for path in (export / "lm_eval").glob("*.yaml")][:1]
   with tempfile.TemporaryDirectory() as scratch:
@@ -59,18 +60,15 @@ def main() -> int:
   right = {id: bool(row["exact_match"]) for id, row in theirs.items()}
   texts = {id: row["resps"][0][0] for id, row in theirs.items()}
   differ = [id for id in mine if right[id] != mine[id]["correct"]]
-  line = {
+  yield {
     "name": "lm_eval_agreement",
-    "problems": len(mine),
-    "correct_lm_eval": sum(right.values()),
-    "correct_skymath": sum(row["correct"] for row in mine.values()),
-    "same_text": sum(texts[id] == row["response"] for id, row in mine.items()),
-    "verdicts_differ": [{"id": id, "lm_eval": texts[id], "skymath": mine[id]["response"]} for id in differ],
-    "prompt": files.read_json(export / "lm_eval" / "prompt.json"),
+    "value": sum(row["correct"] for row in mine.values()),
+    "unit": "right",
+    "peer": sum(right.values()),
+    "settings": {
+      "problems": len(mine),
+      "same_text": sum(texts[id] == row["response"] for id, row in mine.items()),
+      "verdicts_differ": [{"id": id, "lm_eval": texts[id], "skymath": mine[id]["response"]} for id in differ],
+      "prompt": files.read_json(export / "lm_eval" / "prompt.json"),
+    },
   }
-  print(json.dumps(line, ensure_ascii=False))
-  return 0 if line["correct_lm_eval"] == line["correct_skymath"] else 1
-
-
-if __name__ == "__main__":
-  sys.exit(main())

@@ -1,10 +1,10 @@
 """What each method can do with real seed problems: backward questions and seeds reached, and prompts to read.
 
-    python benchmarks/methods_on_seeds.py SOURCE [SOURCE …] [--data_dir=DIR] [--prompts=50]
+    skymath bench methods_on_seeds SOURCE [SOURCE …] [--data_dir=DIR] [--prompts=50]
 
-SOURCE is a catalog name (math, gsm8k) or a file. Prints one JSON line a source and method; with --prompts, so many
-random prompts of each method after it. Nothing is asked of a teacher: a method's first requests are recorded, and
-answered by a placeholder where a second request needs one.
+SOURCE is a catalog name (math, gsm8k) or a file. With --prompts, so many random prompts of each method are printed too.
+Nothing is asked of a teacher: a method's first requests are recorded, and answered by a placeholder where a second
+request needs one.
 
 Yardsticks (an independent count of the same rules): 22,640 backward questions from 6,482 of 7,500 MATH training
 problems, 24,798 from 7,335 of 7,473 GSM8K ones; MetaMath's own rule gives 11,249 from 4,554, and 23,295 from 7,299.
@@ -14,8 +14,9 @@ import argparse
 import asyncio
 import collections
 import dataclasses
-import json
 import random
+from collections.abc import Iterator
+from typing import Any
 
 from skymath_jax import prompts
 from skymath_jax.generation import Sampling
@@ -83,29 +84,27 @@ def survey(problems: list[Problem], method: str) -> dict:
   }  # fmt: skip
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser()
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row a source of its styles, and one a method."""
+  parser = argparse.ArgumentParser("skymath bench methods_on_seeds")
   parser.add_argument("sources", nargs="+")
   parser.add_argument("--data_dir", default=catalog.DATA_DIR)
   parser.add_argument("--prompts", type=int, default=0)
   parser.add_argument("--seed", type=int, default=0)
-  args = parser.parse_args()
+  args = parser.parse_args(words)
   for source in args.sources:
     problems = catalog.load(source, data_dir=args.data_dir)
     styles = collections.Counter(map(style, problems))
-    print(json.dumps({"name": "style_of_seeds", "value": styles, "settings": {"source": source}}))
+    facts = {"source": source, "styles": dict(styles)}
+    yield {"name": "seeds", "value": len(problems), "unit": "problems", "settings": facts}
     for sub_method, (method, names) in SUB_METHODS.items():
       found = survey(problems, method)
       share = found["reached"] / found["seeds"]
       row = {"name": "methods_on_seeds", "value": round(share, 4), "unit": "share of seeds"}
-      print(json.dumps({**row, "settings": {"source": source, "method": sub_method, **found}}), flush=True)
+      yield {**row, "settings": {"source": source, "method": sub_method, **found}}
       shown, rng = 0, random.Random(f"{args.seed} {sub_method}")
       while shown < args.prompts:
         for name, text in record(rng.choice(problems), method, SETTINGS, rng.random())[0]:
           if name in names:
             print(f"--- {sub_method} {shown + 1} · {name}\n{text}")
             shown += 1
-
-
-if __name__ == "__main__":
-  main()

@@ -1,14 +1,16 @@
 """Measures what a model of the micro world can do, per prompt and level, on problems that no training text holds.
 
-  python benchmarks/micro_skill.py asset:micro_teacher            every prompt of the pipeline
-  python benchmarks/micro_skill.py asset:micro_base sft/alpaca    zero-shot solving in the SFT frame
+    skymath bench micro_skill asset:micro_teacher            every prompt of the pipeline
+    skymath bench micro_skill asset:micro_base sft/alpaca    zero-shot solving in the SFT frame
 
-Greedy; the oracle of the world is the judge. Prints the Markdown table of the model card.
+Greedy; the oracle of the world is the judge. The rows are those of the table in the model card.
 """
 
+import argparse
 import collections
 import random
-import sys
+from collections.abc import Iterator
+from typing import Any
 
 from skymath_jax import grading, models, prompts
 from skymath_jax.engine.generator import LocalGenerator
@@ -44,12 +46,15 @@ def examples(name: str, rng: random.Random):
     yield level, {**fields, "query": fields["question"]}, target
 
 
-def main(model: str, names: list[str]) -> None:
-  """Prints one row a prompt."""
-  decoder, tokenizer = models.load_any(model, dtype="float32")
-  local = LocalGenerator(decoder, tokenizer, model, EngineSettings(slots=128, max_length=512, steps_per_call=16))
-  print("| prompt | all | level 1 | 2 | 3 | 4 | 5 |\n|---|--:|--:|--:|--:|--:|--:|")
-  for name in names:
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row a prompt."""
+  parser = argparse.ArgumentParser("skymath bench micro_skill")
+  parser.add_argument("model")
+  parser.add_argument("prompts", nargs="*", default=list(targets.SHARES))
+  chosen = parser.parse_args(words)
+  decoder, tokenizer = models.load_any(chosen.model, dtype="float32")
+  local = LocalGenerator(decoder, tokenizer, chosen.model, EngineSettings(slots=128, max_length=512, steps_per_call=16))
+  for name in chosen.prompts:
     rows = list(examples(name, random.Random(f"skill {name}")))
     requests = [
       Request(id=str(i), prompt=prompts.load(name).render(**fields), sampling=Sampling(max_tokens=300))
@@ -59,10 +64,5 @@ def main(model: str, names: list[str]) -> None:
     by_level = collections.defaultdict(list)
     for i, (level, fields, target) in enumerate(rows):
       by_level[level].append(right(name, fields, target, texts[str(i)]))
-    cells = [f"{sum(by_level[k]) / len(by_level[k]):.0%}" if by_level[k] else "–" for k in range(1, 6)]
-    total = sum(map(sum, by_level.values())) / EACH
-    print(f"| {name} | {total:.1%} | {' | '.join(cells)} |", flush=True)
-
-
-if __name__ == "__main__":
-  main(sys.argv[1], sys.argv[2:] or list(targets.SHARES))
+    facts = {"prompt": name, "by_level": {k: round(sum(by_level[k]) / len(by_level[k]), 3) for k in sorted(by_level)}}
+    yield {"name": "micro_skill", "value": sum(map(sum, by_level.values())) / EACH, "unit": "share", "settings": facts}

@@ -1,6 +1,6 @@
 """What each quality mode does, measured by the micro world's oracle: validity of questions and right answers.
 
-    python benchmarks/quality_modes.py FOLDER [SEEDS] [SAMPLES]        default 60 seeds, 4 samples
+    skymath bench quality_modes FOLDER [SEEDS] [SAMPLES]        default 60 seeds, 4 samples
 
 The micro teacher answers each query SAMPLES times. Each row is one mode and method: pairs kept, share of them whose
 question is sound, share whose answer is right. `verdict` takes the oracle's word with one in ten turned round, a
@@ -9,12 +9,12 @@ of near-duplicates (Jaccard 0.8, same numbers, other seeds) and the diversity ga
 query to the nearest seed question, on hashed unit vectors (MetaMath section 4.1 uses an embedding of 2022's ada-002).
 """
 
+import argparse
 import asyncio
 import dataclasses
-import json
 import pathlib
 import random
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -112,30 +112,25 @@ def variety(instances: list[Instance], seeds: list[Problem]) -> dict[str, dict[s
   return found
 
 
-def main() -> None:
-  folder = pathlib.Path(sys.argv[1])
-  count, samples = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((2, 60), (3, 4)))
-  seeds, check = catalog.load("micro_gsm")[:count], catalog.oracle(["micro_gsm"])
-  instances = with_verdicts(make(folder, seeds, samples), check)
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """Rows: one a mode and method, one a solve rate, one a method of its variety."""
+  parser = argparse.ArgumentParser("skymath bench quality_modes")
+  parser.add_argument("folder", type=pathlib.Path)
+  parser.add_argument("seeds", nargs="?", type=int, default=60)
+  parser.add_argument("samples", nargs="?", type=int, default=4)
+  chosen = parser.parse_args(words)
+  seeds, check = catalog.load("micro_gsm")[: chosen.seeds], catalog.oracle(["micro_gsm"])
+  instances = with_verdicts(make(chosen.folder, seeds, chosen.samples), check)
+  asked = {"seeds": chosen.seeds, "samples": chosen.samples}
   for mode in MODES:
     for method, row in shares(curated(instances, mode), check).items():
-      settings_shown = {"mode": mode, "method": method, "seeds": count, "samples": samples, **row}
-      print(json.dumps({"name": "quality_modes", "value": row["right"], "unit": "share", "settings": settings_shown}))
+      facts = {"mode": mode, "method": method, **asked, **row}
+      yield {"name": "quality_modes", "value": row["right"], "unit": "share", "settings": facts}
   rates: dict[float, list[bool]] = {}
   for i in curated(instances, "keep all"):
     rates.setdefault(i.quality.get("solve_rate", 1.0), []).append(check(i.query, i.answer)[1])
   for rate, right in sorted(rates.items()):
     facts = {"solve_rate": rate, "n": len(right)}
-    print(
-      json.dumps({"name": "solve_rate", "value": round(float(np.mean(right)), 3), "unit": "right", "settings": facts})
-    )
+    yield {"name": "solve_rate", "value": round(float(np.mean(right)), 3), "unit": "right", "settings": facts}
   for method, row in variety(instances, seeds).items():
-    print(
-      json.dumps(
-        {"name": "diversity", "value": row["diversity_gain"], "unit": "gain", "settings": {"method": method, **row}}
-      )
-    )
-
-
-if __name__ == "__main__":
-  main()
+    yield {"name": "diversity", "value": row["diversity_gain"], "unit": "gain", "settings": {"method": method, **row}}

@@ -1,9 +1,9 @@
 """Opens reports in a real headless browser, as a desk and as a phone show them, and checks what a reader would miss.
 
-  python benchmarks/report_browser.py runs/quickstart/report.html runs/study_micro/study/report.html --shots=/tmp/shots
+    skymath bench report_browser runs/quickstart/report.html runs/study_micro/study/report.html --shots=SHOTS
 
-One JSON line for each page and width: console errors, requests that leave the file, images that did not load, width
-that overflows the screen, smallest text. Exit code 1 if anything is wrong. Needs Chromium (Debian: apt-get install
+One row for each page and width: console errors, requests that leave the file, images that did not load, width that
+overflows the screen, smallest text. Exit code 1 if anything is wrong. Needs Chromium (Debian: apt-get install
 chromium); the browser has no network to use: every host name is mapped to nowhere.
 """
 
@@ -11,13 +11,15 @@ import argparse
 import asyncio
 import base64
 import contextlib
-import json
 import shutil
-import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+
+from skymath_jax.errors import UserError
 
 SCREENS = {"desk": (1280, 900, False), "phone": (390, 844, True)}
 SMALLEST = 8.0  # CSS pixels of text as drawn; smaller cannot be read on a phone
@@ -42,11 +44,15 @@ FINDINGS = """(() => {
 
 
 def browser() -> str:
-  """The path of a Chromium; exits with what to install where there is none."""
+  """The path of a Chromium.
+
+  Raises:
+    UserError: there is none.
+  """
   for name in ("chromium", "chromium-browser", "google-chrome"):
     if path := shutil.which(name):
       return path
-  sys.exit("this check needs a browser: apt-get install chromium")
+  raise UserError("this check needs a browser", remedy="apt-get install chromium")
 
 
 class Page:
@@ -104,8 +110,8 @@ async def look(page: Page, report: Path, screen: str, shots: Path | None) -> dic
   return {"report": str(report), "screen": screen, "ok": not wrong, "errors": errors, "requests": outside, **found}
 
 
-async def main(reports: list[Path], shots: Path | None) -> int:
-  """Prints a line for each page and screen; 0 if all are fine."""
+async def look_at(reports: list[Path], shots: Path | None) -> list[dict[str, Any]]:
+  """What is found on each page and screen."""
   with tempfile.TemporaryDirectory() as profile:
     process = await asyncio.create_subprocess_exec(
       browser(), *FLAGS, f"--user-data-dir={profile}", "about:blank", stderr=asyncio.subprocess.PIPE
@@ -116,14 +122,11 @@ async def main(reports: list[Path], shots: Path | None) -> int:
         async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
           tab = next(tab for tab in await response.json() if tab["type"] == "page")
         async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-          lines = [await look(Page(socket), report, screen, shots) for report in reports for screen in SCREENS]
+          return [await look(Page(socket), report, screen, shots) for report in reports for screen in SCREENS]
     finally:
       process.terminate()
       with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(process.wait(), 20)
-  for line in lines:
-    print(json.dumps(line))
-  return 0 if all(line["ok"] for line in lines) else 1
 
 
 async def _port(profile: Path) -> int:
@@ -133,9 +136,14 @@ async def _port(profile: Path) -> int:
   return int(path.read_text().split()[0])
 
 
-if __name__ == "__main__":
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row a page and screen: 1 where nothing is wrong."""
+  parser = argparse.ArgumentParser("skymath bench report_browser")
   parser.add_argument("reports", nargs="+", type=Path)
   parser.add_argument("--shots", type=Path, help="folder for a screenshot of each")
-  chosen = parser.parse_args()
-  sys.exit(asyncio.run(main(chosen.reports, chosen.shots)))
+  chosen = parser.parse_args(words)
+  lines = asyncio.run(look_at(chosen.reports, chosen.shots))
+  for line in lines:
+    yield {"name": "report_browser", "value": int(line["ok"]), "unit": "fine", "settings": line}
+  if not all(line["ok"] for line in lines):
+    raise SystemExit(1)

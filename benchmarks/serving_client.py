@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.cli import bench
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.testing.tokenizers import CodePointTokenizer
@@ -23,8 +24,9 @@ def rate(address: str, work: Work, *, concurrency: int, temperature: float = 0.0
   """Tokens/s of `work` with so many requests under way; `tokenizer` is a folder, or nothing for code points."""
   ask = {"address": address, "work": work, "concurrency": concurrency, "temperature": temperature}
   ask["tokenizer"] = tokenizer
-  command = [sys.executable, __file__]
-  done = subprocess.run(command, input=json.dumps(ask), stdout=subprocess.PIPE, text=True, check=True)
+  done = subprocess.run(
+    bench.in_child("serving_client", "main"), input=json.dumps(ask), stdout=subprocess.PIPE, text=True, check=True
+  )
   return float(done.stdout.splitlines()[-1])
 
 
@@ -47,6 +49,7 @@ async def served(address: str, work: Work, concurrency: int, temperature: float,
   return (client.stats.completion_tokens - before) / seconds
 
 
-if __name__ == "__main__":
+def main() -> None:
+  """The child's part: reads the workload, prints tokens/s."""
   print(asyncio.run(served(**json.load(sys.stdin))))
   assert "jax" not in sys.modules

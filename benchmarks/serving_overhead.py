@@ -16,10 +16,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from skymath_jax.benchmarks import serving_bare, serving_client
+
 from skymath_jax import models
+from skymath_jax.cli import bench
 from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.slots import Slots
 from skymath_jax.engine.types import EngineSettings
@@ -28,10 +30,6 @@ from skymath_jax.server.serve import start_engine
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.testing.null_engine import NullEngine, NullSlots
 from skymath_jax.testing.tokenizers import CodePointTokenizer
-
-sys.path.insert(0, str(Path(__file__).parent))
-import serving_bare
-import serving_client
 
 MODEL = "asset:micro_teacher"
 STEP_SECONDS, SLOTS = 0.012, {"model": 64, "7b": 256, "7b_short": 256}
@@ -77,8 +75,9 @@ def serve(kind: str) -> None:
 @contextlib.contextmanager
 def server_process(kind: str) -> Iterator[str]:
   """The address of a server in a process of its own."""
-  command = [sys.executable, __file__, f"--serve={kind}"]
-  process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+  process = subprocess.Popen(
+    bench.in_child("serving_overhead", "serve", kind), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+  )
   try:
     yield f"127.0.0.1:{int(process.stdout.readline())}"
   finally:
@@ -121,7 +120,3 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   chosen = parser.parse_args(arguments)
   for kind in [chosen.only] if chosen.only else SLOTS:
     yield measure(kind, chosen.requests or REQUESTS[kind], chosen.repeats)
-
-
-if __name__ == "__main__":
-  serve(sys.argv[1].removeprefix("--serve="))

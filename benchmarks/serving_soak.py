@@ -22,6 +22,7 @@ from typing import Any
 import grpc
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
+from skymath_jax.cli import bench
 from skymath_jax.engine.batching import Job
 from skymath_jax.engine.types import Prompt
 from skymath_jax.server.driver import Driver
@@ -133,10 +134,9 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   parser = argparse.ArgumentParser("skymath bench serving_soak")
   parser.add_argument("--drains", type=int, default=200_000)
   parser.add_argument("--cycles", type=int, default=100)
-  parser.add_argument("--child", default="")
   chosen = parser.parse_args(arguments)
   for name in ("drains", "cycles"):
-    command = [sys.executable, __file__, f"--child={name}", f"--{name}={getattr(chosen, name)}"]
+    command = bench.in_child("serving_soak", "main", name, str(getattr(chosen, name)))
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
       raise RuntimeError(f"{name}: the process ended with {done.returncode}")
@@ -144,15 +144,6 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     yield {"name": f"serving.soak.{name}", "value": facts.pop(name), "unit": "survived", "settings": facts}
 
 
-def main(arguments: list[str]) -> None:
+def main(name: str, count: str) -> None:
   """The child's part."""
-  parser = argparse.ArgumentParser()
-  parser.add_argument("--child", choices=("drains", "cycles"), required=True)
-  for name in ("drains", "cycles"):
-    parser.add_argument(f"--{name}", type=int, default=0)
-  chosen = parser.parse_args(arguments)
-  print(json.dumps(drains(chosen.drains) if chosen.child == "drains" else cycles(chosen.cycles)))
-
-
-if __name__ == "__main__":
-  main(sys.argv[1:])
+  print(json.dumps({"drains": drains, "cycles": cycles}[name](int(count))))

@@ -1,12 +1,13 @@
 """Synthesis at scale: memory, disk and pace of a whole stage with a teacher that answers at once.
 
-    python benchmarks/synthesis_scale.py FOLDER INSTANCES [INSTANCES …]        e.g. … 100000 250000
+    skymath bench synthesis_scale FOLDER INSTANCES [INSTANCES …]        e.g. … 100000 250000
 
 Runs the stage that `skymath run` runs (stage 2, which has one pass: 6 answers augmented and 4 questions rephrased of
-ten) on 5,000 seeds and instances of about 1 KB in FOLDER/run, which is removed. Prints one JSON line a size. Memory is
-the process's own peak; each size has a process of its own.
+ten) on 5,000 seeds and instances of about 1 KB in FOLDER/run, which is removed. Memory is the process's own peak; each
+size has a process of its own.
 """
 
+import argparse
 import json
 import pathlib
 import random
@@ -15,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 from skymath_jax import config as config_lib
 from skymath_jax import records
@@ -43,7 +46,8 @@ class Teacher:
     pass
 
 
-def measure(folder: pathlib.Path, instances: int) -> dict:
+def measure(folder: pathlib.Path, instances: int) -> dict[str, Any]:
+  """The row of one size."""
   runs = {"answer_augmentation": 0.6 * instances / SEEDS, "rephrase": 0.4 * instances / SEEDS}
   run, config = folder / "run", config_lib.changed(config_lib.Experiment(), {"synthesis.hard": runs})
   question = f"{' '.join(random.Random(0).choices(WORDS, k=50))}?"
@@ -68,14 +72,15 @@ def measure(folder: pathlib.Path, instances: int) -> dict:
   }  # fmt: skip
 
 
-def main() -> None:
-  folder, *sizes = sys.argv[1:]
-  if len(sizes) == 1:
-    print(json.dumps(measure(pathlib.Path(folder), int(sizes[0]))), flush=True)
-  else:
-    for size in sizes:
-      subprocess.run([sys.executable, __file__, folder, size], check=True)
-
-
-if __name__ == "__main__":
-  main()
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """One row a size."""
+  parser = argparse.ArgumentParser("skymath bench synthesis_scale")
+  parser.add_argument("folder", type=pathlib.Path)
+  parser.add_argument("instances", nargs="+", type=int)
+  chosen = parser.parse_args(words)
+  if len(chosen.instances) == 1:
+    yield measure(chosen.folder, chosen.instances[0])
+    return
+  for size in chosen.instances:
+    command = [sys.executable, "-m", "skymath_jax.cli", "bench", "synthesis_scale", str(chosen.folder), str(size)]
+    yield json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])

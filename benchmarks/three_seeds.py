@@ -1,18 +1,19 @@
 """The quickstart's claim, for three RNG seeds: accuracy before and after each stage, and on the hard levels.
 
-  python benchmarks/three_seeds.py RUNS_FOLDER [--config.KEY=VALUE ...]
+    skymath bench three_seeds RUNS_FOLDER [--config.KEY=VALUE ...]
 
-One JSON line a seed, then the means. About six minutes a seed on two CPU cores.
+About four minutes a seed on two CPU cores.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from skymath_jax import statistics
 
-ROOT = Path(__file__).parents[1]
 HARD = ("4", "5")
 
 
@@ -23,30 +24,25 @@ def hard_accuracy(workdir: Path, name: str) -> tuple[float, tuple[float, float]]
   return sum(correct) / len(correct), statistics.wilson(sum(correct), len(correct))
 
 
-def main() -> None:
-  """Runs (or resumes) the three seeds and prints what they came to."""
-  folder, overrides = Path(sys.argv[1]), sys.argv[2:]
+def run(words: list[str]) -> Iterator[dict[str, Any]]:
+  """Runs (or resumes) the three seeds; a row each, then the means of what the stages gained."""
+  folder, overrides = Path(words[0]), words[1:]
   gains, lifts = [], []
   for seed in range(3):
     workdir = folder / f"seed{seed}"
-    command = [sys.executable, "-m", "skymath_jax.cli", "run", f"--config={ROOT / 'configs' / 'quickstart.py'}"]
-    subprocess.run([*command, f"--workdir={workdir}", f"--config.rng_seed={seed}", *overrides], check=True)
+    command = [sys.executable, "-m", "skymath_jax.cli", "run", "--config=quickstart", f"--workdir={workdir}"]
+    subprocess.run([*command, f"--config.rng_seed={seed}", *overrides], check=True, stdout=sys.stderr)
     summary = json.loads((workdir / "summary.json").read_text())
-    hard = {name: hard_accuracy(workdir, name) for name in ("base", "stage1", "stage2")}
+    accuracy, hard = summary["accuracy"], {name: hard_accuracy(workdir, name) for name in ("base", "stage1", "stage2")}
     gains.append(hard["stage2"][0] - hard["stage1"][0])
-    lifts.append(summary["accuracy"]["stage1"]["all"] - summary["accuracy"]["base"]["all"])
-    row = {
-      "name": "quickstart",
+    lifts.append(accuracy["stage1"]["all"] - accuracy["base"]["all"])
+    facts = {
       "seed": seed,
-      "accuracy": {k: [v["all"], v["ci95"]] for k, v in summary["accuracy"].items()},
+      "accuracy": {k: [v["all"], v["ci95"]] for k, v in accuracy.items()},
       "levels_4_5": hard,
       "kept": summary["instances"]["kept"],
       "seconds": round(sum(summary["seconds"].values()), 1),
     }
-    print(json.dumps(row), flush=True)
-  means = {"stage1_minus_base": sum(lifts) / 3, "stage2_minus_stage1_levels_4_5": sum(gains) / 3}
-  print(json.dumps({"name": "quickstart means", **means}))
-
-
-if __name__ == "__main__":
-  main()
+    yield {"name": "three_seeds", "value": accuracy["stage2"]["all"], "unit": "share right", "settings": facts}
+  yield {"name": "three_seeds.stage1_minus_base", "value": sum(lifts) / 3, "unit": "share right"}
+  yield {"name": "three_seeds.stage2_minus_stage1_levels_4_5", "value": sum(gains) / 3, "unit": "share right"}

@@ -136,8 +136,3 @@ def peers_rate(chosen: argparse.Namespace) -> float:
     json.loads(line.removeprefix("RESULT ")) for line in done.stdout.splitlines() if line.startswith("RESULT ")
   ]
   return float(results[-1]["tok_s"])
-
-
-if __name__ == "__main__":
-  for row in run(sys.argv[1:]):
-    print(json.dumps(row))

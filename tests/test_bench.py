@@ -1,19 +1,31 @@
 """The benchmark verb: every entry exists, rows have one form, a wrong name is told."""
 
+import ast
+import inspect
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from skymath_jax.cli import bench
 from skymath_jax.cli import main as cli
 
+ROOT = Path(__file__).parents[1]
+SHARED = {"serving_bare", "serving_client"}  # halves of several benchmarks
+
+
+def test_the_table_and_the_folder_name_the_same():
+  assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == set(bench.BENCHMARKS) | SHARED
+
 
 @pytest.mark.parametrize("name", bench.BENCHMARKS)
-def test_every_entry_names_a_function(name):
-  assert callable(bench.function_of(name))
+def test_every_benchmark_starts_one_way_and_says_how(name):
+  module = bench.module(name)
+  assert callable(module.run) and f"skymath bench {name}" in module.__doc__
+  assert name == "house" or not any(isinstance(node, ast.If) for node in ast.parse(inspect.getsource(module)).body)
 
 
 def test_a_row_gets_all_keys_and_its_ratio():
@@ -56,7 +68,7 @@ class Absent(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Absent())
 from skymath_jax.cli import main as cli
 from skymath_jax.cli import bench
-bench.function_of("h200_decode")
+bench.module("h200_decode")
 if sys.argv[1:]:
   sys.exit(cli.call(["bench", "h200_decode", *sys.argv[1:]]))
 """

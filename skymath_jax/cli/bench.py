@@ -1,60 +1,84 @@
 """`skymath bench NAME …`: the claims of this project as numbers, one JSON line a measurement.
 
-A claim is one file in `benchmarks/` of the repository with a function that takes the command line's remaining words and
-yields rows; this table names it. Nothing is imported before its name is asked for.
+A claim is one file in `benchmarks/` with a function `run(words)` that takes the command line's remaining words and
+yields rows; this table names it. Nothing is imported before its name is asked for. A clone has the folder beside the
+package, a wheel carries it inside; either way its files are modules of `skymath_jax.benchmarks`.
 """
 
-import importlib.util
+import importlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from skymath_jax.errors import UsageError, UserError
+import skymath_jax
+from skymath_jax.errors import UsageError
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
+PACKAGE = Path(skymath_jax.__file__).parent
 
-# name → (file:function in benchmarks/, whether it ends in minutes on any machine, what it measures)
+# file in benchmarks/ → (whether it ends in minutes on any machine and needs no words, what it measures)
 BENCHMARKS = {
-  "train": ("train.py:run", False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
-  "input": ("input.py:run", True, "packing fill, examples/s, and tokens/s of the input pipeline alone"),
-  "serving_overhead": ("serving_overhead.py:run", True, "tokens/s through JetStream and gRPC against the bare engine"),
-  "serving_quality": ("serving_quality.py:run", True, "what 8-bit weights and caches cost in accuracy"),
-  "jetstream_client": ("jetstream_client.py:run", True, "JetStream's own benchmark client against our server"),
-  "h200_decode": ("h200_decode.py:run", False, "7B generation on one GPU, engine and gRPC"),
-  "serving_soak": ("serving_soak.py:run", False, "last-slot drains and start–stop cycles that the server survives"),
-  "serving_fuzz": ("serving_fuzz.py:run", False, "malformed gRPC and HTTP requests that the server survives"),
-  "serving_load": ("serving_load.py:run", False, "2,000 clients for ten minutes, some vanishing, some malformed"),
+  "input": (True, "packing fill, examples/s, and tokens/s of the input pipeline alone"),
+  "serving_overhead": (True, "tokens/s through JetStream and gRPC against the bare engine"),
+  "serving_quality": (True, "what 8-bit weights and caches cost in accuracy"),
+  "jetstream_client": (True, "JetStream's own benchmark client against our server"),
+  "train": (False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
+  "h200_decode": (False, "7B generation on one GPU, engine and gRPC"),
+  "serving_soak": (False, "last-slot drains and start–stop cycles that the server survives"),
+  "serving_fuzz": (False, "malformed gRPC and HTTP requests that the server survives"),
+  "serving_load": (False, "2,000 clients for ten minutes, some vanishing, some malformed"),
+  "import_export": (False, "host memory and time of moving a model to a checkpoint and back"),
+  "curation_scale": (False, "time and memory of curating up to millions of instances"),
+  "synthesis_scale": (False, "memory, disk and pace of a synthesis stage"),
+  "core_set": (False, "k-center over 500,000 points: time, memory, radius"),
+  "dedup_peer": (False, "near-duplicate removal beside datatrove's"),
+  "fuzzy_pass": (False, "recall of the fuzzy contamination check on real paraphrases"),
+  "grading": (False, "graders side by side: agreement, errors, speed, hostile texts"),
+  "grading_collect": (False, "makes the pairs with known verdicts that `grading --cases` reads"),
+  "lm_eval_agreement": (False, "an exported model under lm-evaluation-harness and under `evaluate`"),
+  "methods_on_seeds": (False, "what each augmentation method can start from in real seed problems"),
+  "quality_modes": (False, "validity and right answers of each quality mode, by the micro world's oracle"),
+  "micro_skill": (False, "what a model of the micro world can do, a prompt and level"),
+  "three_seeds": (False, "the quickstart for three RNG seeds"),
+  "cold_quickstart": (False, "clone to report: time, size of the install, memory"),
+  "report_browser": (False, "faults of reports in a real browser, wide and narrow"),
+  "house": (False, "the code in figures: settings, sizes, docstrings, types"),
 }
 KEYS = ("name", "value", "unit", "peer", "ratio", "settings")
 
 
 def bench(argv: Sequence[str]) -> int:
-  """`skymath bench`: without a name, all that end in minutes on any machine; words after a name go to it."""
-  if "--help" in argv or "-h" in argv:
-    print(f"usage: skymath bench [NAME [--ITS_FLAG=VALUE …]]\n\n{_table()}")
-    raise SystemExit(0)
+  """`skymath bench`: without a name, all that end in minutes on any machine; words after a name go to it.
+
+  Raises:
+    UsageError: there is no such benchmark.
+  """
   name, *rest = argv[1:] or [""]
+  if name in ("--help", "-h"):
+    print(f"usage: skymath bench [NAME [ITS WORDS …]]\n\n{_table()}")
+    raise SystemExit(0)
   if name and name not in BENCHMARKS:
     raise UsageError(f"there is no benchmark {name!r}; it is one of: {', '.join(BENCHMARKS)}.")
-  for chosen in [name] if name else [key for key, (_, anywhere, _) in BENCHMARKS.items() if anywhere]:
-    for row in function_of(chosen)(rest):
+  for chosen in [name] if name else [key for key, (anywhere, _) in BENCHMARKS.items() if anywhere]:
+    for row in module(chosen).run(rest):
       print(json.dumps(line(row)), flush=True)
   return 0
 
 
-def function_of(name: str) -> Callable[[list[str]], Iterable[dict[str, Any]]]:
-  """The function of a benchmark; `UserError` where the repository's folder is not at hand."""
-  file, _, function = BENCHMARKS[name][0].partition(":")
-  path = FOLDER / file
-  if not path.exists():
-    raise UserError("no such file", where=path, remedy="benchmarks run from a clone of the repository: make bench")
-  spec = importlib.util.spec_from_file_location(f"skymath_benchmark_{path.stem}", path)
-  module = importlib.util.module_from_spec(spec)
-  sys.modules[spec.name] = module  # dataclasses look their module up
-  spec.loader.exec_module(module)
-  return getattr(module, function)
+def module(name: str) -> ModuleType:
+  """`benchmarks/NAME.py`, imported."""
+  clone = str(PACKAGE.parent)
+  if not (PACKAGE / "benchmarks").exists() and clone not in skymath_jax.__path__:
+    skymath_jax.__path__.append(clone)
+  return importlib.import_module(f"skymath_jax.benchmarks.{name}")
+
+
+def in_child(name: str, function: str, *words: str) -> list[str]:
+  """The command of a process of its own that calls a function of a benchmark with these words."""
+  code = f"import sys; from skymath_jax.cli import bench; bench.module({name!r}).{function}(*sys.argv[1:])"
+  return [sys.executable, "-c", code, *words]
 
 
 def line(row: dict[str, Any]) -> dict[str, Any]:
@@ -68,5 +92,5 @@ def line(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table() -> str:
-  rows = [f"  {name:<18}{text}{'' if anywhere else ' *'}" for name, (_, anywhere, text) in BENCHMARKS.items()]
-  return "\n".join([*rows, "\n  * only when named: needs an accelerator, much time or a peer"])
+  rows = [f"  {name:<18}{text}{'' if anywhere else ' *'}" for name, (anywhere, text) in BENCHMARKS.items()]
+  return "\n".join([*rows, "\n  * only when named: needs words, an accelerator, much time or a peer"])
