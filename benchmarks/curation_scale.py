@@ -21,11 +21,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from skymath_jax.benchmarks.cold_quickstart import tree_bytes
-
 from skymath_jax import curation
 from skymath_jax.config import Curation
 from skymath_jax.records import Problem
+
+from .cold_quickstart import tree_bytes
 
 METHODS = ("metamath.rephrase", "metamath.fobar", "evol.deepen", "evol.add_constraint", "xwin")
 LEAKS, NEAR, EXACT = 0.0005, 0.03, 0.02

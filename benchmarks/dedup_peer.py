@@ -17,9 +17,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from skymath_jax.benchmarks import curation_scale
-
 from skymath_jax.curation import minhash
+
+from . import curation_scale
 
 PEER = """
 import sys, time

@@ -21,7 +21,6 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
 
 import jax
 from flax import nnx
-from skymath_jax.benchmarks import serving_bare
 
 from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.slots import Slots
@@ -29,6 +28,8 @@ from skymath_jax.engine.types import EngineSettings
 from skymath_jax.engine.warm_up import warm_up
 from skymath_jax.models import Decoder, DecoderConfig
 from skymath_jax.testing.tokenizers import CodePointTokenizer
+
+from . import serving_bare
 
 LLAMA2 = DecoderConfig(
   vocab_size=32_000, embed=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp=11_008,
@@ -53,10 +54,10 @@ def workload(vocab: int, count: int, *, rng_seed: int = 0) -> Work:
 
 def through_grpc(decoder: Decoder, settings: EngineSettings, work: Work) -> float:
   """New tokens/s of the same workload through JetStream, its client a process of its own."""
-  from skymath_jax.benchmarks import serving_client  # these two bring gRPC and JetStream in
-
   from skymath_jax.server import serve as server_lib
   from skymath_jax.server.settings import ServerSettings
+
+  from . import serving_client  # these bring gRPC and JetStream in
 
   server = server_lib.start(decoder, CodePointTokenizer(), "random", settings, ServerSettings(port=0))
   try:

@@ -18,8 +18,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from skymath_jax.benchmarks import serving_bare, serving_client
-
 from skymath_jax import models
 from skymath_jax.cli import bench
 from skymath_jax.engine.engine import Engine
@@ -30,6 +28,8 @@ from skymath_jax.server.serve import start_engine
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.testing.null_engine import NullEngine, NullSlots
 from skymath_jax.testing.tokenizers import CodePointTokenizer
+
+from . import serving_bare, serving_client
 
 MODEL = "asset:micro_teacher"
 STEP_SECONDS, SLOTS = 0.012, {"model": 64, "7b": 256, "7b_short": 256}
