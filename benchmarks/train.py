@@ -30,9 +30,10 @@ import jax
 import numpy as np
 from flax import nnx
 
+from skymath_jax.config import Training
 from skymath_jax.models import Decoder, DecoderConfig
 from skymath_jax.models.published import PUBLISHED
-from skymath_jax.training import Settings, metrics, optimizer, step
+from skymath_jax.training import metrics, optimizer, step
 
 STATES = {  # weights and second moment, first moment
   "bfloat16": ("bfloat16", "bfloat16"),
@@ -74,7 +75,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
   config = dataclasses.replace(
     shape, dtype="bfloat16", param_dtype=weights, remat=chosen.remat, scan_layers=chosen.scan
   )
-  settings = Settings(rows=chosen.rows, max_length=chosen.length, mu_dtype=first, loss_chunk=4096, beta2=0.95)
+  settings = Training(rows=chosen.rows, max_length=chosen.length, mu_dtype=first, loss_chunk=4096, betas=(0.9, 0.95))
   chain = optimizer.make(settings)
   decoder = nnx.jit(lambda: Decoder(config))()  # each weight is made where it stays
   graph, state, _ = step.placed(decoder, chain, None)

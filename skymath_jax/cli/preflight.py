@@ -27,7 +27,6 @@ def preflight(argv: Sequence[str]) -> int:
     ),
     Flag("slices", 1, "number of equal slices"),
     Flag("step", "train", "train | serve: what is compiled; serve takes slots and lengths from config.serving"),
-    Flag("stage", 1, "training stage of the recipe"),
     Flag("advise", True, "where it does not fit, try changes until one does"),
     Flag("workdir", None, "folder that gets preflight.json"),
   )
@@ -40,7 +39,7 @@ def preflight(argv: Sequence[str]) -> int:
   from skymath_jax.recipe import train
 
   target = room.target(values.topology, slices=values.slices)
-  config, settings = train.step_of(values.config, values.stage)
+  config, settings = train.step_of(values.config)
   if values.step == "serve":
     return _serve(values, config, target)
   report = room.check(config, settings, dataclasses.asdict(values.config.mesh), target, advise=values.advise)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from skymath_jax import sharding
+from skymath_jax.config import Training
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.models import DecoderConfig
 from skymath_jax.preflight import estimate, train
 from skymath_jax.preflight.targets import GIB, Target
-from skymath_jax.training import Settings
 
 STRONGER = {"none": "wide", "wide": "names", "names": "full"}  # remat that keeps less
 Change = dict[str, Any]  # config key → value
@@ -38,7 +38,7 @@ class Report:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Recipe:
   config: DecoderConfig
-  settings: Settings
+  settings: Training
   mesh_sizes: dict[str, int]
 
   def changed(self, change: Change) -> "_Recipe":
@@ -54,7 +54,7 @@ class _Recipe:
 
 
 def check(
-  config: DecoderConfig, settings: Settings, mesh_sizes: dict[str, int], target: Target, *, advise: bool = True
+  config: DecoderConfig, settings: Training, mesh_sizes: dict[str, int], target: Target, *, advise: bool = True
 ) -> Report:
   """Compiles (or, for GPUs, estimates) the train step of a recipe for `target`.
 
@@ -121,7 +121,7 @@ def _idle(recipe: _Recipe, target: Target, mesh: Any) -> Iterator[str]:
     yield f"a micro-batch of {rows} rows does not divide over {shards} chips, so each computes all of it: {remedy}"
 
 
-def spread(config: DecoderConfig, settings: Settings, mesh_sizes: dict[str, int], chips: int) -> Change:
+def spread(config: DecoderConfig, settings: Training, mesh_sizes: dict[str, int], chips: int) -> Change:
   """What the mesh needs so that it uses `chips` and the rows of a micro-batch divide over them; {} if nothing helps."""
   rows, tensor = settings.rows // settings.micro_batches, mesh_sizes["tensor"]
   if tensor < 1:
@@ -137,7 +137,7 @@ def spread(config: DecoderConfig, settings: Settings, mesh_sizes: dict[str, int]
   return change
 
 
-def changes(recipe_config: DecoderConfig, settings: Settings, shards: int) -> Iterator[Change]:
+def changes(recipe_config: DecoderConfig, settings: Training, shards: int) -> Iterator[Change]:
   """Changes that save memory, the least costly first: none of them alters what a step computes before the last.
 
   More micro-batches cost little; stronger remat costs up to a quarter of a step; a bfloat16 first moment is a rounding.

@@ -10,9 +10,9 @@ import math
 from typing import Any
 
 from skymath_jax import sharding
+from skymath_jax.config import Training
 from skymath_jax.models import DecoderConfig
 from skymath_jax.preflight.targets import SLICE_NETWORK, Target
-from skymath_jax.training import Settings
 
 # What a well-written step reaches of the data sheet: matmuls of training shapes on an H200 (690 of 989 TFLOP/s), copies
 MATMUL_SHARE, BANDWIDTH_SHARE = 0.7, 0.8
@@ -28,7 +28,7 @@ class Share:
   tokens: int
 
 
-def share(settings: Settings, mesh: Any) -> Share:
+def share(settings: Training, mesh: Any) -> Share:
   """What one chip of a (possibly abstract) mesh has."""
   rows, cut = settings.rows // settings.micro_batches, sharding.parts(mesh, "batch")
   mine = rows // cut if rows % cut == 0 else rows  # an indivisible batch is computed by everyone
@@ -39,7 +39,7 @@ def share(settings: Settings, mesh: Any) -> Share:
   )
 
 
-def breakdown(config: DecoderConfig, settings: Settings, mine: Share) -> dict[str, int]:
+def breakdown(config: DecoderConfig, settings: Training, mine: Share) -> dict[str, int]:
   """Bytes of one chip by what they are for."""
   width = {"float32": 4, "bfloat16": 2}
   held = math.ceil(config.parameters / mine.shards)
@@ -75,7 +75,7 @@ def layer_bytes(config: DecoderConfig) -> int:
   return {"float32": 4, "bfloat16": 2}[config.dtype] * (attention + 4 * config.embed + 4 * config.mlp)
 
 
-def step_seconds(config: DecoderConfig, settings: Settings, mine: Share, target: Target) -> dict[str, float]:
+def step_seconds(config: DecoderConfig, settings: Training, mine: Share, target: Target) -> dict[str, float]:
   """Lower bounds of one optimizer step by compute, memory and networks; `step` is the largest, since they overlap.
 
   Full rows of one causal segment are assumed: packed rows have less attention.

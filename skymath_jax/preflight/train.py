@@ -17,10 +17,11 @@ from flax import nnx
 from jax.experimental import topologies
 
 from skymath_jax import sharding
+from skymath_jax.config import Training
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, attention
 from skymath_jax.preflight.targets import GIB, Target
-from skymath_jax.training import Settings, optimizer, step
+from skymath_jax.training import optimizer, step
 from skymath_jax.training.packing import Packing, abstract_batch
 
 # Another libtpu on this machine is no trouble while nobody holds a chip
@@ -58,7 +59,7 @@ def devices(target: Target) -> list[Any]:
   return list(topologies.get_topology_desc(platform="tpu", **target.topology()).devices)
 
 
-def lower(config: DecoderConfig, settings: Settings, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+def lower(config: DecoderConfig, settings: Training, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
   """The train step for `mesh`, with abstract arguments placed as the loop places real ones."""
   chain = optimizer.make(settings)
   decoder = nnx.eval_shape(functools.partial(Decoder, config))
@@ -71,12 +72,11 @@ def lower(config: DecoderConfig, settings: Settings, mesh: jax.sharding.Mesh) ->
     for key, value in abstract_batch(packing).items():
       where = sharding.named(mesh, None, "batch", "length", shape=value.shape)
       batch[key] = jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=where)
-    rate = np.float32(settings.learning_rate)
     run = step.sharded(places)
-    return run.lower(state, batch, rate, graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
+    return run.lower(state, batch, np.float32(0), graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
 
 
-def compile_step(config: DecoderConfig, settings: Settings, mesh: jax.sharding.Mesh) -> Outcome:
+def compile_step(config: DecoderConfig, settings: Training, mesh: jax.sharding.Mesh) -> Outcome:
   """Lowers and compiles; running out of memory is an outcome, every other failure is raised."""
   config = dataclasses.replace(
     config, attention=attention.AUTO["tpu"] if config.attention == "auto" else config.attention

@@ -36,7 +36,8 @@ def train(run: Run, number: int) -> Facts:
     tokenizer,
     source,
     folder,
-    training_settings(config, number),
+    config.training,
+    config.training.stage(number),
     mesh=mesh,
     rng_seed=config.rng_seed + number,
     provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
@@ -66,25 +67,12 @@ STAGES = [
 ON_TEXTS = dataclasses.replace(STAGES[0], name="train", needs=())
 
 
-def training_settings(config: config_lib.Experiment, number: int) -> training.Settings:
-  """What SFT stage `number` of the recipe does."""
-  t, stage = config.training, config.training.stage(number)
-  same = {field.name for field in dataclasses.fields(training.Settings)} & {f.name for f in dataclasses.fields(t)}
-  return training.Settings(
-    **{key: getattr(t, key) for key in sorted(same)},
-    beta1=t.betas[0],
-    beta2=t.betas[1],
-    learning_rate=stage.learning_rate,
-    epochs=stage.epochs,
-  )
-
-
-def step_of(config: config_lib.Experiment, number: int) -> tuple[models.DecoderConfig, training.Settings]:
+def step_of(config: config_lib.Experiment) -> tuple[models.DecoderConfig, config_lib.Training]:
   """What the compiled step of a stage depends on, without weights or data."""
   m = config.model
   shape = models.config_of(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
-  changes = {"dtype": m.dtype, "param_dtype": m.param_dtype, "remat": m.remat, "scan_layers": m.scan_layers}
-  return dataclasses.replace(shape, **changes), training_settings(config, number)
+  shape = dataclasses.replace(shape, dtype=m.dtype, param_dtype=m.param_dtype, remat=m.remat, scan_layers=m.scan_layers)
+  return shape, config.training
 
 
 def as_trained(decoder: models.Decoder, config: config_lib.Model) -> models.Decoder:

@@ -20,6 +20,8 @@ from skymath_jax.console import bar
 from skymath_jax.errors import UserError
 
 ENCODE_TOGETHER = 2048  # examples between two moves of the progress bar
+MAX_UNTRAINED_SHARE = 0.01  # of the examples may have an empty response, before the data are taken for broken
+MAX_OVER_LONG_SHARE = 0.5  # of the examples may be longer than a row
 
 
 class Encoder(Protocol):
@@ -39,7 +41,8 @@ class Encoder(Protocol):
 class Source(Protocol):
   """A data set of {"query", "response"} rows; `fingerprint` changes with its content."""
 
-  fingerprint: str
+  @property
+  def fingerprint(self) -> str: ...
 
   def __len__(self) -> int: ...
 
@@ -110,8 +113,8 @@ def tokenize(
   template: str,
   max_length: int,
   loss_weighting: str = "token",
-  max_untrained_share: float = 0.01,
-  max_over_long_share: float = 0.5,
+  max_untrained_share: float = MAX_UNTRAINED_SHARE,
+  max_over_long_share: float = MAX_OVER_LONG_SHARE,
 ) -> Examples:
   """Encodes every row once; prompt and response apart, as the server sees them.
 
@@ -173,7 +176,7 @@ def _refuse_losses(
     raise UserError(
       f"{untrained:,} of {total:,} examples have an empty response",
       where="training data",
-      remedy="mend the data, or raise max_untrained_share",
+      remedy="mend the data",
     )
   if over_long > max_over_long_share * total or over_long + untrained == total:
     raise UserError(

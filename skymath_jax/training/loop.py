@@ -16,8 +16,10 @@ from etils import epath
 from flax import nnx
 
 from skymath_jax import distributed, prompts, sharding
+from skymath_jax.config import Stage, Training
 from skymath_jax.console import bar, log
 from skymath_jax.errors import UserError
+from skymath_jax.keys import bound_fields
 from skymath_jax.models import Decoder, orbax_folder
 from skymath_jax.tokenizer import Tokenizer
 from skymath_jax.training import held_out, metrics, optimizer, step
@@ -25,49 +27,8 @@ from skymath_jax.training.checkpointing import STOPPED, Checkpointer, finished, 
 from skymath_jax.training.examples import Source, hold_out, require_vocabulary, tokenize
 from skymath_jax.training.packing import Packing, Steps, iterate
 
-# What may change between the two halves of an interrupted run: it alters cadence or memory, not the arithmetic.
-FREE_SETTINGS = {
-  "checkpoint_every",
-  "keep",
-  "keep_best",
-  "profile_step",
-  "micro_batches",
-  "packed",
-  "loss_chunk",
-  "stop_after_nonfinite",
-  "max_untrained_share",
-  "max_over_long_share",
-}
-FREE_MODEL = {"remat", "attention"}
+FREE_MODEL = {"remat", "attention"}  # as `config.Free`: a run may go on with other values
 PROFILED_STEPS = 5
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(optimizer.OptimizerSettings):
-  """What one training stage does; the optimizer's part is inherited.
-
-  `rows` of `max_length` tokens make an optimizer step, computed in `micro_batches` parts; `loss_chunk` is the number of
-  tokens whose logits exist at one time; `held_out` examples are never trained on, and their loss is measured at every
-  checkpoint; `profile_step` is the first of five steps that are profiled; `stop_after_nonfinite` steps in a row with a
-  non-finite loss end the run, fewer are skipped.
-  """
-
-  template: str = "sft/alpaca"
-  max_length: int = 2048
-  rows: int = 8
-  micro_batches: int = 1
-  packed: bool = True
-  epochs: int = 3
-  loss_weighting: str = "token"
-  loss_chunk: int = 2048
-  checkpoint_every: int = 500
-  keep: int = 2
-  keep_best: bool = False
-  held_out: int = 0
-  profile_step: int = 0
-  stop_after_nonfinite: int = 5
-  max_untrained_share: float = 0.01
-  max_over_long_share: float = 0.5
 
 
 def train(
@@ -75,7 +36,8 @@ def train(
   tokenizer: Tokenizer,
   source: Source,
   folder: epath.PathLike,
-  settings: Settings,
+  settings: Training,
+  stage: Stage,
   *,
   mesh: jax.sharding.Mesh | None = None,
   rng_seed: int = 0,
@@ -89,7 +51,8 @@ def train(
     tokenizer: kept with the checkpoint.
     source: random access to {"query", "response"} rows, with a `fingerprint`.
     folder: `checkpoints/STAGE`; gets the checkpoint, `metrics.jsonl` and TensorBoard events.
-    settings: what to do.
+    settings: the config's section.
+    stage: what differs in this stage.
     mesh: devices to spread over; None = the first.
     rng_seed: of the data order.
     provenance: JSON object stored with the checkpoint.
@@ -103,10 +66,10 @@ def train(
     SystemExit: 143 after SIGTERM, when the state is saved.
   """
   folder = epath.Path(folder)
-  run = _identity(decoder, tokenizer, source, settings, rng_seed)
+  run = _identity(decoder, tokenizer, source, settings, stage, rng_seed)
   if done := finished(folder, run):
     return done
-  steps, held_out_steps = _steps(source, tokenizer, settings, rng_seed, vocabulary=decoder.config.vocab_size)
+  steps, held_out_steps = _steps(source, tokenizer, settings, stage, rng_seed, vocabulary=decoder.config.vocab_size)
   if distributed.is_writer():
     orbax_folder.describe(folder, decoder.config, tokenizer)
   distributed.barrier("the training folder is there", seconds=600)
@@ -115,21 +78,22 @@ def train(
   facts = {**steps.facts(), "provenance": provenance or {}}
   on_mesh = jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext()
   with on_mesh, Checkpointer(folder, run=run, keep=settings.keep, keep_best=best) as checkpoints:
-    return _loop(decoder, steps, held_out_steps, settings, mesh, checkpoints, facts, evaluate)
+    return _loop(decoder, steps, held_out_steps, settings, stage, mesh, checkpoints, facts, evaluate)
 
 
 def _loop(
   decoder: Decoder,
   steps: Steps,
   held_out_steps: Steps | None,
-  settings: Settings,
+  settings: Training,
+  stage: Stage,
   mesh: jax.sharding.Mesh | None,
   checkpoints: Checkpointer,
   facts: dict[str, Any],
   evaluate: Callable[[Decoder], dict[str, float]] | None,
 ) -> dict[str, Any]:
   """Goes on from the newest checkpoint, or begins, and ends with the last step; returns `facts` and the losses."""
-  chain, rates = optimizer.make(settings), optimizer.learning_rates(settings, len(steps))
+  chain, rates = optimizer.make(settings), optimizer.learning_rates(settings, stage.learning_rate, len(steps))
   graph, state, places = step.placed(decoder, chain, mesh)
   compiled = step.train_step if mesh is None else step.sharded(places)
   train_step = functools.partial(compiled, graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
@@ -143,7 +107,7 @@ def _loop(
       metrics.Profile(writer.folder, settings.profile_step, PROFILED_STEPS) as profile,
       bar("training", len(steps), done=done) as progress,
     ):
-      report = metrics.StepReport(writer, progress, decoder.config, stop_after_nonfinite=settings.stop_after_nonfinite)
+      report = metrics.StepReport(writer, progress, decoder.config)
       for number, batch in enumerate(data, start=done + 1):
         profile.before(number)
         state, result = train_step(state, put(batch), rates[number - 1])
@@ -203,7 +167,7 @@ def _to_devices(batch: dict[str, np.ndarray], *, mesh: jax.sharding.Mesh | None)
   return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
 
 
-def _warn(decoder: Decoder, settings: Settings, mesh: jax.sharding.Mesh | None) -> None:
+def _warn(decoder: Decoder, settings: Training, mesh: jax.sharding.Mesh | None) -> None:
   """Says what is allowed but seldom meant."""
   if decoder.config.param_dtype != "float32":
     log(f"warning: weights and second moments are {decoder.config.param_dtype}, rounded by chance; float32 is the safe")
@@ -223,24 +187,24 @@ def _warn(decoder: Decoder, settings: Settings, mesh: jax.sharding.Mesh | None) 
 
 
 def _identity(
-  decoder: Decoder, tokenizer: Tokenizer, source: Source, settings: Settings, rng_seed: int
+  decoder: Decoder, tokenizer: Tokenizer, source: Source, settings: Training, stage: Stage, rng_seed: int
 ) -> dict[str, Any]:
   """What makes two runs the same run, as JSON; in the order in which differences are worth reporting."""
-  model, chosen = dataclasses.asdict(decoder.config), dataclasses.asdict(settings)
+  model = dataclasses.asdict(decoder.config)
   return {
     "data": source.fingerprint,
     "examples": len(source),
     "tokenizer": tokenizer.hash,
     "template": prompts.load(settings.template).hash,
     "rng_seed": rng_seed,
-    "settings": {key: value for key, value in chosen.items() if key not in FREE_SETTINGS},
+    "settings": bound_fields(settings) | bound_fields(stage),
     "model": {key: value for key, value in model.items() if key not in FREE_MODEL},
     "initial_weights": orbax_folder.checksum(nnx.state(decoder, nnx.Param)),
   }
 
 
 def _steps(
-  source: Source, tokenizer: Tokenizer, settings: Settings, rng_seed: int, *, vocabulary: int
+  source: Source, tokenizer: Tokenizer, settings: Training, stage: Stage, rng_seed: int, *, vocabulary: int
 ) -> tuple[Steps, Steps | None]:
   """The training steps, and those over the examples that are held out of them, each of one micro-batch.
 
@@ -253,14 +217,12 @@ def _steps(
     template=settings.template,
     max_length=settings.max_length,
     loss_weighting=settings.loss_weighting,
-    max_untrained_share=settings.max_untrained_share,
-    max_over_long_share=settings.max_over_long_share,
   )
   require_vocabulary(examples, vocabulary, tokenizer)
   packing = Packing(
     max_length=settings.max_length,
     rows=settings.rows,
-    epochs=settings.epochs,
+    epochs=stage.epochs,
     rng_seed=rng_seed,
     micro_batches=settings.micro_batches,
     packed=settings.packed,

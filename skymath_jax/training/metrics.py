@@ -32,6 +32,7 @@ PEAK_FLOPS = {  # dense bfloat16 FLOP/s of one device, from the vendors' data sh
   "H200": 989e12,
 }
 FLUSH_SECONDS = 2
+STOP_AFTER_NONFINITE = 5  # steps in a row without a finite loss; fewer are skipped and reported
 
 
 def peak_flops() -> float | None:
@@ -198,14 +199,12 @@ class StepReport:
     writer: gets the rows.
     progress: gets the loss and the rates.
     config: of the decoder, for MFU.
-    stop_after_nonfinite: so many steps in a row without a finite loss end the run; fewer are reported.
   """
 
-  def __init__(self, writer: Writer, progress: Bar, config: DecoderConfig, *, stop_after_nonfinite: int):
+  def __init__(self, writer: Writer, progress: Bar, config: DecoderConfig):
     self._writer = writer
     self._progress = progress
     self._config = config
-    self._stop_after = stop_after_nonfinite
     self._nonfinite = 0
     self._peak = peak_flops()
     self._owed: tuple[int, np.float32, Metrics, Mapping[str, np.ndarray]] | None = None
@@ -266,7 +265,7 @@ class StepReport:
       return
     self._nonfinite += 1
     log(f"step {row['step']}: the loss is {row['loss']}, the gradient norm {row['grad_norm']}; nothing was updated")
-    if self._nonfinite >= self._stop_after:
+    if self._nonfinite >= STOP_AFTER_NONFINITE:
       raise UserError(
         f"step {row['step']}: {self._nonfinite} steps in a row had a loss or gradient that is not finite",
         where="training",

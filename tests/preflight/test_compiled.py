@@ -2,26 +2,20 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 
 from skymath_jax import config
 from skymath_jax.preflight import check, targets, train
 from skymath_jax.recipe.train import step_of
-
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import ROOT, environment, python
 
 SAME_PROGRAM = """
   import dataclasses, sys
-  sys.path.insert(0, sys.argv[1])
-  from tests.support.doubles import CONFIG, Characters, decoder
-  from tests.support.short_run import ROWS, SETTINGS
-  from skymath_jax import training
+  from tests.support.doubles import CONFIG
+  from tests.support.short_run import SETTINGS, train as run_training
   from skymath_jax.preflight import train
   from skymath_jax.sharding import make_mesh
   from skymath_jax.training import step
@@ -41,7 +35,7 @@ SAME_PROGRAM = """
       mesh, settings = make_mesh(**sizes), dataclasses.replace(SETTINGS, rows=16, micro_batches=micro_batches)
       step.sharded = spy
       try:
-        training.train(decoder(), Characters(), ROWS, f"{sys.argv[2]}/{len(sizes)}{micro_batches}", settings, mesh=mesh)
+        run_training(f"{sys.argv[1]}/{len(sizes)}{micro_batches}", rows=16, micro_batches=micro_batches, mesh=mesh)
         raise AssertionError("the loop did not call the step")
       except Seen as seen:
         trained = str(seen)
@@ -54,9 +48,7 @@ SAME_PROGRAM = """
 
 def test_the_compiled_function_is_the_one_that_training_runs(tmp_path):
   """StableHLO of the step, text for text, on two meshes of eight fake devices."""
-  environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-  command = [sys.executable, "-c", textwrap.dedent(SAME_PROGRAM), str(ROOT / "tests"), str(tmp_path)]
-  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+  done = python(SAME_PROGRAM, tmp_path, env=environment(8))
   assert done.stdout.strip() == "same", done.stderr[-3000:]
 
 
@@ -87,7 +79,7 @@ def preflight(*flags, timeout=1500):
 @pytest.mark.parametrize(("recipe", "topology"), GPU_RECIPES.items())
 def test_every_gpu_recipe_fits_by_the_estimate(recipe, topology):
   recipe = config.resolve(config.load(ROOT / "configs" / f"{recipe}.py"))
-  shape, settings = step_of(recipe, 1)
+  shape, settings = step_of(recipe)
   report = check(shape, settings, dataclasses.asdict(recipe.mesh), targets.target(topology))
   assert report.fits and report.method == "estimated"
 

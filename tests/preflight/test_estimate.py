@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from skymath_jax import preflight, sharding, training
+from skymath_jax import preflight, sharding
 from skymath_jax.cli import main as cli
+from skymath_jax.config import Training
 from skymath_jax.errors import UserError
 from skymath_jax.models.published import LLAMA_2_7B
 from skymath_jax.preflight import estimate, targets
@@ -28,7 +29,7 @@ MEASURED = [
 @pytest.mark.parametrize(("remat", "rows", "weights", "mu", "gib"), MEASURED)
 def test_estimated_memory_is_within_a_tenth_of_what_was_measured(remat, rows, weights, mu, gib):
   config = dataclasses.replace(LLAMA, remat=remat, param_dtype=weights)
-  settings = training.Settings(rows=rows, mu_dtype=mu, loss_chunk=4096)
+  settings = Training(rows=rows, mu_dtype=mu, loss_chunk=4096)
   mine = estimate.share(settings, sharding.abstract_mesh(count=1))
   assert sum(estimate.breakdown(config, settings, mine).values()) / targets.GIB == pytest.approx(gib, rel=0.1)
 
@@ -36,7 +37,7 @@ def test_estimated_memory_is_within_a_tenth_of_what_was_measured(remat, rows, we
 def test_estimated_time_is_a_bound_that_the_best_measured_step_comes_near():
   """14,418 tokens/s with 10 rows in bfloat16 was the best plain JAX step on one H200."""
   config = dataclasses.replace(LLAMA, remat="wide", param_dtype="bfloat16")
-  settings = training.Settings(rows=10)
+  settings = Training(rows=10)
   mine = estimate.share(settings, sharding.abstract_mesh(count=1))
   bound = estimate.step_seconds(config, settings, mine, preflight.target("h200-1"))["step"]
   measured = 10 * 2048 / 14_418
@@ -44,7 +45,7 @@ def test_estimated_time_is_a_bound_that_the_best_measured_step_comes_near():
 
 
 def test_a_mesh_divides_states_and_tokens():
-  settings = training.Settings(rows=8, micro_batches=2)
+  settings = Training(rows=8, micro_batches=2)
   alone = estimate.share(settings, sharding.abstract_mesh(count=1))
   both = estimate.share(settings, sharding.abstract_mesh(fsdp=4, tensor=2, count=8))
   assert (alone.shards, both.shards, both.tensor) == (1, 8, 2)
@@ -54,7 +55,7 @@ def test_a_mesh_divides_states_and_tokens():
 
 
 def test_what_does_not_fit_comes_with_the_smallest_change_that_does():
-  config, settings = dataclasses.replace(LLAMA, remat="wide"), training.Settings(rows=8, mu_dtype="bfloat16")
+  config, settings = dataclasses.replace(LLAMA, remat="wide"), Training(rows=8, mu_dtype="bfloat16")
   report = preflight.check(config, settings, ONE, preflight.target("h200-1"))
   assert (report.fits, report.method) == (False, "estimated")
   assert report.advice[0].startswith("set --config.training.micro_batches=8: then it needs ")
@@ -68,13 +69,13 @@ def test_what_does_not_fit_comes_with_the_smallest_change_that_does():
 
 
 def test_changes_go_from_cheap_to_dear():
-  found = list(changes(dataclasses.replace(LLAMA, remat="wide"), training.Settings(rows=8), 2))
+  found = list(changes(dataclasses.replace(LLAMA, remat="wide"), Training(rows=8), 2))
   assert found[0] == {"training.micro_batches": 2}
   assert found[-1] == {"training.micro_batches": 4, "model.remat": "full", "training.mu_dtype": "bfloat16"}
 
 
 def test_a_mesh_is_spread_until_the_rows_divide():
-  settings = training.Settings(rows=8)
+  settings = Training(rows=8)
   assert spread(LLAMA, settings, {**ONE, "fsdp": -1}, 8) == {}
   assert spread(LLAMA, settings, {**ONE, "fsdp": -1}, 32) == {"mesh.tensor": 4}
   assert spread(LLAMA, settings, {**ONE, "fsdp": 8, "tensor": 2}, 32) == {"mesh.tensor": 4}
@@ -84,10 +85,10 @@ def test_a_mesh_is_spread_until_the_rows_divide():
 
 
 def test_chips_that_would_all_compute_the_same_are_told():
-  report = preflight.check(LLAMA, training.Settings(rows=4), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
+  report = preflight.check(LLAMA, Training(rows=4), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
   assert report.fits and "each computes all of it: set --config.mesh.tensor=2" in report.advice[1]
   few_heads = dataclasses.replace(LLAMA, kv_heads=4)
-  odd = preflight.check(few_heads, training.Settings(rows=3), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
+  odd = preflight.check(few_heads, Training(rows=3), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
   assert odd.fits and "make config.training.rows a multiple of 8" in odd.advice[1]
 
 

@@ -4,17 +4,19 @@ import dataclasses
 import json
 
 from skymath_jax import training
+from skymath_jax.config import Stage, Training
 from tests.support.doubles import Characters, decoder, some_rows
 
-SETTINGS = training.Settings(
-  template="raw", max_length=64, rows=4, epochs=1, learning_rate=3e-3, checkpoint_every=4, keep=3
-)
+SETTINGS = Training(template="raw", max_length=64, rows=4, checkpoint_every=4, keep=3)
+STAGE = Stage(epochs=1, learning_rate=3e-3)
 ROWS = some_rows(100)  # 11 or 12 steps
 
 
-def train(folder, *, model=None, rows=ROWS, mesh=None, evaluate=None, **changes):
-  settings = dataclasses.replace(SETTINGS, **changes)
-  return training.train(model or decoder(), Characters(), rows, folder, settings, mesh=mesh, evaluate=evaluate)
+def train(folder, *, model=None, source=ROWS, mesh=None, evaluate=None, **changes):
+  """`changes` are of SETTINGS or STAGE."""
+  of_stage = {key: changes.pop(key) for key in ("epochs", "learning_rate") if key in changes}
+  settings, stage = dataclasses.replace(SETTINGS, **changes), dataclasses.replace(STAGE, **of_stage)
+  return training.train(model or decoder(), Characters(), source, folder, settings, stage, mesh=mesh, evaluate=evaluate)
 
 
 def curve(folder):

@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_is_used(straight, 
 @pytest.mark.parametrize(
   ("changes", "named"),
   [
-    ({"rows": dataclasses.replace(ROWS, fingerprint="other")}, "data was 'rows', now it is 'other'"),
+    ({"source": dataclasses.replace(ROWS, fingerprint="other")}, "data was 'rows', now it is 'other'"),
     ({"learning_rate": 1e-3}, "settings.learning_rate was 0.003, now it is 0.001"),
     ({"template": "sft/alpaca"}, "template was"),
     ({"model": "other"}, "initial_weights was"),
@@ -137,17 +137,17 @@ def test_what_does_not_change_the_arithmetic_may_change(straight):
   assert train(straight[0], micro_batches=2, keep=1, checkpoint_every=7) == straight[1]
 
 
-def test_losses_that_are_not_finite_are_skipped_reported_and_stop_in_the_end(tmp_path, capsys):
+def test_losses_that_are_not_finite_are_skipped_reported_and_stop_in_the_end(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(metrics, "STOP_AFTER_NONFINITE", 3)
   with pytest.raises(UserError, match="step 4: 3 steps in a row had a loss or gradient that is not finite"):
-    changes = {"learning_rate": 1e30, "warmup_ratio": 0.0, "schedule": "constant"}
-    train(tmp_path, stop_after_nonfinite=3, checkpoint_every=20, **changes)
+    train(tmp_path, checkpoint_every=20, learning_rate=1e30, warmup_ratio=0.0, schedule="constant")
   assert [(row[0], row[1] is None) for row in curve(tmp_path)] == [(1, False), (2, True), (3, True)]
   assert capsys.readouterr().err.count("nothing was updated") == 3
 
 
 def test_overfits_32_examples(tmp_path):
   rows = some_rows(32, rng_seed=1, longest=9)
-  facts = train(tmp_path, rows=rows, epochs=60, learning_rate=1e-2, warmup_ratio=0.05, checkpoint_every=1000)
+  facts = train(tmp_path, source=rows, epochs=60, learning_rate=1e-2, warmup_ratio=0.05, checkpoint_every=1000)
   assert facts["loss"] < 0.1
 
 
@@ -165,7 +165,7 @@ def test_load_gives_the_trained_model_without_the_trainer(straight, monkeypatch)
 def test_arrays_lie_on_disk_in_pieces_of_bounded_size(tmp_path, monkeypatch):
   """Else who reads a checkpoint (an export, another mesh) must hold whole arrays: 2 GB each for a 7B model."""
   monkeypatch.setattr(orbax_folder, "CHUNK_BYTES", 2048)
-  train(tmp_path / "run", rows=some_rows(10), checkpoint_every=1000)
+  train(tmp_path / "run", source=some_rows(10), checkpoint_every=1000)
   step = orbax_folder.committed(tmp_path / "run")[0]
   for item in ("params", "optimizer"):
     arrays = ocp.PyTreeCheckpointHandler().metadata(tmp_path / "run/steps" / str(step) / item).tree
@@ -210,4 +210,4 @@ def test_an_id_that_the_embedding_lacks_is_refused_before_the_first_step(tmp_pat
 
 def test_an_empty_set_is_refused(tmp_path):
   with pytest.raises(UserError, match="nothing to train on"):
-    train(tmp_path, rows=Rows(()))
+    train(tmp_path, source=Rows(()))

@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from skymath_jax.errors import UserError
+from skymath_jax.config import Training
 from skymath_jax.models import orbax_folder
 from skymath_jax.training import optimizer, step
 from tests.support.doubles import decoder
 
 
 def rates(**changes):
-  schedule = optimizer.learning_rate(optimizer.OptimizerSettings(learning_rate=1.0, warmup_ratio=0.1, **changes), 100)
+  schedule = optimizer.learning_rate(Training(warmup_ratio=0.1, **changes), 1.0, 100)
   return [float(schedule(i)) for i in range(101)]
 
 
@@ -23,7 +23,7 @@ def test_schedule_rises_over_the_warm_up_and_ends_where_it_should(schedule):
 
 
 def test_no_warm_up_starts_at_the_peak():
-  schedule = optimizer.learning_rate(optimizer.OptimizerSettings(learning_rate=1.0, warmup_ratio=0.0), 3)
+  schedule = optimizer.learning_rate(Training(warmup_ratio=0.0), 1.0, 3)
   assert float(schedule(0)) == 1.0
 
 
@@ -34,14 +34,14 @@ def test_norms_biases_and_embeddings_do_not_decay():
 
 
 def test_first_moment_is_kept_in_the_dtype_asked_for():
-  chain = optimizer.make(optimizer.OptimizerSettings(mu_dtype="bfloat16"))
+  chain = optimizer.make(Training(mu_dtype="bfloat16"))
   _, state = step.init(decoder(), chain)
   kinds = {name.split(".")[1]: leaf.dtype for name, leaf in orbax_folder.named(state.opt_state).items()}
   assert (kinds["mu"], kinds["nu"]) == ("bfloat16", "float32")
 
 
 def test_a_step_that_is_not_finite_changes_only_the_step_number():
-  chain = optimizer.make(optimizer.OptimizerSettings())
+  chain = optimizer.make(Training())
   graph, state = step.init(decoder(), chain)
   state = jax.device_put(state, jax.devices()[0])  # with these shapes it is the program that test_loop has compiled
   batch = {key: np.ones((1, 4, 64), np.int32) for key in ("tokens", "positions", "segment_ids")}
@@ -51,10 +51,3 @@ def test_a_step_that_is_not_finite_changes_only_the_step_number():
   after = jax.device_get((jax.tree.leaves(state.params), jax.tree.leaves(state.opt_state)))
   assert not metrics.finite and int(state.step) == 1
   jax.tree.map(np.testing.assert_array_equal, before, after)
-
-
-def test_unknown_names_are_refused_with_those_that_exist():
-  with pytest.raises(UserError, match="adamw"):
-    optimizer.make(optimizer.OptimizerSettings(optimizer="adam"))
-  with pytest.raises(UserError, match="cosine"):
-    optimizer.learning_rate(optimizer.OptimizerSettings(schedule="cosin"), 10)

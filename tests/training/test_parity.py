@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from skymath_jax.config import Training
 from skymath_jax.models import hf
 from skymath_jax.training import optimizer, step
 from skymath_jax.training.examples import tokenize
@@ -13,11 +14,11 @@ from tests.support.doubles import Characters, decoder, some_rows
 STEPS = 50
 QWEN = {"family": "qwen2", "qkv_bias": True, "tie_embeddings": True, "rope_theta": 1e6, "norm_eps": 1e-6}
 SHAPES = {"llama": {}, "qwen2": {**QWEN, "kv_heads": 1}}
-SETTINGS = optimizer.OptimizerSettings(learning_rate=3e-3, warmup_ratio=0.2, weight_decay=0.1, clip=0.8, beta2=0.99)
+SETTINGS, PEAK = Training(warmup_ratio=0.2, weight_decay=0.1, clip=0.8, betas=(0.9, 0.99)), 3e-3
 
 
 def our_steps(made, shape):
-  chain, schedule = optimizer.make(SETTINGS), optimizer.learning_rate(SETTINGS, STEPS)
+  chain, schedule = optimizer.make(SETTINGS), optimizer.learning_rate(SETTINGS, PEAK, STEPS)
   graph, state = step.init(decoder(**shape), chain)
   for i in range(STEPS):
     state, metrics = step.train_step(
@@ -39,7 +40,7 @@ def their_steps(made, shape, folder):
     for flag in (True, False)
   ]
   adam = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), eps=1e-8)
-  schedule = optimizer.learning_rate(SETTINGS, STEPS)
+  schedule = optimizer.learning_rate(SETTINGS, PEAK, STEPS)
   e = made.examples
   for i in range(STEPS):
     indices = [index for row in made.plan[i] for index in row]

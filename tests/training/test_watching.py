@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from skymath_jax.config import Training
 from skymath_jax.errors import UserError
 from skymath_jax.models import orbax_folder
 from skymath_jax.training import held_out, metrics, optimizer, step
@@ -103,7 +104,8 @@ FULL_DISK = """
   import resource, signal, sys
   from tests.support.doubles import some_rows
   from tests.support.short_run import train
-  from skymath_jax.errors import UserError
+  from skymath_jax.config import Training
+from skymath_jax.errors import UserError
   signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   calls = []
   def fill(_):
@@ -112,7 +114,7 @@ FULL_DISK = """
       resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the next step's arrays cannot be written
     return {}
   try:
-    train(sys.argv[1], rows=some_rows(900), checkpoint_every=4, evaluate=fill)
+    train(sys.argv[1], source=some_rows(900), checkpoint_every=4, evaluate=fill)
   except UserError as error:
     print("UserError:", error)
 """
@@ -141,7 +143,7 @@ def test_training_in_bfloat16_follows_float32_and_says_that_it_is_not(tmp_path, 
   narrow = train(tmp_path / "narrow", epochs=6, model=decoder(param_dtype="bfloat16"))
   assert narrow["loss"] == pytest.approx(wide["loss"], rel=0.02)
   assert "warning: weights and second moments are bfloat16" in capsys.readouterr().err
-  chain = optimizer.make(optimizer.OptimizerSettings())
+  chain = optimizer.make(Training())
   _, state, _ = step.placed(decoder(param_dtype="bfloat16"), chain, None)
   dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
   assert dtypes == {"bfloat16", "float32", "int32"}  # float32: the first moment, by mu_dtype
