@@ -8,7 +8,6 @@ import numpy as np
 
 from skymath_jax.engine.batching import SlotsLike
 from skymath_jax.engine.types import Prompt
-from skymath_jax.server.driver import EngineLike
 
 
 def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature: float) -> list[Prompt]:
@@ -19,8 +18,8 @@ def prompts_of(tokenizer: Any, work: Sequence[tuple[str, int, int]], temperature
   ]
 
 
-def rate(engine: EngineLike, slots: SlotsLike, prompts: Sequence[Prompt]) -> float:
-  """Tokens/s; `slots` of `engine` are all idle."""
+def rate(engine: Any, slots: SlotsLike, prompts: Sequence[Prompt]) -> float:
+  """Tokens/s; `slots` of `engine` (a server's `EngineLike`; JetStream need not be there) are all idle."""
   waiting, left, made = list(prompts), {}, 0
   free, start = list(range(slots.count)), time.perf_counter()
   while waiting or left:
