@@ -4,6 +4,7 @@ SciPy's tests do the work; it costs a second to import, so that is done where it
 """
 
 import collections
+import dataclasses
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
@@ -11,6 +12,16 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T", bound=Hashable)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+  """A share in [0, 1] with its 95 % interval; `n` is what it was measured on. None where it is not known."""
+
+  value: float
+  low: float | None = None
+  high: float | None = None
+  n: int | None = None
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
   "errors": 0, "files": 0, "records": 0, "config": 0, "keys": 0, "console": 0, "mirror": 0,
   "grading": 1, "generation": 1, "tokenizer": 1, "sharding": 1, "prompts": 1, "distributed": 1, "statistics": 1,
-  "models": 2, "problems": 2,
+  "models": 2, "problems": 2, "charts": 2,
   "sft": 3, "synthesis": 3, "training": 3, "engine": 3,
   "server": 4, "testing": 4, "evaluation": 4, "convert": 4, "curation": 4,
   "preflight": 5, "report": 5, "coreset": 5, "serving": 5,
@@ -41,6 +41,7 @@ JAX_FREE = BASEMENT | {
   "synthesis",
   "report",
   "statistics",
+  "charts",
 }
 MAY_IMPORT_LATE = {"cli", "models"}  # the last: Orbax costs a second that a Hugging Face folder does not need
 LONG_FILES: dict[str, str] = {}  # path → date and reason

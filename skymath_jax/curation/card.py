@@ -1,13 +1,11 @@
 """The data set's card: size, origin, licences, funnel, statistics with pictures, and what it was checked against."""
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
+from skymath_jax import charts
 from skymath_jax.curation.funnel import Funnel
 from skymath_jax.curation.profile import BIN_WORDS
-
-_BAR, _GAP, _LEFT, _WIDTH = 18, 6, 230, 760  # pixels
 
 
 def card(summary: Mapping[str, Any], *, name: str, facts: Mapping[str, Any]) -> str:
@@ -132,28 +130,12 @@ def pictures(summary: Mapping[str, Any]) -> dict[str, str]:
     for i, count in enumerate(histogram)
   }
   return {
-    "funnel.svg": bars("From synthesis to this set", funnel),
-    "methods.svg": bars("Pairs by method", summary["by_method"]),
-    "lengths.svg": bars("Length of query and response together", lengths),
+    "funnel.svg": _bars("From synthesis to this set", funnel),
+    "methods.svg": _bars("Pairs by method", summary["by_method"]),
+    "lengths.svg": _bars("Length of query and response together", lengths),
   }
 
 
-def bars(title: str, values: Mapping[str, int]) -> str:
-  """Horizontal bars, one a value, as SVG that needs no script and no font."""
-  largest, height = max([1, *values.values()]), 40 + len(values) * (_BAR + _GAP)
-  parts: list[str] = [
-    f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" font-family="sans-serif" '
-    f'font-size="13" role="img" aria-label="{html.escape(title)}">',
-    f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
-    f'<text x="{_LEFT}" y="20" font-weight="bold">{html.escape(title)}</text>',
-  ]
-  room = _WIDTH - _LEFT - 90
-  for number, (label, value) in enumerate(values.items()):
-    top = 32 + number * (_BAR + _GAP)
-    middle, length = top + _BAR * 0.72, max(value / largest * room, 1 if value else 0)
-    parts += [
-      f'<text x="{_LEFT - 8}" y="{middle:.1f}" text-anchor="end">{html.escape(label)}</text>',
-      f'<rect x="{_LEFT}" y="{top}" width="{length:.1f}" height="{_BAR}" fill="#4477aa"/>',
-      f'<text x="{_LEFT + length + 6:.1f}" y="{middle:.1f}">{value:,}</text>',
-    ]
-  return "\n".join([*parts, "</svg>\n"])
+def _bars(title: str, values: Mapping[str, int]) -> str:
+  rows = [(label, [("neutral", "pairs", value)]) for label, value in values.items()]
+  return charts.standalone(title, charts.bars(title, rows, charts.WIDE))

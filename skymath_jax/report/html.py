@@ -17,12 +17,14 @@ from typing import Any
 
 import jinja2
 from etils import epath
+from markupsafe import Markup
 
 import skymath_jax
-from skymath_jax import files
-from skymath_jax.report import plots, read, samples
-from skymath_jax.report.plots import Mark
-from skymath_jax.report.read import MODELS, STAGES, Estimate, Material, Row
+from skymath_jax import charts, files
+from skymath_jax.charts import Mark
+from skymath_jax.report import read, samples
+from skymath_jax.report.read import MODELS, STAGES, Material, Row
+from skymath_jax.statistics import Estimate
 
 FOLDER = Path(__file__).parent
 LONGEST = 4000  # characters of one shown text; a model that never stops must not drown the page
@@ -72,7 +74,8 @@ def environment(*folders: Path) -> jinja2.Environment:
     lstrip_blocks=True,
     loader=jinja2.FileSystemLoader([*folders, FOLDER]),
   )
-  made.filters.update(percent=plots.percent, interval=plots.interval, clean=clean, share=_share)
+  made.globals["chart_style"] = Markup(charts.STYLE)
+  made.filters.update(percent=charts.percent, interval=charts.interval, clean=clean, share=_share)
   return made
 
 
@@ -95,7 +98,7 @@ def _shows(character: str) -> bool:
 
 
 def _share(count: float, total: float) -> str:
-  return plots.percent(count / total) if total else "\u2013"
+  return charts.percent(count / total) if total else "\u2013"
 
 
 def _marks(estimates: dict[str, Estimate]) -> list[Mark]:
@@ -105,13 +108,13 @@ def _marks(estimates: dict[str, Estimate]) -> list[Mark]:
 def _headline(material: Material) -> Row:
   overall = {name: found for name, facts in material.accuracy.items() if (found := read.overall(facts))}
   names = list(overall)
-  title = "Accuracy: " + ", ".join(f"{MODELS[name]} {plots.percent(found.value)}" for name, found in overall.items())
+  title = "Accuracy: " + ", ".join(f"{MODELS[name]} {charts.percent(found.value)}" for name, found in overall.items())
   pairs = list(itertools.pairwise(names)) + ([(names[0], names[-1])] if len(names) > 2 else [])
   settings = read.part(material.config, "evaluation")
   return {
     "overall": overall,
     "benchmark": next(iter(settings.get("benchmarks") or []), None),
-    "plot": overall and plots.responsive(partial(plots.dots, title, _marks(overall))),
+    "plot": overall and charts.responsive(partial(charts.dots, title, _marks(overall))),
     "pairs": [
       (MODELS[a], MODELS[b], samples.paired(material.predictions[a], material.predictions[b]))
       for a, b in pairs
@@ -129,7 +132,7 @@ def _disagreements(material: Material, overall: dict[str, Estimate]) -> list[str
   for name, rows in material.predictions.items():
     counted = sum(map(samples.is_right, rows.values())) / len(rows)
     if name in overall and abs(counted - overall[name].value) > 5e-4:
-      claimed, found = plots.percent(overall[name].value), plots.percent(counted)
+      claimed, found = charts.percent(overall[name].value), charts.percent(counted)
       wrong.append(f"{MODELS[name]}: the summary says {claimed}, its {len(rows):,} predictions {found}; one is stale")
   return wrong
 
@@ -147,10 +150,10 @@ def _levels(material: Material) -> Row:
   groups = _groups(material, "level")
   columns = [(f"level {name}", _marks(found)) for name, found in groups.items()]
   title = "Accuracy by level: " + "; ".join(
-    f"{name}: " + ", ".join(f"{mark.label} {plots.percent(mark.estimate.value)}" for mark in marks)
+    f"{name}: " + ", ".join(f"{mark.label} {charts.percent(mark.estimate.value)}" for mark in marks)
     for name, marks in columns
   )
-  return {"groups": groups, "plot": columns and plots.responsive(partial(plots.grouped_dots, title, columns))}
+  return {"groups": groups, "plot": columns and charts.responsive(partial(charts.grouped_dots, title, columns))}
 
 
 def _subjects(material: Material) -> dict[str, dict[str, Estimate]]:
@@ -174,7 +177,7 @@ def funnel(material: Material) -> Row:
     steps = _funnel_steps(material, stage)
     if steps:
       title = f"Funnel of {STAGE_NAMES[stage]}: " + ", ".join(f"{label} {count:,.0f}" for label, count, _ in steps)
-      stages[stage] = plots.responsive(partial(plots.funnel, title, steps))
+      stages[stage] = charts.responsive(partial(charts.funnel, title, steps))
     for name, count in _dropped(material, stage):
       reasons.setdefault(name, {}).setdefault(stage, 0)
       reasons[name][stage] += count
@@ -191,7 +194,7 @@ def funnel(material: Material) -> Row:
     "stages": stages,
     "idle": _idle(material),
     "kept": read.number(read.part(material.summary, "instances").get("kept")),
-    "dropped": parts and plots.responsive(partial(plots.bars, title, parts)),
+    "dropped": parts and charts.responsive(partial(charts.bars, title, parts)),
     "total_dropped": sum(totals.values()),
   }
 
@@ -241,11 +244,11 @@ def _instances(found: samples.Census) -> Row:
   ]
   panels = [(stage, STAGE_NAMES[stage].capitalize(), lengths) for stage, lengths in found.lengths.items()]
   title = "Instances by method: " + ", ".join(f"{name} {sum(p[2] for p in parts):,}" for name, parts in rows)
-  spread = f"Response lengths in {found.unit}: " + ", ".join(f"{n} median {plots.median(c)}" for _, n, c in panels)
+  spread = f"Response lengths in {found.unit}: " + ", ".join(f"{n} median {charts.median(c)}" for _, n, c in panels)
   return {
     "total": sum(counter.total() for counter in found.methods.values()),
-    "methods": rows and plots.responsive(partial(plots.bars, title, rows)),
-    "lengths": panels and plots.responsive(partial(plots.histogram, spread, panels, found.unit)),
+    "methods": rows and charts.responsive(partial(charts.bars, title, rows)),
+    "lengths": panels and charts.responsive(partial(charts.histogram, spread, panels, found.unit)),
     "unit": found.unit,
   }
 
@@ -268,7 +271,7 @@ def _quality(material: Material, found: samples.Census) -> list[Row]:
       }
     )
   return [
-    {**row, **{f"{key}_meter": row[key] and plots.meter(row[key]) for key in ("valid", "right", "gold")}}
+    {**row, **{f"{key}_meter": row[key] and charts.meter(row[key]) for key in ("valid", "right", "gold")}}
     for row in rows
   ]
 
@@ -283,11 +286,11 @@ def _training(material: Material) -> dict[str, Row]:
   losses = [loss for points in curves.values() for _, loss in points]
   result = {}
   for stage, points in curves.items():
-    average = plots.smoothed([loss for _, loss in points], max(5, len(points) // 25))
+    average = charts.smoothed([loss for _, loss in points], max(5, len(points) // 25))
     title = f"Loss of {STAGE_NAMES[stage]} over {len(points):,} steps: from {points[0][1]:.3f} to {average[-1]:.3f}"
     rows = material.metrics[stage]
     result[stage] = {
-      "plot": plots.curve(title, stage, points, (min(losses), max(losses)), plots.NARROW),
+      "plot": charts.curve(title, stage, points, (min(losses), max(losses)), charts.NARROW),
       "steps": len(points),
       "first": points[0][1],
       "last": average[-1],
@@ -305,7 +308,7 @@ def _pace(material: Material) -> Row:
   return {
     "seconds": seconds,
     "total": sum(seconds.values()),
-    "plot": rows and plots.responsive(partial(plots.bars, title, rows, digits=1)),
+    "plot": rows and charts.responsive(partial(charts.bars, title, rows, digits=1)),
     "speeds": read.counts(material.summary, "tokens_per_second"),
     "requests": read.counts(material.summary, "requests"),
   }

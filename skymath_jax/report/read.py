@@ -14,21 +14,11 @@ from etils import epath
 
 from skymath_jax import files, records
 from skymath_jax.errors import UserError
-from skymath_jax.statistics import wilson
+from skymath_jax.statistics import Estimate, wilson
 
 MODELS = {"base": "base", "stage1": "after stage\u00a01", "stage2": "after stage\u00a02"}
 STAGES = ("stage1", "stage2")
 Row = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Estimate:
-  """A share in [0, 1] with its 95 % interval; `n` is what it was measured on. None where it is not known."""
-
-  value: float
-  low: float | None = None
-  high: float | None = None
-  n: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

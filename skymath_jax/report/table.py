@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from skymath_jax.report import read
-from skymath_jax.report.read import MODELS, Estimate, Row
+from skymath_jax.report.read import MODELS, Row
+from skymath_jax.statistics import Estimate
 
 
 def summary_table(summary: Row, report: str | os.PathLike[str] | None = None) -> RenderableType:

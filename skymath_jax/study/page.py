@@ -12,7 +12,7 @@ from markupsafe import Markup
 from skymath_jax import files
 from skymath_jax.records import Facts
 from skymath_jax.report import html, read, samples
-from skymath_jax.report.read import Estimate
+from skymath_jax.statistics import Estimate
 from skymath_jax.study.ablations import ABLATIONS
 from skymath_jax.study.cells import Study
 from skymath_jax.study.plan import BASE, Cell

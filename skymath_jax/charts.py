@@ -1,20 +1,52 @@
-"""Small charts as inline SVG: crisp at every size, coloured by the page's style sheet, named for screen readers.
+"""Small charts as SVG: crisp at every size, coloured by one style sheet, named for screen readers.
 
-Each chart takes its width in CSS pixels and is drawn twice by `responsive`, wide and narrow, so that its text is as
-large on a phone as on a desk. All text is escaped; charts contain no script and no style.
+Each chart takes its width in CSS pixels. A page holds STYLE and charts inline, each drawn twice by `responsive`, wide
+and narrow, so that its text is as large on a phone as on a desk; `standalone` makes a file of a chart. All text is
+escaped; there is no script.
 """
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
 
-from skymath_jax.report.read import Estimate
+from skymath_jax.statistics import Estimate
 
 WIDE, NARROW = 720, 350  # CSS pixels: a text column, and a phone's screen less its margins
 CHARACTER = 7.7  # pixels of one character of a 12 px label in a wide font
+HEADING = 34  # pixels above a chart in a file of its own
+# The palette is that of whole pages; :root is the page, or the picture where it is a file of its own.
+STYLE = """\
+:root {
+  color-scheme: light;
+  --page: #fff; --ink: #1b1f24; --soft: #59616b; --rule: #d8dde3; --panel: #f5f7f9; --link: #0b5cad;
+  --base: #6b7280; --stage1: #0072b2; --stage2: #c94f00; --neutral: #8a94a0; --right: #1a7f37; --wrong: #b42318;
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
+    color-scheme: dark;
+    --page: #14171b; --ink: #e4e8ec; --soft: #9ba5b0; --rule: #333a42; --panel: #1d2127; --link: #79b8ff;
+    --base: #a3acb7; --stage1: #56b4e9; --stage2: #f39a5f; --neutral: #7b8692; --right: #57c275; --wrong: #ff8a80;
+  }
+}
+svg .label { fill: var(--ink); font-size: 12.5px; }
+svg .value { fill: var(--ink); font-size: 12.5px; font-weight: 600; }
+svg .small { fill: var(--ink); font-size: 11px; } svg .tick { fill: var(--soft); font-size: 11px; }
+svg text { font-variant-numeric: tabular-nums; } svg .heading { fill: var(--ink); font-size: 14px; font-weight: 600; }
+svg .grid { stroke: var(--rule); stroke-width: 1; } svg .axis { stroke: var(--soft); }
+svg .median { stroke: var(--ink); stroke-dasharray: 3 3; }
+svg .base { --tone: var(--base); } svg .stage1 { --tone: var(--stage1); } svg .stage2 { --tone: var(--stage2); }
+svg .bar, svg .dot, svg .key { fill: var(--tone, var(--neutral)); } svg .dot { stroke: var(--page); stroke-width: 1.5; }
+svg .whisker { stroke: var(--tone); stroke-width: 2.5; opacity: .55; }
+svg .range { stroke: var(--ink); stroke-width: 1.5; } svg .track { fill: var(--rule); opacity: .6; }
+svg .wedge { fill: var(--tone, var(--neutral)); opacity: .16; } svg .paper { fill: var(--page); }
+svg .raw, svg .smooth { fill: none; stroke: var(--tone); stroke-linejoin: round; }
+svg .raw { opacity: .3; } svg .smooth { stroke-width: 2; }
+"""
+_HEIGHT = re.compile(r'viewBox="0 0 \S+ (\S+)"')
 
 
 class Mark(NamedTuple):
@@ -28,6 +60,36 @@ class Mark(NamedTuple):
 def responsive(draw: Callable[[int], Markup]) -> Markup:
   """The chart at two widths, of which the style sheet shows one."""
   return element("div", draw(WIDE), class_="wide") + element("div", draw(NARROW), class_="narrow")
+
+
+def standalone(heading: str, chart: Markup, *keys: tuple[str, str]) -> str:
+  """A wide chart as a file of its own, on paper, below its heading.
+
+  Args:
+    heading: drawn above the chart.
+    chart: drawn `WIDE`.
+    keys: (series, name) of the series, drawn below the heading.
+  """
+  top = HEADING + (20 if keys else 0)
+  found = _HEIGHT.search(chart)
+  height = float(found[1]) if found else 0.0
+  legend = [
+    element("text", name, x=150 * place, y=40, font_size="12.5", class_=f"key {series}")
+    for place, (series, name) in enumerate(keys)
+  ]
+  whole = element(
+    "svg",
+    element("style", Markup(STYLE)),
+    element("rect", width="100%", height="100%", class_="paper"),
+    _text(0, 18, heading, class_="heading"),
+    *legend,
+    Markup(str(chart).replace("<svg ", f'<svg y="{top}" height="{_short(height)}" ', 1)),
+    xmlns="http://www.w3.org/2000/svg",
+    viewBox=f"0 0 {WIDE} {_short(height + top)}",
+    width=WIDE,
+    font_family="system-ui, sans-serif",
+  )
+  return f"{whole}\n"
 
 
 def element(name: str, *content: str | Markup, **attributes: object) -> Markup:
