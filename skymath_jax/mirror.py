@@ -10,6 +10,7 @@ workdir on a file system is its own local copy, and nothing is copied. SKYMATH_S
 """
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -20,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
 
 from skymath_jax import files
 from skymath_jax.console import log
@@ -35,7 +38,7 @@ def scratch(url: epath.PathLike, process: int = 0) -> epath.Path:
   """Where the local copy of a URL is kept; a path on a file system is returned as it is."""
   if "://" not in os.fspath(url):
     return epath.Path(url)
-  root = os.path.expanduser(os.environ[SCRATCH_VARIABLE] if SCRATCH_VARIABLE in os.environ else SCRATCH)
+  root = os.path.expanduser(os.environ.get(SCRATCH_VARIABLE, SCRATCH))
   scheme, _, rest = os.fspath(url).partition("://")
   return epath.Path(root) / f"process{process}" / scheme / rest.strip("/")
 
@@ -44,10 +47,16 @@ class Mirror:
   """The two sides of one workdir. Only one process of a job pushes a folder; each has a local copy of its own."""
 
   def __init__(self, workdir: epath.PathLike, *, process: int = 0):
-    self.durable, self.local = epath.Path(workdir), scratch(workdir, process)
+    self.durable = epath.Path(workdir)
+    self.local = scratch(workdir, process)
     self.remote = "://" in os.fspath(workdir)
     self._pushed: dict[str, tuple[int, int]] = {}  # file → (size, mtime in ns) as it lies in the bucket
     self._pushing = threading.Lock()
+
+  @functools.cached_property
+  def _bucket(self) -> tuple[AbstractFileSystem, str]:
+    """What reads and writes the bucket, and the name of the workdir there."""
+    return url_to_fs(os.fspath(self.durable))
 
   def open(self, *, writer: bool) -> None:
     """Brings the local copy up to date. One that another machine has overtaken in the bucket is thrown away.
@@ -58,7 +67,8 @@ class Mirror:
     if not self.remote:
       return
     try:
-      self.durable.exists()
+      system, root = self._bucket
+      system.exists(root)
     except ImportError:
       remedy = 'pip install "skymath-jax[gcs]"'
       raise UserError("a workdir in a bucket needs gcsfs", where=self.durable, remedy=remedy) from None
@@ -75,18 +85,26 @@ class Mirror:
       self._upload(TOKEN)
 
   def pull(self, folder: str) -> None:
-    """Copies what the bucket has and the local copy has not, or has in another size; COMPLETE.json always."""
+    """Copies what the bucket has and the local copy has not, or has in another size; COMPLETE.json always.
+
+    Raises:
+      UserError: an object's name leads out of the workdir.
+    """
     if not self.remote:
       return
     # another mark, another making of the folder, whatever the sizes are
     anew = bool(folder) and files.completion(self.durable / folder) != files.completion(self.local / folder)
-    for name in _names(self.durable, folder):
-      source, target = self.durable / name, self.local / name
-      same = (
-        not anew and target.exists() and target.name != files.COMPLETE and target.stat().length == source.stat().length
-      )
+    system, root = self._bucket
+    system.invalidate_cache()  # of what others have changed meanwhile
+    for name, size in _sizes(system, root, folder).items():
+      if ".." in name.split("/"):
+        remedy = "look at who writes into this bucket, and remove the object"
+        raise UserError(f"the object {name} would lie outside of the local copy", where=self.durable, remedy=remedy)
+      target = self.local / name
+      same = not anew and target.exists() and target.name != files.COMPLETE and target.stat().length == size
       if not same and target.name != TOKEN:
-        files.copy(source, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        system.get_file(f"{root}/{name}", os.fspath(target))
       self._pushed[name] = _state(target) if target.exists() else (0, 0)
 
   def push(self, folder: str) -> None:
@@ -94,14 +112,17 @@ class Mirror:
     if not self.remote:
       return
     with self._pushing:
-      names = [name for name in _names(self.local, folder) if not name.endswith((TOKEN, ".lock", "-wal", "-shm"))]
+      here, _ = url_to_fs(os.fspath(self.local))
+      names = [
+        n for n in _sizes(here, os.fspath(self.local), folder) if not n.endswith((TOKEN, ".lock", "-wal", "-shm"))
+      ]
       below = f"{folder}/" if folder else ""
       for name in [n for n in self._pushed if n.startswith(below) and n not in names and below]:
         if not any(part in NEVER_COPIED for part in name.split("/")) and not name.startswith("checkpoints/"):
           (self.durable / name).unlink(missing_ok=True)
         del self._pushed[name]
-      for name in sorted(names, key=lambda n: n.endswith(files.COMPLETE)):
-        if name.endswith(".sqlite") or self._pushed.setdefault(name, (-1, -1)) != _state(self.local / name):
+      for name in sorted(names, key=lambda n: (n.endswith(files.COMPLETE), n)):
+        if name.endswith(".sqlite") or self._pushed.get(name) != _state(self.local / name):
           self._upload(name)
 
   def push_files(self, *names: str) -> None:
@@ -110,9 +131,10 @@ class Mirror:
       self._upload(name)
 
   def _upload(self, name: str) -> None:
-    state, source, target = _state(self.local / name), self.local / name, self.durable / name
-    with _snapshot(source) as whole:
-      files.copy(whole, target)
+    state = _state(self.local / name)
+    system, root = self._bucket
+    with _snapshot(self.local / name) as whole:
+      system.put_file(os.fspath(whole), f"{root}/{name}")
     self._pushed[name] = state
 
   @contextlib.contextmanager
@@ -139,22 +161,27 @@ class Mirror:
       thread.join()
 
 
-def _names(root: epath.Path, folder: str) -> list[str]:
-  """Files below `root/folder`, as paths from `root`; temporary ones and folders that are never copied left out."""
-  found, waiting = [], [folder]
+def _sizes(system: AbstractFileSystem, root: str, folder: str) -> dict[str, int]:
+  """Path below `root` → bytes, of the files in `folder`; temporary ones and folders that are never copied left out.
+
+  Unlike `find` and `walk` of fsspec it enters no folder in vain, and fails where a listing does.
+  """
+  found: dict[str, int] = {}
+  waiting = [f"{root}/{folder}".rstrip("/")]
   while waiting:
-    here = root / waiting.pop()
-    for path in here.iterdir() if here.exists() else ():
-      name = os.path.relpath(os.fspath(path), os.fspath(root)) if "://" not in str(root) else _below(path, root)
-      if path.is_dir():
-        waiting += [] if path.name in NEVER_COPIED else [name]
-      elif not path.name.endswith(".tmp"):
-        found.append(name)
-  return sorted(found)
-
-
-def _below(path: epath.Path, root: epath.Path) -> str:
-  return str(path).removeprefix(str(root)).strip("/")
+    here = waiting.pop()
+    try:
+      entries = system.ls(here, detail=True)
+    except FileNotFoundError:
+      continue
+    for entry in entries:
+      path = entry["name"].rstrip("/")
+      last = path.rpartition("/")[2]
+      if entry["type"] == "directory":
+        waiting += [path] if path != here and last not in NEVER_COPIED else []
+      elif not last.endswith(".tmp"):
+        found[path.removeprefix(root).lstrip("/")] = entry["size"]
+  return found
 
 
 def _state(path: epath.Path) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from skymath_jax import files, mirror
 from skymath_jax.cli import main as cli
+from skymath_jax.errors import UserError
 from skymath_jax.mirror import Mirror
 from skymath_jax.training.metrics import Writer
 
@@ -77,7 +78,7 @@ def test_a_new_machine_sees_what_was_pushed(scratch):
 
 def test_complete_is_copied_last(scratch, monkeypatch):
   here, order = opened(), []
-  monkeypatch.setattr(files, "copy", lambda source, target: order.append(target.name))
+  monkeypatch.setattr(Bucket, "put_file", lambda self, source, target: order.append(target.rpartition("/")[2]))
   for name in ("COMPLETE.json", "z.jsonl", "a.jsonl"):
     files.write_text(here.local / "sft" / name, "{}")
   here.push("sft")
@@ -104,6 +105,32 @@ def test_arrays_of_checkpoints_are_never_copied(scratch):
   (here.durable / "checkpoints" / "stage1" / "steps" / "5" / "params").write_text("array")
   here.pull("")
   assert not (here.local / "checkpoints").exists()
+
+
+def test_an_object_that_would_lie_outside_is_refused(scratch):
+  here = opened()
+  Bucket().pipe_file("gs://bucket/runs/a/seeds/../../../../stray", b"x")
+  with pytest.raises(UserError, match=r"\.\./stray would lie outside"):
+    here.pull("")
+  assert not list(scratch.rglob("stray"))
+
+
+def test_odd_names_come_back(scratch):
+  names = ["a[1]*?.jsonl", "b#1 c.jsonl", "exp[2]/ä.jsonl"]
+  first = opened()
+  for name in names:
+    files.write_text(first.local / "sft" / name, name)
+  first.push("sft")
+  shutil.rmtree(first.local)
+  again = opened()
+  assert [(again.local / "sft" / name).read_text() for name in names] == names
+
+
+def test_a_listing_that_fails_is_not_an_empty_folder(scratch, monkeypatch):
+  here = opened()
+  monkeypatch.setattr(Bucket, "ls", lambda self, path, **more: (_ for _ in ()).throw(OSError("no network")))
+  with pytest.raises(OSError, match="no network"):
+    here.pull("")
 
 
 def test_a_database_is_copied_whole_while_it_is_written(scratch):
