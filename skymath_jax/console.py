@@ -5,7 +5,9 @@ import sys
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeElapsedColumn as Elapsed
+from rich.progress import TimeRemainingColumn as Remaining
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -18,12 +20,15 @@ def log(message: str) -> None:
 class Bar:
   """A running progress bar; `note` is a short live text such as `3,100 tokens/s`."""
 
-  def __init__(self, progress: Progress, task: int):
-    self._progress, self._task = progress, task
+  def __init__(self, progress: Progress, task: TaskID):
+    self._progress = progress
+    self._task = task
 
   def advance(self, amount: int = 1, note: str | None = None) -> None:
     """Moves the bar by `amount`."""
-    self._progress.update(self._task, advance=amount, **({} if note is None else {"note": note}))
+    self._progress.update(self._task, advance=amount)
+    if note is not None:
+      self._progress.update(self._task, note=note)
 
 
 @contextlib.contextmanager
@@ -33,9 +38,9 @@ def bar(description: str, total: int, *, done: int = 0) -> Iterator[Bar]:
     TextColumn("{task.description}"),
     BarColumn(),
     MofNCompleteColumn(),
-    TimeElapsedColumn(),
+    Elapsed(),
     TextColumn("eta"),
-    TimeRemainingColumn(),
+    Remaining(),
     TextColumn("{task.fields[note]}"),
   )
   with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:

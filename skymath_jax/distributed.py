@@ -36,9 +36,8 @@ ASK_JAX = "SKYMATH_DISTRIBUTED"
 JOIN_SECONDS = 900  # a cold slice: images are pulled and packages installed at different speeds
 AGREE_SECONDS = 300
 LEAVE_SECONDS = 60  # how long one that has failed waits for the others at the exit, before JAX ends them too
-_calls: collections.Counter[str] = (
-  collections.Counter()
-)  # how often each name was used: every wait needs a key of its own
+# How often each name was used: every wait needs a key of its own
+_calls: collections.Counter[str] = collections.Counter()
 
 
 def initialize() -> None:
@@ -54,8 +53,9 @@ def initialize() -> None:
     log(f"waiting for {described['num_processes']} processes at {described['coordinator_address']}")
     if described["process_id"] > 0:
       _wait_for_coordinator(described["coordinator_address"], seconds)
-  times = {"initialization_timeout": math.ceil(seconds), "shutdown_timeout_seconds": LEAVE_SECONDS}
-  jax.distributed.initialize(**described, **times)
+  jax.distributed.initialize(
+    **described, initialization_timeout=math.ceil(seconds), shutdown_timeout_seconds=LEAVE_SECONDS
+  )
   jax.devices()  # every process must start its devices within two minutes of the others, also one that only waits
   log(f"process {process_index()} of {process_count()}")
 
@@ -122,7 +122,8 @@ def barrier(name: str, *, seconds: float) -> None:
     return
   _calls[name] += 1
   try:
-    jax_distributed.global_state.client.wait_at_barrier(f"skymath/{name}/{_calls[name]}", round(seconds * 1000))
+    client: Any = jax_distributed.global_state.client
+    client.wait_at_barrier(f"skymath/{name}/{_calls[name]}", round(seconds * 1000))
   except RuntimeError as error:  # jaxlib's XlaRuntimeError
     raise LostProcessError(
       f"not all {process_count()} processes came to {name!r} within {seconds:,.0f} s ({str(error).splitlines()[0]})",
@@ -139,7 +140,7 @@ def gather(name: str, value: Any, *, seconds: float = AGREE_SECONDS) -> list[Any
   """
   if process_count() == 1:
     return [json.loads(json.dumps(value))]
-  client = jax_distributed.global_state.client
+  client: Any = jax_distributed.global_state.client
   _calls[name] += 1
   key = f"skymath/{name}/{_calls[name]}"
   client.key_value_set(f"{key}/{process_index()}", json.dumps(value))

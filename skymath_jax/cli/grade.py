@@ -10,7 +10,7 @@ from skymath_jax.errors import UsageError
 
 
 def grade(argv: Sequence[str]) -> int:
-  """`skymath grade`."""
+  """`skymath grade`; a `UsageError` names a value that makes no sense."""
   wanted = (
     Flag("input", None, 'JSONL of {"gold", "pred"} or {"gold", "response"} rows', required=True),
     Flag("output", None, 'JSONL to write: the same rows with "extracted" and "correct"', required=True),

@@ -11,7 +11,7 @@ LOGITS = Flag("logits", True, "beside every tensor, compare logits with transfor
 
 
 def export(argv: Sequence[str]) -> int:
-  """`skymath export`."""
+  """`skymath export`; a `UsageError` names a type that is not known."""
   checkpoint = Flag("checkpoint", None, "checkpoint folder, such as WORKDIR/checkpoints/stage2", required=True)
   out = Flag("out", None, "Hugging Face folder to write", required=True)
   dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
@@ -37,7 +37,7 @@ def export(argv: Sequence[str]) -> int:
 
 
 def import_(argv: Sequence[str]) -> int:
-  """`skymath import`."""
+  """`skymath import`; a `UsageError` says which folder is missing."""
   hf = Flag("hf", None, "Hugging Face folder (safetensors)")
   out = Flag("out", None, "checkpoint folder to write")
   families = Flag("list", False, "list the model families that can be imported and exported")

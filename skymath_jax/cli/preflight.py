@@ -17,7 +17,11 @@ GIB = 2**30
 
 
 def preflight(argv: Sequence[str]) -> int:
-  """Prints the verdict, leaves `preflight.json` in `--workdir` if given; exit code 1 where it does not fit."""
+  """Prints the verdict, leaves `preflight.json` in `--workdir` if given; exit code 1 where it does not fit.
+
+  Raises:
+    UsageError: there is no such step.
+  """
   wanted = (
     Flag(
       "topology",

@@ -79,7 +79,11 @@ def train(argv: Sequence[str]) -> int:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-  """`skymath evaluate`: the models of a run, or `--model` on `--benchmark`; `--compare` two evaluations."""
+  """`skymath evaluate`: the models of a run, or `--model` on `--benchmark`; `--compare` two evaluations.
+
+  Raises:
+    UsageError: it is not said what to evaluate, or on what.
+  """
   model = Flag("model", None, "HF folder, checkpoint folder or asset:NAME to evaluate on its own")
   benchmark = Flag("benchmark", None, "catalog name, math500 or JSONL file; @distractors1 to 5 after it weaves them in")
   pair = Flag("compare", None, "FOLDER,FOLDER of two evaluations of the same problems, to compare one by one")

@@ -11,7 +11,11 @@ from skymath_jax.errors import UserError
 
 
 def study(argv: Sequence[str]) -> int:
-  """The data once, then every cell of the grid, then fits, plots and the report."""
+  """The data once, then every cell of the grid, then fits, plots and the report.
+
+  Raises:
+    UserError: matplotlib is missing, or the workdir lies in a bucket.
+  """
   values = parse(argv, WORKDIR, config="required")
   if importlib.util.find_spec("matplotlib") is None:  # before hours of work, not after them
     raise UserError("the figures need matplotlib", where="study", remedy='install it with: pip install -e ".[study]"')

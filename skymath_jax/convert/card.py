@@ -3,6 +3,7 @@
 It is read off the files that a run left around the checkpoint; a checkpoint that was only imported gets a short one.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
@@ -35,8 +36,9 @@ def _meta(folder: epath.Path) -> dict[str, Any]:
 
 def _name(folder: epath.Path) -> str:
   path = folder.parent.parent / "config.json"
-  config = files.read_json(path) if folder.parent.name == "checkpoints" and path.exists() else {}
-  return f"{config['name']} {folder.name}" if "name" in config else folder.name
+  if folder.parent.name == "checkpoints" and path.exists():
+    return f"{files.read_json(path).get('name', '')} {folder.name}".strip()
+  return folder.name
 
 
 def _header(trained: bool) -> str:
@@ -104,7 +106,7 @@ def _recipe(workdir: epath.Path) -> str:
   return f"## How it was made\n\n{made}\n"
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
   lines = [heads, ("---",) * len(heads), *rows]
   return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -17,7 +17,7 @@ def export_checkpoint(
   source: epath.PathLike,
   out: epath.PathLike,
   *,
-  dtype: str = "auto",
+  dtype: str,
   prompts: Sequence[str] = parity.PROMPTS,
   new_tokens: int = 0,
   tolerance: float = 1e-4,

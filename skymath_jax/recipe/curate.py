@@ -37,20 +37,8 @@ def curate(run: Run, number: int) -> Facts:
 
 
 STAGES = [
-  Stage(
-    name="curate stage 1",
-    folder="sft/stage1",
-    work=lambda run: curate(run, 1),
-    needs=("seeds", "synthesis/stage1"),
-    reads=READS,
-  ),
-  Stage(
-    name="curate stage 2",
-    folder="sft/stage2",
-    work=lambda run: curate(run, 2),
-    needs=("seeds", "synthesis/stage2"),
-    reads=READS,
-  ),
+  Stage("curate stage 1", "sft/stage1", lambda run: curate(run, 1), needs=("seeds", "synthesis/stage1"), reads=READS),
+  Stage("curate stage 2", "sft/stage2", lambda run: curate(run, 2), needs=("seeds", "synthesis/stage2"), reads=READS),
 ]
 
 

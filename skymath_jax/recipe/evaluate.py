@@ -24,17 +24,13 @@ ANSWER_SECONDS = 7 * 86400.0  # how long the fastest process of an evaluation wa
 
 def stages(config: config_lib.Experiment) -> list[Stage]:
   """One stage for each model of `evaluation.models`."""
-  return [
-    Stage(
-      name=f"evaluate {name}",
-      folder=f"evaluation/{name}",
-      work=functools.partial(evaluate, name=name),
-      needs=() if name == "base" else (f"checkpoints/{name}",),
-      reads=READS,
-      everywhere=True,
-    )
-    for name in config.evaluation.models
-  ]
+
+  def stage(name: str) -> Stage:
+    needs = () if name == "base" else (f"checkpoints/{name}",)
+    work = functools.partial(evaluate, name=name)
+    return Stage(f"evaluate {name}", f"evaluation/{name}", work, needs, READS, everywhere=True)
+
+  return [stage(name) for name in config.evaluation.models]
 
 
 def evaluate(run: Run, name: str) -> Facts:

@@ -33,10 +33,5 @@ def export(run: Run) -> Facts:
   return {"output": models.weights_hash(folder), **facts}
 
 
-STAGE = Stage(
-  name="export",
-  folder=f"export/{MODEL}",
-  work=export,
-  needs=(f"checkpoints/{MODEL}", "seeds"),
-  reads=("rng_seed", "model", "training", "export"),
-)
+READS = ("rng_seed", "model", "training", "export")
+STAGE = Stage("export", f"export/{MODEL}", export, needs=(f"checkpoints/{MODEL}", "seeds"), reads=READS)

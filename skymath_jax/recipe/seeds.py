@@ -40,7 +40,7 @@ def load(run: Run) -> Facts:
   return {"output": files.sha256(folder / PROBLEMS), **summary}
 
 
-STAGE = Stage(name="seeds", folder=FOLDER, work=load, reads=("seeds",), cheap=True)
+STAGE = Stage("seeds", FOLDER, load, reads=("seeds",), cheap=True)
 
 
 def problems_of(run: Run) -> list[Problem]:

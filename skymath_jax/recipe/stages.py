@@ -135,10 +135,10 @@ def _perform(stages: Sequence[Stage], run: Run) -> dict[str, Facts]:
 
 def _perform_one(stage: Stage, run: Run) -> Facts:
   """One stage: done here, done by the writer while this process waits, or found complete; returns its facts."""
-  facts, works = run.workdir.completion(stage.folder), distributed.is_writer() or stage.everywhere
+  works = distributed.is_writer() or stage.everywhere
   if distributed.gather(f"{stage.name} is complete", is_complete(stage, run), seconds=GATHER_SECONDS)[0]:
     log(f"{stage.name}: complete, skipped")
-    return facts
+    return run.workdir.facts(stage.folder)
   _require_inputs(stage, run)
   log(f"{stage.name} …" if works else f"{stage.name}: done by process 0")
   start = time.perf_counter()

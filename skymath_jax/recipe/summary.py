@@ -1,5 +1,6 @@
 """`summary.json`: what a run came to, gathered from the files that its stages left."""
 
+import collections
 from collections.abc import Iterable
 
 from etils import epath
@@ -42,10 +43,9 @@ def _stage_summaries(workdir: epath.Path, room: str) -> list[Facts]:
 
 
 def _add(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-  total: dict[str, int] = {}
+  total: collections.Counter[str] = collections.Counter()
   for count in counts:
-    for key, value in count.items():
-      total[key] = total.setdefault(key, 0) + value
+    total.update(count)
   return dict(sorted(total.items()))
 
 

@@ -2,16 +2,17 @@
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import coreset, files, records, synthesis
 from skymath_jax.console import log
-from skymath_jax.generation import Sampling
+from skymath_jax.generation import Generator, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.recipe import seeds
 from skymath_jax.recipe.types import Run, Stage
@@ -25,10 +26,8 @@ def stages(config: config_lib.Experiment) -> list[Stage]:
   """Both synthesis stages; the base model is read only where it embeds the problems to choose from."""
   reads = ("rng_seed", "teacher", "synthesis", *(["model.path"] if config.synthesis.embedding == "model" else []))
   return [
-    Stage(
-      name=f"synthesize stage {n}", folder=f"synthesis/stage{n}", work=work, needs=("seeds",), reads=reads, asks=True
-    )
-    for n, work in ((1, normal), (2, hard))
+    Stage("synthesize stage 1", "synthesis/stage1", normal, ("seeds",), reads, asks=True),
+    Stage("synthesize stage 2", "synthesis/stage2", hard, ("seeds",), reads, asks=True),
   ]
 
 
@@ -89,10 +88,7 @@ def _pass(
   """One synthesis pass; `runs` are those of each method for a problem."""
 
   async def ask() -> synthesis.Result:
-    teacher = run.teacher.client()
-    try:
-      if isinstance(teacher, JetStreamGenerator):
-        await teacher.check()
+    async with _client(run) as teacher:
       return await synthesis.synthesize(
         problems,
         runs,
@@ -105,8 +101,6 @@ def _pass(
         settings=_settings(run.config.synthesis),
         concurrency=run.config.teacher.concurrency,
       )
-    finally:
-      await teacher.close()
 
   return asyncio.run(ask())
 
@@ -117,8 +111,7 @@ def _judge(
   """The teacher's labels for each instance, and what they came to."""
 
   async def ask() -> tuple[list[Facts], Facts]:
-    teacher = run.teacher.client()
-    try:
+    async with _client(run) as teacher:
       return await synthesis.judge(
         instances,
         count,
@@ -130,10 +123,20 @@ def _judge(
         rng_seed=run.config.rng_seed,
         concurrency=run.config.teacher.concurrency,
       )
-    finally:
-      await teacher.close()
 
   return asyncio.run(ask())
+
+
+@contextlib.asynccontextmanager
+async def _client(run: Run) -> AsyncIterator[Generator]:
+  """A client of the teacher that is known to answer."""
+  client = run.teacher.client()
+  try:
+    if isinstance(client, JetStreamGenerator):
+      await client.check()
+    yield client
+  finally:
+    await client.close()
 
 
 def _settings(config: config_lib.Synthesis) -> synthesis.Settings:
@@ -154,7 +157,7 @@ def _finish(
 ) -> Facts:
   """Labels the instances where that is wanted, and writes instances, rejections and the summary."""
   by_method = sum((collections.Counter(result.outcomes.by_method) for result in results), collections.Counter())
-  instances, judging = _instances(results), {}
+  instances, judging = _instances(results), Facts()
   if run.config.synthesis.judge:
     labels, judging = _judge(run, store, instances, by_method.total(), int(folder.name[-1]))
     pairs = zip(_instances(results), labels, strict=True)
@@ -192,9 +195,14 @@ def plan(run: Run) -> Facts:
   config, teacher = run.config.synthesis, run.config.teacher
   problems, hard = _checked_seeds(run)
   settings, lengths = _settings(config), synthesis.Lengths.of(problems)
+
+  def planned(problems: Sequence[Problem] | int, runs: config_lib.Runs) -> Facts:
+    return synthesis.plan(problems, runs, settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
+
   passes = {
-    name: synthesis.plan(what, getattr(config, name), settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
-    for name, what in {"pass1": problems, "pass2": config.coreset_size, "hard": hard}.items()
+    "pass1": planned(problems, config.pass1),
+    "pass2": planned(config.coreset_size, config.pass2),
+    "hard": planned(hard, config.hard),
   }
   made = sum(
     row["runs"] * settings.samples * (settings.evol_steps if synthesis.METHODS[method].chained else 1)

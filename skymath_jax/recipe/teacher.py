@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from etils import epath
 
@@ -67,7 +67,11 @@ class Teacher:
     Raises:
       UserError: the model cannot be read, or the server does not become healthy in time.
     """
-    backends = {"openai": self._endpoint, "local": self._in_process, "jetstream": self._jetstream}
+    backends: dict[str, Callable[[], Generator]] = {
+      "openai": self._endpoint,
+      "local": self._in_process,
+      "jetstream": self._jetstream,
+    }
     return backends[self._config.backend]()
 
   def _endpoint(self) -> OpenAIGenerator:

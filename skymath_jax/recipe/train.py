@@ -1,6 +1,7 @@
 """Stages `train`: supervised fine-tuning, first of the base model, then of the stage-1 model, its optimizer fresh."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -45,24 +46,12 @@ def train(run: Run, number: int) -> Facts:
   return {"output": models.weights_hash(folder), **facts}
 
 
-STAGES = [
-  Stage(
-    name="train stage 1",
-    folder="checkpoints/stage1",
-    work=lambda run: train(run, 1),
-    needs=("sft/stage1",),
-    reads=READS,
-    everywhere=True,
-  ),
-  Stage(
-    name="train stage 2",
-    folder="checkpoints/stage2",
-    work=lambda run: train(run, 2),
-    needs=("sft/stage2", "checkpoints/stage1"),
-    reads=READS,
-    everywhere=True,
-  ),
-]
+def _stage(number: int, *needs: str) -> Stage:
+  name, work = f"train stage {number}", functools.partial(train, number=number)
+  return Stage(name, f"checkpoints/stage{number}", work, needs, READS, everywhere=True)
+
+
+STAGES = [_stage(1, "sft/stage1"), _stage(2, "sft/stage2", "checkpoints/stage1")]
 # What `train` does with `training.data`
 ON_TEXTS = dataclasses.replace(STAGES[0], name="train", needs=())
 

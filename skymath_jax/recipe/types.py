@@ -18,7 +18,7 @@ class Run:
   teacher: Teacher
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """One step of the recipe: it works in `folder` of the workdir and returns the facts that its completion mark keeps.
 

@@ -111,7 +111,12 @@ class Workdir:
     distributed.barrier(f"{folder} is complete", seconds=WORK_SECONDS)
     if not distributed.is_writer():
       self.pull(folder)
-    return files.read_json(self / folder / files.COMPLETE)
+    return self.facts(folder)
+
+  def facts(self, folder: str) -> Facts:
+    """The facts of a complete folder."""
+    facts: Facts = files.read_json(self / folder / files.COMPLETE)
+    return facts
 
   def push(self, folder: str) -> None:
     """Copies what has changed in `folder` to the bucket, if the workdir lies in one."""

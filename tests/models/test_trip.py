@@ -106,7 +106,7 @@ def test_the_verbs(name, words, tmp_path):
   assert made["dtype"] == "bfloat16"
   assert made["compared_with"].startswith("transformers")
   assert made["max_abs_logit_diff"] <= 1e-4
-  back = export_checkpoint(tmp_path / "ours", tmp_path / "back", new_tokens=8, max_shard_gb=30e-6)
+  back = export_checkpoint(tmp_path / "ours", tmp_path / "back", dtype="auto", new_tokens=8, max_shard_gb=30e-6)
   assert back["max_abs_logit_diff"] <= 1e-4
   assert back["same_greedy_text"]
   assert back["dtype"] == "bfloat16"
@@ -241,7 +241,7 @@ TWO = """
   assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 2, 4)
   folder = sys.argv[1]
   made = import_folder(f"{folder}/hf", f"{folder}/ours")
-  back = export_checkpoint(f"{folder}/ours", f"{folder}/back", max_shard_gb=30e-6)
+  back = export_checkpoint(f"{folder}/ours", f"{folder}/back", dtype="auto", max_shard_gb=30e-6)
   read, reads = hf._read, []
   def counted(*arguments):
     parts = read(*arguments)
