@@ -6,9 +6,10 @@ About ten minutes on two CPU cores. Its measured skill is in skymath_jax/assets/
 """
 
 from skymath_jax.config import base
+from skymath_jax.hardware import note
 
 
-def get_config():
+def get_config(machine=""):
   c = base()
   c.name = "micro_base"
   c.model.path = ""  # from scratch
@@ -27,4 +28,4 @@ def get_config():
   c.training.checkpoint_every = 200
   c.training.stage1.learning_rate = 3e-3
   c.training.stage1.epochs = 1
-  return c
+  return note(c, machine)

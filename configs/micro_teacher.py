@@ -6,9 +6,10 @@ About an hour on two CPU cores. Its measured skill is in skymath_jax/assets/micr
 """
 
 from skymath_jax.config import base
+from skymath_jax.hardware import note
 
 
-def get_config():
+def get_config(machine=""):
   c = base()
   c.name = "micro_teacher"
   c.model.path = ""  # from scratch
@@ -25,4 +26,4 @@ def get_config():
   c.training.checkpoint_every = 200
   c.training.stage1.learning_rate = 3e-3
   c.training.stage1.epochs = 1
-  return c
+  return note(c, machine)

@@ -6,9 +6,10 @@ What to expect is in README.md; the same recipe at full size is in configs/skywo
 """
 
 from skymath_jax.config import base
+from skymath_jax.hardware import note
 
 
-def get_config():
+def get_config(machine=""):
   c = base()
   c.name = "quickstart"
 
@@ -44,4 +45,4 @@ def get_config():
   c.evaluation.max_tokens = 160
 
   c.export.dtype = "float32"
-  return c
+  return note(c, machine)

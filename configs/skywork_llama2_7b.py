@@ -1,16 +1,19 @@
 """Llama-2-7B on Skywork-MathQA-style data: the paper's recipe (arXiv 2407.08348 sections 3 and 4.1.3).
 
-  skymath run --config=configs/skywork_llama2_7b.py --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
+  skymath run --config=configs/skywork_llama2_7b.py:HARDWARE --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
+  skymath preflight --config=configs/skywork_llama2_7b.py:HARDWARE
 
 Paper's result, GSM8K / MATH: 72.9 / 47.7 after stage 2 (its table 1; greedy, strict grader). Ours: not run yet.
 Steps in the paper: 202,500 + 37,500 of 32 examples. Teacher: any OpenAI-compatible endpoint, or JetStream replicas
-(teacher.backend, teacher.addresses). For a smaller slice raise training.micro_batches.
+(teacher.backend, teacher.addresses). HARDWARE is v4-32, v5e-16, v5p-16, h200, … (skymath_jax/hardware.py); peak memory
+and estimated seconds a step are in benchmarks/results/training.md.
 """
 
 from skymath_jax.config import base
+from skymath_jax.hardware import fit_7b
 
 
-def get_config():
+def get_config(machine=""):
   c = base()
   c.name = "skywork_llama2_7b"
 
@@ -27,4 +30,4 @@ def get_config():
 
   c.training.stage1.learning_rate = 2e-5
   c.training.stage2.learning_rate = 2e-5
-  return c
+  return fit_7b(c, machine)

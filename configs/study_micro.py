@@ -8,9 +8,10 @@ half an hour on two CPU cores. What came out is in benchmarks/results/study.md.
 """
 
 from skymath_jax.config import derive
+from skymath_jax.hardware import note
 
 
-def get_config():
+def get_config(machine=""):
   c = derive(__file__, "quickstart")
   c.name = "study_micro"
 
@@ -30,4 +31,4 @@ def get_config():
 
   c.study.sizes = (100, 300, 1_000, 2_000, 4_000, 10_000)
   c.study.ablation_size = 2_000
-  return c
+  return note(c, machine)

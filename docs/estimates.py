@@ -3,16 +3,18 @@
 python docs/estimates.py
 """
 
+from skymath_jax import hardware
+
 EXAMPLES = 32 * (202_500 + 37_500)  # Skywork-Math section 4.1.3
 TOKENS_AN_EXAMPLE = 350  # an assumption
 PARAMETERS = 7.24e9  # Mistral-7B
 
-SLICES = (  # name, chips, peak dense bfloat16 FLOP/s of a chip, assumed MFU, USD a chip and hour (as in settings.sh)
-  ("v4-32", 16, 275e12, 0.45, 3.22),
-  ("v5e-16", 16, 197e12, 0.45, 1.20),
-  ("v5p-16", 8, 459e12, 0.50, 4.20),
-  ("v6e-8", 8, 918e12, 0.40, 2.70),
-  ("one H200", 1, 989e12, 0.45, None),
+SLICES = (  # name, assumed MFU, USD a chip and hour (as in settings.sh)
+  ("v4-32", 0.45, 3.22),
+  ("v5e-16", 0.45, 1.20),
+  ("v5p-16", 0.50, 4.20),
+  ("v6e-8", 0.40, 2.70),
+  ("h200", 0.45, None),
 )
 
 
@@ -20,8 +22,9 @@ def rows() -> list[str]:
   """The lines of the table's body."""
   flops = 6 * PARAMETERS * EXAMPLES * TOKENS_AN_EXAMPLE
   lines = []
-  for name, chips, peak, mfu, usd in SLICES:
-    hours = flops / (chips * peak * mfu) / 3600
+  for name, mfu, usd in SLICES:
+    machine = hardware.find(name)
+    hours, chips = flops / (machine.devices * machine.chip.flops * mfu) / 3600, machine.chips
     price, total = (f"{usd * chips:.2f}", f"{round(hours * usd * chips, -1):.0f}") if usd else ("yours", "")
     lines.append(f"| {name} | {chips} | {mfu:.0%} | {hours:.0f} | {price} | {total} |".replace("%", " %"))
   return lines

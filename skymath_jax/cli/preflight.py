@@ -8,12 +8,10 @@ from typing import Any
 
 from etils import epath
 
-from skymath_jax import files
+from skymath_jax import files, hardware
 from skymath_jax.cli.flags import Flag, parse
 from skymath_jax.console import log
 from skymath_jax.errors import UsageError
-
-GIB = 2**30
 
 
 def preflight(argv: Sequence[str]) -> int:
@@ -23,12 +21,7 @@ def preflight(argv: Sequence[str]) -> int:
     UsageError: there is no such step.
   """
   wanted = (
-    Flag(
-      "topology",
-      None,
-      "slice or GPU box: v4-8 … v4-128, v5p-8 …, v5e-4 … v5e-256, v6e-…, h100-1, h200-1, …",
-      required=True,
-    ),
+    Flag("topology", "", f"{hardware.names()}; empty = what the recipe was fitted to"),
     Flag("slices", 1, "number of equal slices"),
     Flag("step", "train", "train | serve: what is compiled; serve takes slots and lengths from config.serving"),
     Flag("advise", True, "where it does not fit, try changes until one does"),
@@ -37,12 +30,14 @@ def preflight(argv: Sequence[str]) -> int:
   values = parse(argv, *wanted, config="required")
   if values.step not in ("train", "serve"):
     raise UsageError(f"--step={values.step} is not known; use train or serve.")
+  if not (values.topology or values.config.hardware):
+    raise UsageError("name the machine: --config=FILE.py:HARDWARE or --topology. See skymath preflight --help.")
   os.environ["JAX_PLATFORMS"] = "cpu"  # the slice is only described; nothing is run, and no chip is taken
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # only who has the chips can read such an entry back
   from skymath_jax import preflight as room
   from skymath_jax.recipe import train
 
-  target = room.target(values.topology, slices=values.slices)
+  target = hardware.find(values.topology or values.config.hardware, slices=values.slices)
   config, settings = train.step_of(values.config)
   if values.step == "serve":
     return _serve(values, config, target)
@@ -50,7 +45,7 @@ def preflight(argv: Sequence[str]) -> int:
   if values.workdir:
     files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))
   print(json.dumps(dataclasses.asdict(report), indent=2))
-  peak, usable = report.peak_bytes_per_chip / GIB, report.usable_bytes_per_chip / GIB
+  peak, usable = report.peak_bytes_per_chip / hardware.GIB, report.usable_bytes_per_chip / hardware.GIB
   verdict = "fits" if report.fits else "does not fit"
   log(f"{values.config.name} on {target.title}: {verdict} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)")
   for line in report.advice:
@@ -72,7 +67,7 @@ def _serve(values: Any, config: Any, target: Any) -> int:
   print(json.dumps(dataclasses.asdict(report), indent=2))
   log(
     f"serving on {report.topology}: {settings.slots} slots × {settings.max_length} tokens need "
-    f"{report.peak_bytes_per_chip / GIB:.1f} of {report.usable_bytes_per_chip / GIB:.1f} GiB a chip; "
+    f"{report.peak_bytes_per_chip / hardware.GIB:.1f} of {report.usable_bytes_per_chip / hardware.GIB:.1f} GiB a chip; "
     f"{report.tokens:,} tokens fit, {report.slots_of_max_length} slots of that length"
   )
   return 0 if report.fits else 1

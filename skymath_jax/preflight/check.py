@@ -9,9 +9,9 @@ from skymath_jax import sharding
 from skymath_jax.config import Training
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.hardware import GIB, Hardware, names
 from skymath_jax.models import DecoderConfig
 from skymath_jax.preflight import estimate, train
-from skymath_jax.preflight.targets import GIB, Target
 
 STRONGER = {"none": "wide", "wide": "names", "names": "full"}  # remat that keeps less
 Change = dict[str, Any]  # config key → value
@@ -19,7 +19,7 @@ Change = dict[str, Any]  # config key → value
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-  """What `preflight.json` holds; `method` is `compiled` or `estimated`."""
+  """What `preflight.json` holds; `method` is `compiled` or `estimated`, bytes are of one device: on v7x half a chip."""
 
   topology: str
   slices: int
@@ -54,7 +54,7 @@ class _Recipe:
 
 
 def check(
-  config: DecoderConfig, settings: Training, mesh_sizes: dict[str, int], target: Target, *, advise: bool = True
+  config: DecoderConfig, settings: Training, mesh_sizes: dict[str, int], target: Hardware, *, advise: bool = True
 ) -> Report:
   """Compiles (or, for GPUs, estimates) the train step of a recipe for `target`.
 
@@ -62,12 +62,14 @@ def check(
     config: of the decoder, with the compute dtype, remat and parameter dtype of the recipe.
     settings: of the training stage.
     mesh_sizes: `data`, `fsdp`, `tensor`, as in the config.
-    target: from `targets.target`.
+    target: the machine.
     advise: where it does not fit, try changes until one does; each try is a compilation.
 
   Raises:
-    UserError: the mesh does not suit the slice, or libtpu is not installed.
+    UserError: the mesh does not suit the slice, libtpu is not installed, or nobody says what memory there is (a CPU).
   """
+  if target.chip.usable == math.inf:
+    raise UserError(f"its memory is not known: {target.name}", where="preflight", remedy=f"one of {names()}")
   recipe = _Recipe(config=config, settings=settings, mesh_sizes=mesh_sizes)
   mesh, outcome = _try(recipe, target)
   mine = estimate.share(settings, mesh)
@@ -94,29 +96,29 @@ def check(
   )
 
 
-def _try(recipe: _Recipe, target: Target) -> tuple[Any, train.Outcome]:
+def _try(recipe: _Recipe, target: Hardware) -> tuple[Any, train.Outcome]:
   """(mesh, outcome) of one recipe on one target."""
   if target.compiles:
     mesh = sharding.make_mesh(**recipe.mesh_sizes, devices=train.devices(target))
     outcome = train.compile_step(recipe.config, recipe.settings, mesh)
     return mesh, dataclasses.replace(outcome, fits=outcome.fits and outcome.peak_bytes <= target.chip.usable_bytes)
-  mesh = sharding.abstract_mesh(**recipe.mesh_sizes, count=target.chips)
+  mesh = sharding.abstract_mesh(**recipe.mesh_sizes, count=target.devices)
   mine = estimate.share(recipe.settings, mesh)
   needed = sum(estimate.breakdown(recipe.config, recipe.settings, mine).values())
   fits = needed <= target.chip.usable_bytes
   return mesh, train.Outcome(fits=fits, peak_bytes=needed, temporary_bytes=0, seconds=0.0)
 
 
-def _headroom(outcome: train.Outcome, target: Target) -> str:
+def _headroom(outcome: train.Outcome, target: Hardware) -> str:
   free = target.chip.usable_bytes - outcome.peak_bytes
   return f"fits, with {free / GIB:.1f} GiB of {target.chip.usable_bytes / GIB:.2f} GiB a chip to spare"
 
 
-def _idle(recipe: _Recipe, target: Target, mesh: Any) -> Iterator[str]:
+def _idle(recipe: _Recipe, target: Hardware, mesh: Any) -> Iterator[str]:
   """A word on chips that would all compute the same."""
   rows, shards = recipe.settings.rows // recipe.settings.micro_batches, sharding.parts(mesh, "batch")
   if rows % shards:
-    change = spread(recipe.config, recipe.settings, recipe.mesh_sizes, target.chips)
+    change = spread(recipe.config, recipe.settings, recipe.mesh_sizes, target.devices)
     remedy = f"set {' '.join(_spelled(change))}" if change else f"make config.training.rows a multiple of {shards}"
     yield f"a micro-batch of {rows} rows does not divide over {shards} chips, so each computes all of it: {remedy}"
 
@@ -162,12 +164,12 @@ def changes(recipe_config: DecoderConfig, settings: Training, shards: int) -> It
     yield {**strongest, "training.mu_dtype": "bfloat16"}
 
 
-def _remedy(recipe: _Recipe, target: Target) -> str:
+def _remedy(recipe: _Recipe, target: Hardware) -> str:
   """The first change that the target takes; else the first larger slice, with what it takes there.
 
   On a larger slice only what leaves the arithmetic alone is tried, and the recipe as it is comes first.
   """
-  place: Target | None = target
+  place: Hardware | None = target
   while place is not None:
     for change in _candidates(recipe, place, larger=place != target):
       log(f"does not fit; trying {' '.join((place.title, *_spelled(change)))}")
@@ -181,14 +183,14 @@ def _remedy(recipe: _Recipe, target: Target) -> str:
   return "nothing that preflight knows makes it fit: shorten training.max_length, or take chips with more memory"
 
 
-def _candidates(recipe: _Recipe, target: Target, *, larger: bool) -> Iterator[Change]:
+def _candidates(recipe: _Recipe, target: Hardware, *, larger: bool) -> Iterator[Change]:
   """Changes worth compiling on `target`: what its mesh needs, alone and with what saves memory.
 
   A mesh of fixed sizes that is not the slice's, and states that alone do not fit by arithmetic, are not.
   """
-  base = spread(recipe.config, recipe.settings, recipe.mesh_sizes, target.chips)
+  base = spread(recipe.config, recipe.settings, recipe.mesh_sizes, target.devices)
   try:
-    mesh = sharding.abstract_mesh(**recipe.changed(base).mesh_sizes, count=target.chips)
+    mesh = sharding.abstract_mesh(**recipe.changed(base).mesh_sizes, count=target.devices)
   except UserError:
     return
   savings = changes(recipe.config, recipe.settings, sharding.parts(mesh, "batch"))

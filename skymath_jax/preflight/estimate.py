@@ -11,8 +11,8 @@ from typing import Any
 
 from skymath_jax import sharding
 from skymath_jax.config import Training
+from skymath_jax.hardware import SLICE_NETWORK, Hardware
 from skymath_jax.models import DecoderConfig
-from skymath_jax.preflight.targets import SLICE_NETWORK, Target
 
 # What a well-written step reaches of the data sheet: matmuls of training shapes on an H200 (690 of 989 TFLOP/s), copies
 MATMUL_SHARE, BANDWIDTH_SHARE = 0.7, 0.8
@@ -75,7 +75,7 @@ def layer_bytes(config: DecoderConfig) -> int:
   return {"float32": 4, "bfloat16": 2}[config.dtype] * (attention + 4 * config.embed + 4 * config.mlp)
 
 
-def step_seconds(config: DecoderConfig, settings: Training, mine: Share, target: Target) -> dict[str, float]:
+def step_seconds(config: DecoderConfig, settings: Training, mine: Share, target: Hardware) -> dict[str, float]:
   """Lower bounds of one optimizer step by compute, memory and networks; `step` is the largest, since they overlap.
 
   Full rows of one causal segment are assumed: packed rows have less attention.

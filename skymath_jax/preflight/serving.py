@@ -17,9 +17,9 @@ from skymath_jax import sharding
 from skymath_jax.engine import quantize
 from skymath_jax.engine.programs import Programs, abstract_state
 from skymath_jax.engine.types import EngineSettings, prefix_budget
+from skymath_jax.hardware import Hardware
 from skymath_jax.models import Decoder, DecoderConfig, attention
 from skymath_jax.preflight import train
-from skymath_jax.preflight.targets import Target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class ServeReport:
   compile_seconds: dict[str, float]
 
 
-def check(config: DecoderConfig, settings: EngineSettings, target: Target) -> ServeReport:
+def check(config: DecoderConfig, settings: EngineSettings, target: Hardware) -> ServeReport:
   """Compiles one decode call and one piece of prefill at `settings.slots` × `settings.max_length`.
 
   Raises:
     UserError: libtpu is not installed.
   """
   others = (config.mlp, config.vocab_size)
-  sizes = sharding.serving_sizes(target.chips, kv_heads=config.kv_heads, heads=config.heads, others=others)
+  sizes = sharding.serving_sizes(target.devices, kv_heads=config.kv_heads, heads=config.heads, others=others)
   mesh = sharding.make_mesh(**sizes, devices=train.devices(target))
   config = dataclasses.replace(config, scan_layers=False, remat="none", attention=attention.AUTO["tpu"])
   programs = Programs(config, settings.steps_per_call)

@@ -19,8 +19,8 @@ from jax.experimental import topologies
 from skymath_jax import sharding
 from skymath_jax.config import Training
 from skymath_jax.errors import UserError
+from skymath_jax.hardware import GIB, Hardware
 from skymath_jax.models import Decoder, DecoderConfig, attention
-from skymath_jax.preflight.targets import GIB, Target
 from skymath_jax.training import optimizer, step
 from skymath_jax.training.packing import Packing, abstract_batch
 
@@ -42,7 +42,7 @@ class Outcome:
   seconds: float
 
 
-def devices(target: Target) -> list[Any]:
+def devices(target: Hardware) -> list[Any]:
   """The slice's devices, as far as the compiler needs them.
 
   Raises:

@@ -14,32 +14,20 @@ import numpy as np
 from etils import epath
 from tensorboardX import SummaryWriter
 
-from skymath_jax import distributed, files, mirror, records
+from skymath_jax import distributed, files, hardware, mirror, records
 from skymath_jax.console import Bar, log
 from skymath_jax.errors import UserError
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.training.step import Metrics
 
-PEAK_FLOPS = {  # dense bfloat16 FLOP/s of one device, from the vendors' data sheets, by a part of its `device_kind`
-  "TPU v4": 275e12,
-  "TPU v5 lite": 197e12,
-  "TPU v5e": 197e12,
-  "TPU v5p": 459e12,
-  "TPU v5": 459e12,
-  "TPU v6": 918e12,
-  "A100": 312e12,
-  "H100": 989e12,
-  "H200": 989e12,
-}
 FLUSH_SECONDS = 2
 STOP_AFTER_NONFINITE = 5  # steps in a row without a finite loss; fewer are skipped and reported
 
 
 def peak_flops() -> float | None:
   """Of all devices together; None where the device is not in the table (a CPU)."""
-  kind = jax.devices()[0].device_kind
-  found = [peak for name, peak in PEAK_FLOPS.items() if name in kind]
-  return found[0] * jax.device_count() if found else None
+  peak = hardware.peak_flops(jax.devices()[0].device_kind)
+  return peak and peak * jax.device_count()
 
 
 def step_flops(config: DecoderConfig, tokens: int, loss_tokens: int, attention_pairs: int) -> float:

@@ -175,7 +175,7 @@ def test_the_estimates_in_the_recipe_are_those_that_the_script_prints():
   page, settings = (ROOT / "docs/recipe.md").read_text(), (ROOT / "tpu_scripts/settings.sh").read_text()
   for row in module.rows():
     assert row in page
-  for name, _, _, _, usd in module.SLICES:
+  for name, _, usd in module.SLICES:
     assert usd is None or f"USD_{name.split('-')[0]}:={usd:.2f}" in settings
 
 

@@ -13,9 +13,9 @@ import pytest
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax import sharding
+from skymath_jax import hardware, sharding
 from skymath_jax.models import Decoder, families
-from skymath_jax.preflight import targets, train
+from skymath_jax.preflight import train
 from tests.support.published import MODELS
 
 USABLE = 15.75 * 2**30  # bytes of a v5e chip that a program can have
@@ -36,7 +36,7 @@ ROWS = 8
   ],
 )
 def test_the_forward_pass_compiles_for_v5e_8(name, mesh, length):
-  devices = train.devices(targets.target("v5e-8"))
+  devices = train.devices(hardware.find("v5e-8"))
   mesh = sharding.make_mesh(**mesh, devices=devices)
   config = dataclasses.replace(
     families.config_from_hf(MODELS[name]), dtype="bfloat16", param_dtype="bfloat16", attention="splash"

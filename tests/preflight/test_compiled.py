@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from skymath_jax import config
-from skymath_jax.preflight import check, targets, train
+from skymath_jax import config, hardware
+from skymath_jax.preflight import check, train
 from skymath_jax.recipe.train import step_of
 from tests.support.processes import ROOT, environment, python
 
@@ -54,19 +54,13 @@ def test_the_compiled_function_is_the_one_that_training_runs(tmp_path):
 
 def test_the_compilers_words_for_too_little_memory_are_understood():
   spoken = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 19.16G of 15.75G hbm. Exceeded by 3.4G."
-  assert train._needed(spoken) == int(19.16 * targets.GIB)
+  assert train._needed(spoken) == int(19.16 * hardware.GIB)
   other = "RESOURCE_EXHAUSTED: … total memory required for HLO temporaries (447.06G) exceeds available HBM (30.75G)."
-  assert train._needed(other) == int(447.06 * targets.GIB)
+  assert train._needed(other) == int(447.06 * hardware.GIB)
   assert train._needed("INVALID_ARGUMENT: Mosaic failed") is None
 
 
-SLICES = {"v4_32": "v4-32", "v5e_16": "v5e-16", "v5p_16": "v5p-16"}
-RECIPES = [f"skywork_{model}_{chips}" for model in ("llama2_7b", "mistral_7b", "deepseekmath_7b") for chips in SLICES]
-GPU_RECIPES = {
-  f"skywork_{model}_{box}": topology
-  for model in ("llama2_7b", "mistral_7b", "deepseekmath_7b")
-  for box, topology in {"h100": "h100-1", "h200": "h200-1", "h200x8": "h100-8"}.items()
-}
+MODELS = ("llama2_7b", "mistral_7b", "deepseekmath_7b")
 
 
 def preflight(*flags, timeout=1500):
@@ -76,21 +70,22 @@ def preflight(*flags, timeout=1500):
   return done.returncode, json.loads(done.stdout), done.stderr
 
 
-@pytest.mark.parametrize(("recipe", "topology"), GPU_RECIPES.items())
-def test_every_gpu_recipe_fits_by_the_estimate(recipe, topology):
-  recipe = config.resolve(config.load(ROOT / "configs" / f"{recipe}.py"))
+@pytest.mark.parametrize("machine", ["h100", "h200", "h100-8", "h200-8"])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_7b_recipe_fits_gpus_by_the_estimate(model, machine):
+  recipe = config.resolve(config.load(ROOT / "configs" / f"skywork_{model}.py", machine))
   shape, settings = step_of(recipe)
-  report = check(shape, settings, dataclasses.asdict(recipe.mesh), targets.target(topology))
+  report = check(shape, settings, dataclasses.asdict(recipe.mesh), hardware.find(machine))
   assert report.fits and report.method == "estimated"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_tpu_recipe_compiles_for_its_slice_and_fits(recipe):
+@pytest.mark.parametrize("machine", ["v4-32", "v5e-16", "v5p-16", "tpu7x-8"])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_7b_recipe_compiles_for_slices_and_fits(model, machine):
   """A minute or two of compiling each, one after another: libtpu takes both cores."""
-  topology = next(name for ending, name in SLICES.items() if recipe.endswith(ending))
-  code, report, errors = preflight(f"--config=configs/{recipe}.py", f"--topology={topology}", "--advise=false")
+  code, report, errors = preflight(f"--config=configs/skywork_{model}.py:{machine}", "--advise=false")
   assert code == 0 and report["fits"] and report["method"] == "compiled", errors[-2000:]
   assert report["peak_bytes_per_chip"] < 0.95 * report["usable_bytes_per_chip"]
   states = sum(report["breakdown"][key] for key in ("parameters", "first_moment", "second_moment"))
@@ -110,10 +105,8 @@ def test_a_slice_that_is_too_small_is_reported_with_the_remedy():
 @pytest.mark.timeout(1800)
 def test_two_slices_hold_copies_of_the_weights_and_share_the_rows():
   """`data` runs over the slow network: each slice has all weights, half the rows, and the gradients are summed."""
-  flags = ["--topology=v5e-16", "--config.training.rows=16", "--advise=false"]
-  code, both, errors = preflight(
-    "--config=configs/skywork_llama2_7b_v5e_16.py", *flags, "--slices=2", "--config.mesh.data=2"
-  )
+  flags = ["--config.training.rows=16", "--advise=false", "--slices=2", "--config.mesh.data=2"]
+  code, both, errors = preflight("--config=configs/skywork_llama2_7b.py:v5e-16", *flags)
   assert code == 0 and both["fits"] and both["chips"] == 32, errors[-2000:]
   assert both["breakdown"]["parameters"] == pytest.approx(4 * 6.74e9 / 16, rel=0.01)
   assert both["bounds"]["slice_network"] > 0

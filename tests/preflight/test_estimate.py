@@ -5,12 +5,11 @@ import json
 
 import pytest
 
-from skymath_jax import preflight, sharding
+from skymath_jax import hardware, preflight, sharding
 from skymath_jax.cli import main as cli
 from skymath_jax.config import Training
-from skymath_jax.errors import UserError
 from skymath_jax.models.published import LLAMA_2_7B
-from skymath_jax.preflight import estimate, targets
+from skymath_jax.preflight import estimate
 from skymath_jax.preflight.check import changes, spread
 
 LLAMA = dataclasses.replace(LLAMA_2_7B, dtype="bfloat16")
@@ -31,7 +30,7 @@ def test_estimated_memory_is_within_a_tenth_of_what_was_measured(remat, rows, we
   config = dataclasses.replace(LLAMA, remat=remat, param_dtype=weights)
   settings = Training(rows=rows, mu_dtype=mu, loss_chunk=4096)
   mine = estimate.share(settings, sharding.abstract_mesh(count=1))
-  assert sum(estimate.breakdown(config, settings, mine).values()) / targets.GIB == pytest.approx(gib, rel=0.1)
+  assert sum(estimate.breakdown(config, settings, mine).values()) / hardware.GIB == pytest.approx(gib, rel=0.1)
 
 
 def test_estimated_time_is_a_bound_that_the_best_measured_step_comes_near():
@@ -39,7 +38,7 @@ def test_estimated_time_is_a_bound_that_the_best_measured_step_comes_near():
   config = dataclasses.replace(LLAMA, remat="wide", param_dtype="bfloat16")
   settings = Training(rows=10)
   mine = estimate.share(settings, sharding.abstract_mesh(count=1))
-  bound = estimate.step_seconds(config, settings, mine, preflight.target("h200-1"))["step"]
+  bound = estimate.step_seconds(config, settings, mine, hardware.find("h200-1"))["step"]
   measured = 10 * 2048 / 14_418
   assert 0.75 * measured < bound < 1.05 * measured
 
@@ -56,15 +55,13 @@ def test_a_mesh_divides_states_and_tokens():
 
 def test_what_does_not_fit_comes_with_the_smallest_change_that_does():
   config, settings = dataclasses.replace(LLAMA, remat="wide"), Training(rows=8, mu_dtype="bfloat16")
-  report = preflight.check(config, settings, ONE, preflight.target("h200-1"))
+  report = preflight.check(config, settings, ONE, hardware.find("h200-1"))
   assert (report.fits, report.method) == (False, "estimated")
   assert report.advice[0].startswith("set --config.training.micro_batches=8: then it needs ")
   eased = dataclasses.replace(settings, micro_batches=8)
-  assert preflight.check(config, eased, ONE, preflight.target("h200-1")).fits
-  assert not preflight.check(
-    config, dataclasses.replace(settings, micro_batches=2), ONE, preflight.target("h200-1")
-  ).fits
-  larger = preflight.check(config, settings, {**ONE, "fsdp": -1}, preflight.target("h100-1"))
+  assert preflight.check(config, eased, ONE, hardware.find("h200-1")).fits
+  assert not preflight.check(config, dataclasses.replace(settings, micro_batches=2), ONE, hardware.find("h200-1")).fits
+  larger = preflight.check(config, settings, {**ONE, "fsdp": -1}, hardware.find("h100-1"))
   assert larger.advice[0].startswith("use h100-8: there it needs ")
 
 
@@ -85,27 +82,20 @@ def test_a_mesh_is_spread_until_the_rows_divide():
 
 
 def test_chips_that_would_all_compute_the_same_are_told():
-  report = preflight.check(LLAMA, Training(rows=4), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
+  report = preflight.check(LLAMA, Training(rows=4), {**ONE, "fsdp": -1}, hardware.find("h100-8"))
   assert report.fits and "each computes all of it: set --config.mesh.tensor=2" in report.advice[1]
   few_heads = dataclasses.replace(LLAMA, kv_heads=4)
-  odd = preflight.check(few_heads, Training(rows=3), {**ONE, "fsdp": -1}, preflight.target("h100-8"))
+  odd = preflight.check(few_heads, Training(rows=3), {**ONE, "fsdp": -1}, hardware.find("h100-8"))
   assert odd.fits and "make config.training.rows a multiple of 8" in odd.advice[1]
 
 
-def test_targets_by_their_usual_names():
-  pod = preflight.target("v5e-256", slices=2)
-  assert pod.chips == 512 and pod.topology()["wrap"] == (True, True, False)
-  assert preflight.target("v4-32").chips == 16
-  cube = preflight.target("v5p-128").topology()
-  assert (cube["topology_name"], cube["wrap"], cube["chip_config_name"]) == ("v5:4x4x4", (True,) * 3, "megacore")
-  assert "wrap" not in preflight.target("v4-8").topology()
-  assert preflight.target("v6e-8").larger().name == "v6e-16" and preflight.target("v6e-256").larger() is None
-  for name in ("v4-128", "v5e-4", "v5e-256", "v5p-8", "v6e-256", "h100-8"):
-    assert name in preflight.SHAPES
-  with pytest.raises(UserError, match="did you mean v5e-16"):
-    preflight.target("v5e-15")
-  with pytest.raises(UserError, match="2 slices of h200-1"):
-    preflight.target("h200-1", slices=2)
+def test_a_machine_must_be_named_and_known(capsys):
+  assert cli.call(["preflight", "--config=configs/skywork_llama2_7b.py"]) == 2
+  assert "--config=FILE.py:HARDWARE or --topology" in capsys.readouterr().err
+  assert cli.call(["preflight", "--config=configs/skywork_llama2_7b.py:cpu", "--advise=false"]) == 1
+  assert "its memory is not known: cpu" in capsys.readouterr().err
+  assert cli.call(["preflight", "--config=configs/skywork_llama2_7b.py:h200", "--advise=false"]) == 0
+  assert json.loads(capsys.readouterr().out)["topology"] == "h200"
 
 
 def test_the_verb_prints_and_leaves_the_report(tmp_path, capsys):

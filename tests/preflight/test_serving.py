@@ -10,13 +10,14 @@ import pytest
 COMPILE = """
 import dataclasses, json, sys
 from skymath_jax.models import DecoderConfig
-from skymath_jax.preflight import serving, target
+from skymath_jax.hardware import find
+from skymath_jax.preflight import serving
 from skymath_jax.engine.types import EngineSettings
 LLAMA2 = DecoderConfig(vocab_size=32000, embed=4096, layers=int(sys.argv[3]), heads=32, kv_heads=32, head_dim=128,
                        mlp=11008, dtype="bfloat16", param_dtype="bfloat16", scan_layers=False)
 MISTRAL = dataclasses.replace(LLAMA2, kv_heads=8, mlp=14336, window=4096, max_positions=32768)
 config = {"llama2": LLAMA2, "mistral": MISTRAL}[sys.argv[1]]
-report = serving.check(config, EngineSettings(slots=64, max_length=2048, steps_per_call=8), target(sys.argv[2]))
+report = serving.check(config, EngineSettings(slots=64, max_length=2048, steps_per_call=8), find(sys.argv[2]))
 print(json.dumps(dataclasses.asdict(report)))
 """
 
