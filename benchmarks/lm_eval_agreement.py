@@ -36,7 +36,7 @@ def harness(lm_eval: str, export: Path, task: str, limit: int, out: Path) -> dic
 def ours(export: Path, benchmark: Path, limit: int, out: Path) -> dict[str, dict]:
   """Problem id → our prediction, by the command line that a user would type."""
   command = [
-    sys.executable, "-m", "skymath_jax.cli", "evaluate", "--config=configs/quickstart.py", f"--model={export}",
+    sys.executable, "-m", "skymath_jax.cli", "evaluate", "--config=quickstart", f"--model={export}",
     f"--benchmark={benchmark}", f"--workdir={out}", f"--config.evaluation.limit={limit}",
   ]  # fmt: skip
   subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,26 @@ def test_train_measures_the_trainers_own_step(capsys):
   assert alone["value"] > 0 and alone["settings"]["mfu"] is None
   share = packed["settings"]["loss_tokens_per_second"] / packed["value"]
   assert share == pytest.approx((2 * 29 + 28) / 128, rel=0.01)  # segments of 43, 43 and 42 tokens, 14 of them prompt
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_benchmarks_and_recipes_to_an_empty_folder(tmp_path):
+  pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path / "wheel")]
+  subprocess.run([*pip, str(ROOT)], check=True, timeout=300)
+  [wheel] = (tmp_path / "wheel").iterdir()
+  zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+  (tmp_path / "empty").mkdir()
+  for words in (
+    "bench input --examples=3000 --seconds=0.2",
+    "config --config=quickstart",
+    "run --config=quickstart --help",
+  ):
+    done = subprocess.run(
+      [sys.executable, "-m", "skymath_jax.cli", *words.split()],
+      env=os.environ | {"PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"},
+      cwd=tmp_path / "empty", capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 WITHOUT_SERVER = """

@@ -49,6 +49,13 @@ def test_every_listed_verb_exists_and_has_help(verb, capsys):
   assert f"usage: skymath {verb}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["quickstart", "quickstart.py", "configs/quickstart.py"])
+def test_a_shipped_recipe_is_found_by_its_name_from_any_folder(name, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  assert cli.call(["config", f"--config={name}"]) == 0
+  assert "config.name = 'quickstart'" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("words", ["--help", "config", "run --help"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_has_seen_enough_gets_no_traceback(words, unbuffered):

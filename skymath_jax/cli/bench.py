@@ -1,22 +1,20 @@
 """`skymath bench NAME …`: the claims of this project as numbers, one JSON line a measurement.
 
 A claim is one file in `benchmarks/` with a function `run(words)` that takes the command line's remaining words and
-yields rows; this table names it. Nothing is imported before its name is asked for. A clone has the folder beside the
-package, a wheel carries it inside; either way its files are modules of `skymath_jax.benchmarks`.
+yields rows; this table names it. Nothing is imported before its name is asked for. In a clone as in an installed wheel
+the files are modules of `skymath_jax.benchmarks`.
 """
 
 import importlib
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import skymath_jax
+from skymath_jax.cli import shipped
 from skymath_jax.errors import UsageError
-
-PACKAGE = Path(skymath_jax.__file__).parent
 
 # file in benchmarks/ → (whether it ends in minutes on any machine and needs no words, what it measures)
 BENCHMARKS = {
@@ -69,9 +67,9 @@ def bench(argv: Sequence[str]) -> int:
 
 def module(name: str) -> ModuleType:
   """`benchmarks/NAME.py`, imported."""
-  clone = str(PACKAGE.parent)
-  if not (PACKAGE / "benchmarks").exists() and clone not in skymath_jax.__path__:
-    skymath_jax.__path__.append(clone)
+  around = str(shipped.folder("benchmarks").parent)
+  if around not in skymath_jax.__path__:
+    skymath_jax.__path__.append(around)
   return importlib.import_module(f"skymath_jax.benchmarks.{name}")
 
 

@@ -5,13 +5,13 @@ import contextlib
 import dataclasses
 import types
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from skymath_jax import config as config_lib
+from skymath_jax.cli import shipped
 from skymath_jax.errors import UsageError
 
 
@@ -84,7 +84,7 @@ def _config_file(argv: Sequence[str]) -> tuple[str, list[str]]:
 def _loaded(file: str, words: Sequence[str]) -> ConfigDict:
   """The config of FILE or FILE:HARDWARE, sound as it stands, with a place for every method that `words` give runs."""
   path, _, hardware = file.partition(":")
-  config = config_lib.load(Path(path), *([hardware] if hardware else []))
+  config = config_lib.load(shipped.recipe(path), *([hardware] if hardware else []))
   config_lib.resolve(config)
   for name, _ in _overrides(words):
     group, _, method = name.rpartition(".")
@@ -108,7 +108,7 @@ def _one_line(error: Exception) -> str:
 def _print_help(verb: str, wanted: Sequence[Flag], config: str | None) -> None:
   print(f"usage: skymath {verb} [flags]\n")
   if config:
-    print(f"  --config=FILE[:HARDWARE] experiment file, fitted to such as v5p-16 or h200 ({config})")
+    print(f"  --config=FILE[:HARDWARE] experiment file or shipped recipe, fitted to such as v5p-16 or h200 ({config})")
     print("  --config.KEY=VALUE       changes a key; skymath config lists them")
   for flag in wanted:
     note = "required" if flag.required else f"default {flag.default!r}"
