@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from skymath_jax.errors import LostProcessError, UsageError, UserError
 
-# verb → (module, function taking absl flag values, what it does); the order is the order of work
+# verb → (module, function of the command line, what it does); the order is the order of work
 VERBS = {
   "run": ("cli.recipe", "run", "all stages in order: skips what is complete, resumes what is not"),
   "seeds": ("cli.recipe", "seeds", "loads, validates and counts the seed problems"),

@@ -4,14 +4,20 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from etils import epath
 
 from skymath_jax import files, hardware
 from skymath_jax.cli.flags import Flag, parse
+from skymath_jax.config import Serving
 from skymath_jax.console import log
 from skymath_jax.errors import UsageError
+
+if TYPE_CHECKING:  # the room brings JAX in, which looks at the environment
+  from skymath_jax.models import DecoderConfig
+  from skymath_jax.preflight.check import Report
+  from skymath_jax.preflight.serving import ServeReport
 
 
 def preflight(argv: Sequence[str]) -> int:
@@ -39,35 +45,34 @@ def preflight(argv: Sequence[str]) -> int:
 
   target = hardware.find(values.topology or values.config.hardware, slices=values.slices)
   config, settings = train.step_of(values.config)
+  report: Report | ServeReport
   if values.step == "serve":
-    return _serve(values, config, target)
-  report = room.check(config, settings, dataclasses.asdict(values.config.mesh), target, advise=values.advise)
+    report, said = _serve(config, values.config.serving, target)
+  else:
+    report = room.check(config, settings, dataclasses.asdict(values.config.mesh), target, advise=values.advise)
+    peak, usable = report.peak_bytes_per_chip / hardware.GIB, report.usable_bytes_per_chip / hardware.GIB
+    verdict = f"{'fits' if report.fits else 'does not fit'} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)"
+    said = [f"{values.config.name} on {target.title}: {verdict}", *report.advice]
   if values.workdir:
     files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))
   print(json.dumps(dataclasses.asdict(report), indent=2))
-  peak, usable = report.peak_bytes_per_chip / hardware.GIB, report.usable_bytes_per_chip / hardware.GIB
-  verdict = "fits" if report.fits else "does not fit"
-  log(f"{values.config.name} on {target.title}: {verdict} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)")
-  for line in report.advice:
+  for line in said:
     log(line)
   return 0 if report.fits else 1
 
 
-def _serve(values: Any, config: Any, target: Any) -> int:
+def _serve(config: "DecoderConfig", serving: Serving, target: hardware.Hardware) -> tuple["ServeReport", list[str]]:
   """The verdict on serving the recipe's base model: how many tokens, and so slots, fit beside the weights."""
   from skymath_jax.engine.types import EngineSettings
-  from skymath_jax.preflight import serving
+  from skymath_jax.preflight import serving as room
 
   if not target.compiles:
     raise UsageError("--step=serve compiles for TPU slices only; name one, such as v5e-8.")
-  settings = EngineSettings(**dataclasses.asdict(values.config.serving))
-  report = serving.check(dataclasses.replace(config, param_dtype=config.dtype), settings, target)
-  if values.workdir:
-    files.write_json(epath.Path(values.workdir) / "preflight.json", dataclasses.asdict(report))
-  print(json.dumps(dataclasses.asdict(report), indent=2))
-  log(
+  settings = EngineSettings(**dataclasses.asdict(serving))
+  report = room.check(dataclasses.replace(config, param_dtype=config.dtype), settings, target)
+  said = (
     f"serving on {report.topology}: {settings.slots} slots × {settings.max_length} tokens need "
     f"{report.peak_bytes_per_chip / hardware.GIB:.1f} of {report.usable_bytes_per_chip / hardware.GIB:.1f} GiB a chip; "
     f"{report.tokens:,} tokens fit, {report.slots_of_max_length} slots of that length"
   )
-  return 0 if report.fits else 1
+  return report, [said]

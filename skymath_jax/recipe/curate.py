@@ -1,7 +1,7 @@
 """Stages `curate`: instances → validation, decontamination, de-duplication → SFT data sets; or files on their own."""
 
 import os
-from typing import Any
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -58,7 +58,9 @@ def curate_files(run: Run) -> Facts:
   return facts
 
 
-def _curate(config: config_lib.Experiment, paths: Any, folder: epath.Path, output: curation.Output) -> Facts:
+def _curate(
+  config: config_lib.Experiment, paths: str | Sequence[str], folder: epath.Path, output: curation.Output
+) -> Facts:
   settings = curation.Settings.from_config(config.curation)
   return curation.curate_files(
     paths, folder, test_sets=seeds.test_sets(config), settings=settings, output=output, workers=config.curation.workers

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from etils import epath
 
@@ -126,7 +125,7 @@ def problems_of(config: config_lib.Experiment, name: str) -> list[Problem]:
   return evaluation.load_benchmark(name, load, rng_seed=config.rng_seed)
 
 
-def trained_with(path: epath.PathLike) -> dict[str, Any]:
+def trained_with(path: epath.PathLike) -> Facts:
   """`template_hash` of the prompt that the model at `path` was trained with, where that is known.
 
   Raises:

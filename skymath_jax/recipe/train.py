@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 from flax import nnx
@@ -16,6 +15,7 @@ from skymath_jax.recipe.workdir import FETCH_SECONDS
 from skymath_jax.records import Facts
 from skymath_jax.sft import texts
 from skymath_jax.tokenizer import Tokenizer
+from skymath_jax.training.examples import Source
 
 READS = ("rng_seed", "model", "training")
 TOKENIZER = "tokenizer"
@@ -70,14 +70,16 @@ def as_trained(decoder: models.Decoder, config: config_lib.Model) -> models.Deco
   return decoder if config.scan_layers else decoder.unstacked()
 
 
-def _source(run: Run, number: int) -> Any:
+def _source(run: Run, number: int) -> Source:
   t = run.config.training
   if not t.data:
     return sft.open(run.workdir / "sft" / f"stage{number}")
   return texts.generate(t.data, t.examples, rng_seed=run.config.rng_seed)
 
 
-def _start_model(run: Run, number: int, source: Any, mesh: Any) -> tuple[models.Decoder, Tokenizer]:
+def _start_model(
+  run: Run, number: int, source: Source, mesh: jax.sharding.Mesh | None
+) -> tuple[models.Decoder, Tokenizer]:
   config = run.config.model
   if number == 2:
     decoder, tokenizer = models.load_any(run.workdir.checkpoints / "stage1", mesh=mesh, dtype=config.param_dtype)
@@ -88,7 +90,7 @@ def _start_model(run: Run, number: int, source: Any, mesh: Any) -> tuple[models.
   return as_trained(decoder, config), tokenizer
 
 
-def _from_scratch(run: Run, source: Any) -> tuple[models.Decoder, Tokenizer]:
+def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
   """A new decoder, and a vocabulary made from the training text with the prompts' fixed lines as single tokens."""
   scratch, folder = run.config.model.scratch, run.workdir / TOKENIZER
   if scratch.tokenizer:

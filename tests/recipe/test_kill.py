@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from .conftest import command, environment
+from tests.support.small_recipe import command, environment
 
 # where to strike: name → whether the workdir shows that the stage is at work (`first` = responses of pass 1 in all)
 MOMENTS = {

@@ -12,8 +12,7 @@ import transformers
 from skymath_jax import prompts, records
 from skymath_jax.recipe import evaluate
 from skymath_jax.records import Instance, Problem
-
-from .conftest import command, environment
+from tests.support.small_recipe import command, environment
 
 
 def rows(path):
