@@ -12,13 +12,13 @@ from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.models import hf
-from tests.models import zoo
-from tests.models.conftest import NAMES, TEXT
+from tests.support import zoo
 from tests.support.serving import by_id, local_generator, start_server
 
 FAST = {"llama-3", "mistral-v0.1", "qwen2", "qwen3"}  # one of each family; the variants take their time
-FAMILIES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+FAMILIES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in zoo.MODELS]
 SETTINGS = {"slots": 3, "max_length": 96, "steps_per_call": 4, "prefill_chunk": 32}
+TEXT = "### Question:\nTom has 12 apples and 345 pears.\n\n### Response: 12 + 345 = 357.\nThe answer"
 PROMPTS = [  # ragged, one longer than a piece of prefill, more than there are slots
   *(
     "Tom",
@@ -28,14 +28,14 @@ PROMPTS = [  # ragged, one longer than a piece of prefill, more than there are s
     "357 apples and 12",
     "The answer is",
   ),
-  *("### Question:\nTom has 12 apples and 345 pears.\n\n### Response: 12 + 345 = 357.\nThe answer", "apples apples"),
+  *(TEXT, "apples apples"),
 ]
 
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
   return tokenizer_lib.train_sentencepiece(
-    TEXT, tmp_path_factory.mktemp("words"), vocab_size=320, fixed=["### Response:"]
+    [TEXT] * 9, tmp_path_factory.mktemp("words"), vocab_size=320, fixed=["### Response:"]
   )
 
 
