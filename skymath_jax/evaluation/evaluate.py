@@ -222,7 +222,8 @@ async def _ask(
 def _appender(path: epath.Path) -> Iterator[Any]:
   """A function that adds one row to the file and flushes it; on object stores rows are kept till the block ends."""
   if "://" in str(path):  # no append there: what is missing after a kill is asked again
-    before, pending = [row for row in _whole_lines(path) if row is not None], []
+    before = [row for row in _whole_lines(path) if row is not None]
+    pending: list[Row] = []
     try:
       yield pending.append
     finally:
@@ -276,7 +277,7 @@ def _speed(rows: Any, seconds: float, previous: Row | None) -> Row:
 
 
 def _warnings(frame: prompts.Prompt, provenance: Mapping[str, Any]) -> list[str]:
-  trained_with = provenance["template_hash"] if "template_hash" in provenance else None
+  trained_with = provenance.get("template_hash")
   if trained_with is None or trained_with == frame.hash:
     return []
   asked_with = f"the prompt {frame.name} ({frame.hash})"

@@ -10,6 +10,7 @@ import importlib.metadata
 import itertools
 import platform
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -172,7 +173,8 @@ def _benchmarks(material: Material) -> dict[str, dict[str, Estimate]]:
 
 def funnel(material: Material) -> Row:
   """From seed problems to what was kept: a drawing a stage, one of the reasons for dropping, and the totals."""
-  stages, reasons = {}, {}
+  stages: dict[str, Markup] = {}
+  reasons: dict[str, dict[str, float]] = {}
   for stage in STAGES:
     steps = _funnel_steps(material, stage)
     if steps:
@@ -222,7 +224,7 @@ def _funnel_steps(material: Material, stage: str) -> list[tuple[str, float, str]
       found.append(("instances", step.get("in"), stage))
     if step.get("out") != step.get("in"):
       found.append((f"after {_step_name(step)}", step.get("out"), stage))
-  return [(label, count, series) for label, count, series in found if read.number(count) is not None]
+  return [(label, count, series) for label, value, series in found if (count := read.number(value)) is not None]
 
 
 def _step_name(step: Row) -> str:
@@ -255,25 +257,20 @@ def _instances(found: samples.Census) -> Row:
 
 def _quality(material: Material, found: samples.Census) -> list[Row]:
   """One row a method: the oracle's shares, and agreement with a gold answer where one is known."""
-  oracle, rows = read.part(material.summary, "oracle"), []
+  oracle = read.part(material.summary, "oracle")
+  rows: list[Row] = []
   for method in sorted({*oracle, *found.gold}):
-    verdict, gold = read.part(oracle, method), found.gold.get(method, {})
-    n = read.number(verdict.get("n"))
-    known = gold.get(True, 0) + gold.get(False, 0) if gold else 0
-    rows.append(
-      {
-        "family": method.partition(".")[0] + method.partition(".")[1],
-        "operation": method.partition(".")[2],
-        "n": n,
-        "valid": read.estimate(verdict.get("valid_question"), n),
-        "right": read.estimate(verdict.get("right_answer"), n),
-        "gold": read.estimate(gold[True] / known, known) if known else None,
-      }
-    )
-  return [
-    {**row, **{f"{key}_meter": row[key] and charts.meter(row[key]) for key in ("valid", "right", "gold")}}
-    for row in rows
-  ]
+    verdict, gold = read.part(oracle, method), found.gold.get(method, Counter[bool | None]())
+    family, dot, operation = method.partition(".")
+    n, known = read.count(verdict.get("n")), gold[True] + gold[False]
+    shares = {
+      "valid": read.estimate(verdict.get("valid_question"), n),
+      "right": read.estimate(verdict.get("right_answer"), n),
+      "gold": read.estimate(gold[True] / known, known) if known else None,
+    }
+    meters = {f"{key}_meter": share and charts.meter(share) for key, share in shares.items()}
+    rows.append({"family": family + dot, "operation": operation, "n": n, **shares, **meters})
+  return rows
 
 
 def _training(material: Material) -> dict[str, Row]:

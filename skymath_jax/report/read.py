@@ -45,7 +45,8 @@ class Material:
 
 def load(workdir: epath.PathLike) -> Material:
   """Reads everything but the instances, which `instances` streams."""
-  workdir, notes = epath.Path(workdir), []
+  workdir = epath.Path(workdir)
+  notes: list[str] = []
   summary = _document(workdir / "summary.json", notes)
   predictions = {
     name: {str(row.get("id")): row for row in lines(workdir / "evaluation" / name / "predictions.jsonl", notes)}
@@ -83,7 +84,7 @@ def part(document: Mapping[str, Any], *keys: str) -> Row:
 def listed(document: Mapping[str, Any], key: str) -> list[Row]:
   """The list of objects at `key`; empty where it is missing or is something else."""
   value = document.get(key)
-  return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+  return [dict(row) for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
 
 
 def number(value: Any) -> float | None:
@@ -92,9 +93,16 @@ def number(value: Any) -> float | None:
   return value if good else None
 
 
+def count(value: Any) -> int | None:
+  """`value` as a whole number if it is a finite one, else None."""
+  found = number(value)
+  return None if found is None else int(found)
+
+
 def counts(document: Mapping[str, Any], *keys: str) -> dict[str, float]:
   """The finite numbers of the object at `keys`, by name."""
-  return {str(name): value for name, value in part(document, *keys).items() if number(value) is not None}
+  found = ((str(name), number(value)) for name, value in part(document, *keys).items())
+  return {name: value for name, value in found if value is not None}
 
 
 def lines(path: epath.Path, notes: list[str] | None = None) -> Iterator[Row]:
@@ -161,12 +169,14 @@ def estimate(value: Any, n: int | None = None, interval: Any = None) -> Estimate
   """
   if isinstance(value, Mapping):
     return estimate(value.get("accuracy", value.get("all")), value.get("n", n), value.get("ci95", interval))
-  if number(value) is None:
+  share = number(value)
+  if share is None:
     return None
+  low, high = wilson(round(share * n), n) if n else (None, None)
   ends = [number(end) for end in interval] if isinstance(interval, list | tuple) else []
-  if len(ends) != 2 or None in ends:
-    ends = wilson(round(value * n), n) if n else (None, None)
-  return Estimate(value=value, low=ends[0], high=ends[1], n=n)
+  if len(ends) == 2 and None not in ends:
+    low, high = ends
+  return Estimate(value=share, low=low, high=high, n=n)
 
 
 def overall(facts: Row) -> Estimate | None:
@@ -176,9 +186,13 @@ def overall(facts: Row) -> Estimate | None:
 
 def grouped(facts: Row, predictions: Mapping[str, Row], key: str) -> dict[str, Estimate]:
   """Group → accuracy of one model by `level` or `subject`; sizes the facts lack are counted in the predictions."""
-  sizes = counts(facts, f"n_by_{key}") or {name: found.n for name, found in _counted(predictions.values(), key).items()}
-  found = {str(name): estimate(value, sizes.get(str(name))) for name, value in part(facts, f"by_{key}").items()}
-  return {name: found[name] for name in sorted(found, key=_natural) if found[name] is not None}
+  known = part(facts, f"n_by_{key}")
+  sizes = {str(name): count(n) for name, n in known.items()} or {
+    name: found.n for name, found in _counted(predictions.values(), key).items()
+  }
+  shares = {str(name): share for name, share in part(facts, f"by_{key}").items()}
+  groups = ((name, estimate(shares[name], sizes.get(name))) for name in sorted(shares, key=_natural))
+  return {name: found for name, found in groups if found is not None}
 
 
 def _natural(name: str) -> tuple[bool, float, str]:
@@ -186,7 +200,8 @@ def _natural(name: str) -> tuple[bool, float, str]:
 
 
 def _counted(rows: Iterable[Row], key: str) -> dict[str, Estimate]:
-  total, right = collections.Counter(), collections.Counter()
+  total: collections.Counter[str] = collections.Counter()
+  right: collections.Counter[str] = collections.Counter()
   for row in rows:
     total[str(row.get(key))] += 1
     right[str(row.get(key))] += row.get("correct") is True

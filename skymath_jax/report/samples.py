@@ -3,9 +3,9 @@
 Ids are hashes of content, so "the smallest id" is a draw that nobody steered and that every run repeats.
 """
 
-import collections
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etils import epath
@@ -26,10 +26,10 @@ class Census:
   `methods`, `lengths`: stage → Counter; `gold`: method → Counter of True, False, None; `unit`: what lengths count.
   """
 
-  methods: dict[str, collections.Counter] = dataclasses.field(default_factory=dict)
-  lengths: dict[str, collections.Counter] = dataclasses.field(default_factory=dict)
-  gold: dict[str, collections.Counter] = dataclasses.field(default_factory=dict)
-  origins: dict[str, collections.Counter] = dataclasses.field(default_factory=dict)
+  methods: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
+  lengths: dict[str, Counter[int]] = dataclasses.field(default_factory=dict)
+  gold: dict[str, Counter[bool | None]] = dataclasses.field(default_factory=dict)
+  origins: dict[str, Counter[str]] = dataclasses.field(default_factory=dict)
   examples: dict[str, Row] = dataclasses.field(default_factory=dict)
   unit: str = "tokens"
 
@@ -37,23 +37,22 @@ class Census:
 def census(workdir: epath.Path) -> Census:
   """Counts the instances of the workdir; a method's example is that of the last pass with the smallest id."""
   found = Census()
+  lengths: dict[str, tuple[Counter[int], Counter[int]]] = {}  # in tokens and in words
   for stage in read.STAGES:
-    tokens, words = collections.Counter(), collections.Counter()
+    tokens, words = lengths[stage] = Counter(), Counter()
     for row in read.instances(workdir, stage):
       method = str(row.get("method"))
-      found.methods.setdefault(stage, collections.Counter())[method] += 1
-      found.gold.setdefault(method, collections.Counter())[row.get("gold_match")] += 1
+      found.methods.setdefault(stage, Counter())[method] += 1
+      found.gold.setdefault(method, Counter())[row.get("gold_match")] += 1
       words[len(str(row.get("response", "")).split())] += 1
       if read.number(row.get("tokens")) is not None:
         tokens[int(row["tokens"])] += 1
       _count_origins(found.origins, row)
       if method not in found.examples or _preference(row) < _preference(found.examples[method]):
         found.examples[method] = row
-    whole = tokens.total() == words.total() and found.unit == "tokens"
-    found.unit = "tokens" if whole else "words"
-    found.lengths[stage] = (tokens, words)
-  place = 0 if found.unit == "tokens" else 1
-  found.lengths = {stage: pair[place] for stage, pair in found.lengths.items() if pair[place]}
+  whole = all(tokens.total() == words.total() for tokens, words in lengths.values())
+  found.unit = "tokens" if whole else "words"
+  found.lengths = {stage: pair[0 if whole else 1] for stage, pair in lengths.items() if pair[0 if whole else 1]}
   return found
 
 
@@ -61,7 +60,7 @@ def _preference(row: Row) -> tuple[int, str]:
   return -int(read.number(row.get("pass")) or 0), str(row.get("id"))
 
 
-def _count_origins(origins: dict[str, collections.Counter], row: Row) -> None:
+def _count_origins(origins: dict[str, Counter[str]], row: Row) -> None:
   settings = {key: value for key, value in read.part(row, "sampling").items() if "seed" not in key}
   facts = {
     "teacher": row.get("teacher"),
@@ -70,7 +69,7 @@ def _count_origins(origins: dict[str, collections.Counter], row: Row) -> None:
   }
   for name, value in facts.items():
     if value:
-      origins.setdefault(name, collections.Counter())[str(value)] += 1
+      origins.setdefault(name, Counter())[str(value)] += 1
 
 
 def ancestries(workdir: epath.Path, examples: Iterable[Row]) -> list[list[Row]]:
@@ -131,10 +130,7 @@ def side_by_side(predictions: Mapping[str, Mapping[str, Row]]) -> list[Group]:
     return []
   shared = sorted(set.intersection(*(set(predictions[name]) for name in models)))
   first, last = models[0], models[-1]
-  rules: list[tuple[str, Callable[[dict[str, bool]], bool]]] = [
-    (f"Wrong {WHEN[a]}, right {WHEN[b]}", lambda was, a=a, b=b: was[b] and not was[a])
-    for a, b in itertools.pairwise(models)
-  ]
+  rules = [_gained(a, b) for a, b in itertools.pairwise(models)]
   rules += [
     ("Wrong throughout", lambda was: not any(was.values())),
     (f"Lost: right {WHEN[first]}, wrong {WHEN[last]}", lambda was: was[first] and not was[last]),
@@ -145,6 +141,10 @@ def side_by_side(predictions: Mapping[str, Mapping[str, Row]]) -> list[Group]:
     examples = [{name: predictions[name][key] for name in models} for key in chosen[:SHOWN]]
     groups.append(Group(title=title, count=len(chosen), total=len(shared), examples=examples))
   return groups
+
+
+def _gained(before: str, after: str) -> tuple[str, Callable[[dict[str, bool]], bool]]:
+  return f"Wrong {WHEN[before]}, right {WHEN[after]}", lambda was: was[after] and not was[before]
 
 
 def is_right(row: Row) -> bool:
@@ -161,7 +161,7 @@ def paired(before: Mapping[str, Row], after: Mapping[str, Row]) -> Row:
 
 def outcomes(rows: Iterable[Row]) -> Row:
   """How the answers of one model came out; every row counts once."""
-  kinds = collections.Counter()
+  kinds: Counter[str] = Counter()
   for row in rows:
     if is_right(row):
       kinds["right"] += 1

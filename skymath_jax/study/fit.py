@@ -40,11 +40,11 @@ class Fit:
   best: np.ndarray
   resampled: np.ndarray
 
-  def at(self, sizes: Sequence[float]) -> np.ndarray:
+  def at(self, sizes: Sequence[float] | np.ndarray) -> np.ndarray:
     """The curve, `[k]`."""
     return self.form.curve(self.best, np.asarray(sizes, float))[0]
 
-  def band(self, sizes: Sequence[float]) -> np.ndarray:
+  def band(self, sizes: Sequence[float] | np.ndarray) -> np.ndarray:
     """Ends of the curve's 95 % interval, `[2 k]`."""
     return np.quantile(self.form.curve(self.resampled, np.asarray(sizes, float)), [0.025, 0.975], axis=0)
 

@@ -24,7 +24,7 @@ INK, SOFT, RULE = "#1b1f24", "#59616b", "#d8dde3"
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9"
 FIT_STYLES = {"log_linear": (ORANGE, "--"), "power_law": (PURPLE, "-."), "power_law_floor": (GREEN, "-")}
 LEVEL_STYLES = ((BLUE, "o"), (SKY, "s"), (GREEN, "D"), (ORANGE, "^"), (PURPLE, "v"))
-STYLE = {
+STYLE: Any = {  # matplotlib types the keys of a style one by one
   "font.family": "DejaVu Sans",
   "font.size": 8.5,
   "axes.edgecolor": SOFT,

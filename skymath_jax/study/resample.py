@@ -5,16 +5,18 @@ jointly (a hierarchical bootstrap), which keeps the pairing. With S seeds the sp
 too small by (S - 1) / S; the weights are stretched to make up for it. One seed alone says nothing about seeds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from skymath_jax.statistics import wilson
 
+Arm = TypeVar("Arm", bound=Hashable)  # what an arm is called
 SAMPLES = 2000
 
 
-def means(arms: Mapping[str, np.ndarray], *, samples: int = SAMPLES, rng_seed: int = 0) -> dict[str, np.ndarray]:
+def means(arms: Mapping[Arm, np.ndarray], *, samples: int = SAMPLES, rng_seed: int = 0) -> dict[Arm, np.ndarray]:
   """Resampled accuracies of each arm.
 
   Args:
@@ -24,6 +26,9 @@ def means(arms: Mapping[str, np.ndarray], *, samples: int = SAMPLES, rng_seed: i
 
   Returns:
     name → `[samples]`; entry i of every arm was made with the same problems and seeds.
+
+  Raises:
+    ValueError: the arms differ in shape.
   """
   shapes = {array.shape for array in arms.values()}
   if len(shapes) != 1:

@@ -1,7 +1,7 @@
 """From the complete cells to `study/summary.json`: the curve, its fits, the ablations, and what it all cost."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +13,22 @@ from skymath_jax.study import fit, resample
 from skymath_jax.study.ablations import ABLATIONS, Ablation
 from skymath_jax.study.cells import Study
 from skymath_jax.study.plan import BASE, Cell, Phases, normal
+from skymath_jax.study.resample import Arm
 
-Answers = dict[str, np.ndarray]  # "correct" [seeds problems] booleans, "level" [problems] integers (0 = not known)
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """Who was right on what.
+
+  Attributes:
+    correct: bool `[seeds problems]`.
+    level: of the problems, `[problems]`; 0 = not known.
+    seeds: the RNG seeds of the complete cells, `[seeds]`.
+  """
+
+  correct: np.ndarray
+  level: np.ndarray
+  seeds: np.ndarray
 
 
 def summarize(study: Study) -> Facts:
@@ -39,32 +53,30 @@ def summarize(study: Study) -> Facts:
 
 
 def answers(study: Study, phases: Phases) -> Answers | None:
-  """Who was right on what, for the seeds that are complete; None without any."""
+  """The answers of the cells of `phases` that are complete; None without any."""
   seeds = range(study.config.study.rng_seeds) if phases else [0]
   cells = [cell for seed in seeds if study.facts(cell := Cell(phases=phases, rng_seed=seed))]
   if not cells:
     return None
   tables = [[row for _, row in records.read_lines(study.folder(cell) / "predictions.jsonl")] for cell in cells]
-  return {
-    "correct": np.array([[row["correct"] for row in rows] for rows in tables]),
-    "level": np.array([row["level"] or 0 for row in tables[0]]),
-    "seeds": np.array([cell.rng_seed for cell in cells]),
-  }
+  return Answers(
+    correct=np.array([[row["correct"] for row in rows] for rows in tables]),
+    level=np.array([row["level"] or 0 for row in tables[0]]),
+    seeds=np.array([cell.rng_seed for cell in cells]),
+  )
 
 
-def _common(arms: Mapping[Any, Answers]) -> dict[Any, np.ndarray]:
-  """The `correct` arrays cut to the seeds that all arms have."""
-  shared = set.intersection(*(set(found["seeds"].tolist()) for found in arms.values()))
-  return {
-    key: found["correct"][[i for i, seed in enumerate(found["seeds"]) if seed in shared]] for key, found in arms.items()
-  }
+def _common(arms: Mapping[Arm, Answers]) -> dict[Arm, np.ndarray]:
+  """The `correct` arrays, `[seeds problems]`, cut to the seeds that all arms have."""
+  shared = set.intersection(*(set(found.seeds.tolist()) for found in arms.values()))
+  return {key: found.correct[np.isin(found.seeds, list(shared))] for key, found in arms.items()}
 
 
 def _base(study: Study) -> Facts | None:
   found = answers(study, BASE.phases)
   if found is None:
     return None
-  right, n = int(found["correct"].sum()), found["correct"].size
+  right, n = int(found.correct.sum()), found.correct.size
   return {"accuracy": right / n, "n": n, "ci95": list(wilson(right, n))}
 
 
@@ -81,7 +93,7 @@ def _curve(study: Study) -> Facts:
       "accuracy": float(correct[size].mean()),
       "ci95": list(resample.share_interval(correct[size], draws[size])),
       "by_seed": correct[size].mean(1).tolist(),
-      "by_level": _by_level(correct[size], found[size]["level"]),
+      "by_level": _by_level(correct[size], found[size].level),
       "problems": correct[size].shape[1],
     }
     for size in found
@@ -119,13 +131,13 @@ def _ablation(study: Study, ablation: Ablation) -> Facts | None:
   """The subject against every other arm; None while any arm has no cell."""
   size = study.config.study.ablation_size
   arms = ablation.arms(size)
-  found = {name: answers(study, phases) for name, phases in arms.items()}
-  if any(value is None for value in found.values()):
+  found = {name: a for name, phases in arms.items() if (a := answers(study, phases)) is not None}
+  if found.keys() != arms.keys():
     return None
   correct = _common(found)
   if not next(iter(correct.values())).size:
     return None
-  levels, hard = found[next(iter(arms))]["level"], study.config.synthesis.hard_levels
+  levels, hard = found[next(iter(arms))].level, study.config.synthesis.hard_levels
   draws = resample.means(correct)
   subject, *others = arms
   is_hard = np.isin(levels, hard)

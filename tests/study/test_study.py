@@ -127,7 +127,7 @@ def test_what_is_not_complete_is_left_out(fake, workdir):
   assert all(len(point["by_seed"]) == 1 for point in summary["curve"])  # only seed 0 has all sizes
   assert set(summary["ablations"]) == set(ABLATIONS)
   found = results.answers(Study(settings(), workdir), (normal(10),))
-  assert found["correct"].shape == (2, PROBLEMS)
+  assert found.correct.shape == (2, PROBLEMS)
   (workdir / "study" / "cells" / Cell(phases=(normal(160),)).name / "COMPLETE.json").unlink()
   summary = results.summarize(Study(settings(), workdir))
   assert [point["size"] for point in summary["curve"]] == [10, 20, 40, 80]
