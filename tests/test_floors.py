@@ -1,10 +1,16 @@
-"""The structure as a test: who may import whom, what stays free of JAX and TensorFlow, how large things may grow."""
+"""The structure as a test: who may import whom, what stays free of JAX and TensorFlow, how large things may grow.
+
+What is counted here is counted by `benchmarks/house.py`: `skymath bench house --list` names what a failure means.
+"""
 
 import ast
 from pathlib import Path
 
 import pytest
 
+from skymath_jax.cli import bench
+
+house = bench.module("house")
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "skymath_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -20,7 +26,6 @@ FLOORS = {
   "study": 7,
   "cli": 8,
 }  # fmt: skip
-SAME_FLOOR_ALLOWED: set[tuple[str, str]] = set()
 BASEMENT = {"errors", "files", "records", "config", "hardware", "keys", "console", "mirror"}  # they build on each other
 JAX_FREE = BASEMENT | {
   "cli",
@@ -36,8 +41,14 @@ JAX_FREE = BASEMENT | {
   "charts",
 }
 MAY_IMPORT_LATE = {"cli", "models"}  # the last: Orbax costs a second that a Hugging Face folder does not need
-LONG_FILES: dict[str, str] = {}  # path → date and reason
-LONG_FUNCTIONS: dict[str, str] = {}  # path:function → date and reason
+KNOWS_NO_SERVER = {"engine", "models", "training", "synthesis"}  # rooms that import nothing of a wire
+MENDING = pytest.mark.xfail(reason="rooms are being mended: python benchmarks/house.py --no_types --list")
+SILENT = 5  # public functions that raise one of our errors and do not say so
+LONG = 0.003  # share of functions over 50 lines
+# Tests and benchmarks that use a private attribute, and of what.
+REACHES = {
+  "tests/test_mirror.py": "a bucket in memory: fsspec's and epath's own hooks",
+}
 
 
 def room(path: Path) -> str:
@@ -74,7 +85,7 @@ def test_imports_only_from_lower_floors(path):
     other = module.split(".")[1]
     if other == own or other == "__version__":
       continue
-    allowed = FLOORS[other] < FLOORS[own] or (own, other) in SAME_FLOOR_ALLOWED or {own, other} <= BASEMENT
+    allowed = FLOORS[other] < FLOORS[own] or {own, other} <= BASEMENT
     assert allowed, f"{path.relative_to(ROOT)}:{line} ({FLOORS[own]}) imports {other} ({FLOORS[other]})"
 
 
@@ -83,6 +94,9 @@ def test_heavy_libraries_stay_where_they_belong(path):
   for module, line, inside in imports(path):
     top = module.split(".")[0]
     assert top not in {"tensorflow", "seqio", "pickle"}, f"{path}:{line} imports {module}"
+    assert top not in {"jetstream", "grpc", "aiohttp"} or room(path) not in KNOWS_NO_SERVER, (
+      f"{path}:{line} imports {module}, but {room(path)} knows no server"
+    )
     if room(path) in JAX_FREE:
       assert top not in {"jax", "flax", "optax", "orbax"}, (
         f"{path}:{line} imports {module}, but {room(path)} is JAX-free"
@@ -94,18 +108,46 @@ def test_heavy_libraries_stay_where_they_belong(path):
 
 
 def test_files_and_functions_stay_small():
-  functions, long = 0, []
   for path in FILES:
-    name = str(path.relative_to(PACKAGE))
-    text = path.read_text()
-    assert len(text.splitlines()) <= 400 or name in LONG_FILES, f"{name} has {len(text.splitlines())} lines: is it two?"
-    for node in ast.walk(ast.parse(text)):
-      if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        functions += 1
-        length = node.end_lineno - node.lineno + 1
-        assert length <= 60 or f"{name}:{node.name}" in LONG_FUNCTIONS, f"{name}:{node.name} has {length} lines"
-        long += [f"{name}:{node.name}"] if length > 50 else []
-  assert len(long) <= 0.03 * functions, long
+    length = len(path.read_text().splitlines())
+    assert length <= house.MAX_LINES, f"{path.relative_to(PACKAGE)} has {length} lines: is it two?"
+  count, long = house.long_functions(PACKAGE)
+  assert len(long) <= LONG * count, long
+  assert not [name for name in long if int(name.partition("(")[2].rstrip(")")) > 60], long
+
+
+@MENDING
+def test_every_setting_has_one_default():
+  assert house.second_defaults(PACKAGE, house.config_keys(ROOT)) == []
+
+
+@MENDING
+def test_public_functions_say_what_they_raise():
+  silent = [f"{f.file}:{f.name}" for f in house.raisers(PACKAGE)[1]]
+  assert len(silent) <= SILENT, silent
+
+
+@MENDING
+def test_functions_of_arrays_say_their_shapes():
+  assert [f"{f.file}:{f.name}" for f in house.array_functions(PACKAGE)[1]] == []
+
+
+@MENDING
+def test_private_attributes_are_not_reached_into():
+  reached = [place for place in house.private_reaches(ROOT) if place.partition(":")[0] not in REACHES]
+  assert reached == []
+
+
+@MENDING
+def test_tests_import_one_way():
+  for path in (ROOT / "tests").rglob("*.py"):
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ImportFrom):
+        where = f"{path.relative_to(ROOT)}:{node.lineno}"
+        assert node.level == 0, f"{where} imports by a relative name"
+        assert not (node.module or "").startswith("tests.") or node.module.startswith("tests.support"), (
+          f"{where} imports {node.module}: what tests share lies in tests/support/"
+        )
 
 
 def test_no_drawers():
