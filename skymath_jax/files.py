@@ -200,12 +200,14 @@ def lock(path: epath.PathLike, what: str, *, keep: bool = True) -> Iterator[None
   try:
     held.acquire()
   except filelock.Timeout:
-    holder = local.read_text().strip() or "another process"
+    holder = " ".join(local.read_text().split()) or "another process"
     raise UserError(f"{what} is in use by {holder}", where=local, remedy="wait for it or stop it") from None
+  native = isinstance(held, filelock.UnixFileLock)  # where a file system knows no locks, the file itself is the lock
   try:
-    local.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+    if native:
+      local.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
     yield
   finally:
-    if not keep:  # while it is held: who has opened it meanwhile finds that the name is gone, and opens a new one
+    if native and not keep:  # while it is held: who has opened it by now finds the name gone, and opens a new file
       local.unlink(missing_ok=True)
     held.release()
