@@ -49,6 +49,7 @@ class Teacher:
   price_in: Free[Amount] = 0.0  # money for a million prompt tokens of a paid endpoint
   price_out: Free[Amount] = 0.0  # money for a million response tokens of a paid endpoint
   cost_ceiling: Free[Amount] = 0.0  # most money a workdir's answers may cost, resumed runs included; 0 = no ceiling
+  parameters: Free[str] = ""  # JSON of what an endpoint wants otherwise, e.g. {"omit": ["seed"]}: generation/parameters
   start_seconds: Free[Positive] = 900  # how long a server that `run` starts may take to become healthy
 
 

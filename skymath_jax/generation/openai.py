@@ -1,40 +1,57 @@
 """Client of any endpoint that speaks OpenAI's API: OpenAI itself (the paper's GPT-4), vLLM, SGLang, our own HTTP front.
 
-The key comes from an environment variable whose name the config holds; it is sent in one header and is cut out of every
-message that a server returns.
+The `openai` package sends and receives, over aiohttp. `traffic.py` says what is asked again, when, and how much at
+once; `completion.py` what an answer holds. The key comes from an environment variable whose name the config holds; it
+is sent in one header and is cut out of every message that a server returns.
 """
 
 import asyncio
 import email.utils
-import json
+import math
 import os
-import random
+import re
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import tenacity
 
 from skymath_jax.errors import UserError
+from skymath_jax.generation import completion
 from skymath_jax.generation.limits import Limits, Meter
-from skymath_jax.generation.types import Request, RequestRejected, Response, Stats, as_completed, cut_at_stop
+from skymath_jax.generation.parameters import Parameters, expanded
+from skymath_jax.generation.traffic import Failure, Kind, Traffic, Trial
+from skymath_jax.generation.types import Request, RequestRejected, Response, Stats, as_completed
 
-PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
-AT_FAULT = {400, 413, 422}  # the request's own doing
-LONGEST_PAUSE = 60.0  # seconds, also for Retry-After
-LARGEST_RESPONSE = 8 << 20  # bytes
+if TYPE_CHECKING:
+  import httpx2
+  from openai import AsyncOpenAI
+
+MAX_RESPONSE_BYTES = 8 << 20
+MAX_ERROR_BYTES = 64 << 10
+SHOWN_CHARACTERS = 200  # of what a server said
+# HTTP statuses of an endpoint, or of what stands before it, that does not reach the model; 520 to 530 are Cloudflare's
+DOWN = {502, 503, 504, *range(520, 531)}
+BROKEN = {408, 409, 425}  # and every other 5xx
+NEVER = {401, 402, 404, 405, 407}  # as a first answer: key, money, address or model are wrong
+_PARAMETER = re.compile(
+  r"max_completion_tokens|unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra_forbidden|not permitted",
+  re.IGNORECASE,
+)
+_TOO_LONG = re.compile(r"context.?length|context.?window|too long|too many tokens|too large|exceed", re.IGNORECASE)
+_NO_MONEY = re.compile(r"insufficient_quota|billing", re.IGNORECASE)
 
 
-class _RetryError(Exception):
-  """An attempt failed in a way that may pass.
+class _Refused(Exception):
+  """The endpoint answered with a status that is not 200."""
 
-  `pause` is what the server asked for, in seconds; `billed` says that the endpoint may charge for it all the same.
-  """
-
-  def __init__(self, what: str, pause: float | None = None, *, billed: bool = False):
-    super().__init__(what)
-    self.pause, self.billed = pause, billed
+  def __init__(self, status: int, headers: Mapping[str, str], data: bytes):
+    super().__init__(f"HTTP {status}")
+    self.status = status
+    self.headers = headers
+    self.data = data
 
 
 class OpenAIGenerator:
@@ -44,16 +61,19 @@ class OpenAIGenerator:
     base_url: up to and including `/v1`.
     model: the endpoint's name for the model.
     api_key_variable: environment variable with the key; an unset one sends no key.
-    concurrency: calls under way at most.
+    concurrency: calls under way at most; fewer where the endpoint does not bear so many.
     chat: ask `/chat/completions` with one user message; False asks `/completions` with the bare prompt.
-    deadline: seconds that one attempt may take.
-    attempts: how often a request is sent at most.
     first_pause: seconds before the second attempt where the server does not say.
     limits: requests and tokens a minute, prices, and the most money that may be spent.
+    parameters: what this endpoint wants otherwise.
 
   Attributes:
+    model_id: model and extra parameters, which decide what it says; no address.
     stats: what was sent, completed and retried, and what it cost.
     meter: where the limits are kept; set `meter.spent` to what earlier runs spent of the same money.
+
+  Raises:
+    UserError: the address or the key cannot be one.
   """
 
   def __init__(
@@ -61,86 +81,50 @@ class OpenAIGenerator:
     base_url: str,
     model: str,
     *,
+    concurrency: int,
     api_key_variable: str = "OPENAI_API_KEY",
-    concurrency: int = 32,
     chat: bool = True,
-    deadline: float = 600.0,
-    attempts: int = 8,
     first_pause: float = 0.5,
     limits: Limits | None = None,
+    parameters: Parameters | None = None,
   ):
-    parts = urllib.parse.urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-      raise UserError(
-        f"{base_url!r} is no web address", where="teacher.base_url", remedy="e.g. https://api.openai.com/v1"
-      )
-    self.model_id, self.stats = f"{model}@{parts.hostname}", Stats()
-    self._url = base_url.rstrip("/") + ("/chat/completions" if chat else "/completions")
-    self._model, self._chat, self._key = model, chat, os.environ.get(api_key_variable, "")
-    self._api_key_variable, self._concurrency, self._deadline = api_key_variable, concurrency, deadline
-    self._attempts, self._first_pause = attempts, first_pause
+    self._parameters = parameters or Parameters()
+    self.model_id = self._parameters.model_id(model)
+    self.stats = Stats()
     self.meter = Meter(limits or Limits())
-    self._session: aiohttp.ClientSession | None = None
-    self._turns: asyncio.Semaphore | None = None
+    self._base_url = _checked_address(base_url)
+    self._model = model
+    self._chat = chat
+    self._key_variable = api_key_variable
+    self._key = _checked_key(api_key_variable)
+    self._headers = expanded(self._parameters.headers)
+    self._query = expanded(self._parameters.query)
+    self._concurrency = concurrency
+    self._traffic = Traffic(concurrency, first_pause=first_pause)
+    self._client: AsyncOpenAI | None = None
 
   async def complete(self, request: Request) -> Response:
     """The response to one request.
 
     Raises:
-      RequestRejected: the endpoint says that this request can never be answered.
-      UserError: the key is refused, the endpoint did not answer in `attempts` attempts, or the cost ceiling is reached.
+      RequestRejected: the endpoint says that this request can never be answered, or fails at it again and again while
+        others get through.
+      UserError: the endpoint refuses every request, no request gets through any more, or the cost ceiling is reached.
     """
-    if self._session is None:
-      connector = aiohttp.TCPConnector(limit=self._concurrency)
-      timeout = aiohttp.ClientTimeout(total=self._deadline)
-      headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-      self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
-      self._turns = asyncio.Semaphore(self._concurrency)
-    async with self._turns:
-      for attempt in range(1, self._attempts + 1):
-        try:
-          response = await self._paid(request)
-        except _RetryError as failure:
-          if attempt == self._attempts:
-            self.stats.failed += 1
-            raise UserError(
-              f"the endpoint failed after {attempt} attempts ({failure})",
-              where=self._url,
-              remedy="check that it is up, or ask it less at once (teacher.concurrency)",
-            ) from None
-          self.stats.retried += 1
-          pause = self._first_pause * 2 ** (attempt - 1) if failure.pause is None else failure.pause
-          await asyncio.sleep(min(LONGEST_PAUSE, pause) * random.uniform(1.0, 1.5))
-        except UserError:
-          self.stats.failed += 1
-          raise
-        else:
-          self.stats.count(response)
-          return response
-    raise AssertionError("the last attempt returns or raises")
-
-  async def _paid(self, request: Request) -> Response:
-    """One attempt, once the limits let it through, and its cost."""
-    ticket = await self.meter.admit(request)
-    self.stats.sent += 1
+    trial = Trial(self._traffic, self._parameters.attempts)
+    retrying = tenacity.AsyncRetrying(
+      retry=tenacity.retry_if_exception_type(Failure), stop=trial.over, wait=trial.pause, reraise=True
+    )
     try:
-      response = self._parsed(request, await self._post(self._body(request), request))
-    except UserError:  # refused: nothing was generated
-      self.meter.settle(ticket, prompt_tokens=0, completion_tokens=0)
+      response: Response = await retrying(self._attempt, request, trial)
+    except Failure as failure:
+      self.stats.failed += 1
+      raise trial.verdict(failure, request_id=request.id, where=self._base_url) from None
+    except UserError:
+      self.stats.failed += 1
       raise
-    except BaseException as failure:
-      if isinstance(failure, _RetryError) and not failure.billed:
-        self.meter.settle(ticket, prompt_tokens=0, completion_tokens=0)
-      else:
-        self.meter.forfeit(ticket)
-      raise
-    else:
-      tokens = (response.prompt_tokens, response.completion_tokens)
-      known = tokens if any(tokens) else (ticket.prompt_tokens, ticket.completion_tokens)
-      self.meter.settle(ticket, prompt_tokens=known[0], completion_tokens=known[1])
-      return response
-    finally:
-      self.stats.cost = self.meter.spent
+    self.stats.count(response)
+    return response
 
   def generate(self, requests: Iterable[Request]) -> AsyncIterator[Response]:
     """Responses as they come."""
@@ -148,85 +132,218 @@ class OpenAIGenerator:
 
   async def close(self) -> None:
     """Closes the connections; a later request opens new ones."""
-    session, self._session = self._session, None
-    if session is not None:
-      await session.close()
+    client = self._client
+    self._client = None
+    self._traffic.close()
+    if client is not None:
+      await client.close()
+
+  async def _attempt(self, request: Request, trial: Trial) -> Response:
+    """One attempt, once traffic and limits let it through."""
+    trial.sent = await self._traffic.enter(again=trial.failures > 0)
+    try:
+      response = await self._paid(request, retried=trial.failures > 0)
+    finally:
+      self._traffic.leave()
+    self._traffic.succeeded()
+    return response
+
+  async def _paid(self, request: Request, *, retried: bool) -> Response:
+    """One attempt and its cost."""
+    ticket = await self.meter.admit(request)
+    self.stats.sent += 1
+    self.stats.retried += retried
+    try:
+      response = await self._ask(request)
+    except UserError:  # refused: nothing was generated
+      self.meter.settle(ticket, prompt_tokens=0, completion_tokens=0)
+      raise
+    except BaseException as failure:
+      if isinstance(failure, Failure) and not failure.billed:
+        self.meter.settle(ticket, prompt_tokens=0, completion_tokens=0)
+      else:
+        self.meter.forfeit(ticket)
+      raise
+    else:
+      self.meter.settle(ticket, prompt_tokens=response.prompt_tokens, completion_tokens=response.completion_tokens)
+      return response
+    finally:
+      self.stats.cost = self.meter.spent
+
+  async def _ask(self, request: Request) -> Response:
+    """Sends the request once and reads the answer."""
+    body = self._body(request)
+    try:
+      async with asyncio.timeout(self._parameters.seconds):
+        content_type, data = await self._post(body)
+    except _Refused as refused:
+      raise self._refusal(refused, request, body) from None
+    except TimeoutError:
+      raise Failure(f"no answer in {self._parameters.seconds:g} s", Kind.LOST, billed=True) from None
+    said = self._shown(200, content_type, data)
+    try:
+      answer = completion.parse(data)
+      if error := completion.error_in(answer):
+        kind = Kind.BUSY if error[0] == 429 and self._traffic.answered else Kind.BROKEN
+        raise Failure(f"an error as an answer ({said})", kind)
+      return completion.response(request, answer, answer_field=self._parameters.answer)
+    except completion.NotACompletion as error:
+      raise Failure(f"{error} ({said})", Kind.BROKEN, billed=True) from None
+
+  async def _post(self, body: dict[str, Any]) -> tuple[str, bytes]:
+    """(content type, content) of what came with status 200."""
+    import httpx2  # with openai: more than a second
+    import openai
+
+    client = self._client or self._connect()
+    named = ("model", "messages") if self._chat else ("model", "prompt")
+    create: Any = (client.chat.completions if self._chat else client.completions).with_streaming_response.create
+    fields = {name: body.get(name) for name in named}
+    rest = {name: value for name, value in body.items() if name not in named}
+    keyless = {} if self._key else {"Authorization": openai.Omit()}
+    try:
+      async with create(**fields, extra_body=rest, extra_headers=keyless | self._headers) as answer:
+        return answer.headers.get("content-type", ""), await _read(answer.iter_bytes(), MAX_RESPONSE_BYTES)
+    except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+      if isinstance(error, TimeoutError):
+        raise
+      cause = error.__cause__ or error
+      unsent = isinstance(cause, httpx2.ConnectError | httpx2.ProxyError)
+      what = self._masked(f"{type(cause).__name__}: {cause}")
+      raise Failure(what, Kind.LOST, billed=not unsent) from None
+
+  def _connect(self) -> "AsyncOpenAI":
+    """Opens the client, in the event loop that uses it; proxies come from the environment."""
+    import openai
+
+    self._client = openai.AsyncOpenAI(
+      base_url=self._base_url,
+      api_key=self._key or "none",
+      max_retries=0,
+      timeout=openai.Timeout(self._parameters.seconds, connect=30.0),
+      default_query=self._query,
+      http_client=openai.DefaultAioHttpClient(follow_redirects=False, event_hooks={"response": [_refuse]}),
+    )
+    return self._client
 
   def _body(self, request: Request) -> dict[str, Any]:
     s = request.sampling
-    body: dict[str, Any] = {"model": self._model, "temperature": s.temperature, "max_tokens": s.max_tokens}
+    body: dict[str, Any] = {"model": self._model}
     body |= {"messages": [{"role": "user", "content": request.prompt}]} if self._chat else {"prompt": request.prompt}
+    body |= {"temperature": s.temperature, "max_tokens": s.max_tokens}
     optional = {"top_p": (s.top_p, 1.0), "top_k": (s.top_k, 0), "stop": (list(s.stop), [])}
     body |= {name: value for name, (value, default) in optional.items() if value != default}
-    return body | ({"seed": s.seed} if s.temperature > 0 else {})
+    body |= {"seed": s.seed} if s.temperature > 0 else {}
+    return self._parameters.applied(body)
 
-  async def _post(self, body: dict[str, Any], request: Request) -> Any:
-    """The JSON answer of one attempt."""
-    try:
-      async with self._session.post(self._url, json=body, allow_redirects=False) as answer:
-        data = bytearray()
-        async for chunk in answer.content.iter_chunked(1 << 16):
-          data += chunk
-          if len(data) > LARGEST_RESPONSE:
-            raise RequestRejected(
-              f"the answer to request {request.id} is larger than {LARGEST_RESPONSE} bytes",
-              where=self._url,
-              remedy="ask for fewer tokens",
-            )
-        status, wait = answer.status, answer.headers.get("Retry-After")
-    except (aiohttp.ClientError, TimeoutError) as error:
-      sent = not isinstance(error, aiohttp.ClientConnectorError)
-      raise _RetryError(self._redacted(f"{type(error).__name__}: {error}"), billed=sent) from None
-    if status != 200:
-      raise self._failure(status, data, wait, request)
-    try:
-      return json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-      raise _RetryError("the answer is not JSON", billed=True) from None
-
-  def _failure(self, status: int, data: bytes, wait: str | None, request: Request) -> Exception:
-    said = self._redacted(bytes(data[:500]).decode(errors="replace"))
-    if status in PASSING:
-      return _RetryError(f"HTTP {status}: {said}", _seconds(wait))
-    if status in AT_FAULT:
-      return RequestRejected(f"the endpoint refused request {request.id} (HTTP {status}: {said})", where=self._url)
-    if status in (401, 403):  # what servers say here may show parts of the key
+  def _refusal(self, refused: _Refused, request: Request, body: Mapping[str, Any]) -> Exception:
+    """What a status other than 200 means."""
+    status = refused.status
+    said = self._shown(status, refused.headers.get("content-type", ""), refused.data)
+    text = refused.data.decode(errors="replace")
+    if status == 429 and not _NO_MONEY.search(text):
+      return Failure(said, Kind.BUSY, retry_after=_retry_after(refused.headers))
+    if status in DOWN:
+      return Failure(said, Kind.DOWN, retry_after=_retry_after(refused.headers))
+    if status >= 500 or status in BROKEN:
+      return Failure(said, Kind.BROKEN, retry_after=_retry_after(refused.headers))
+    first = not self._traffic.answered
+    if status == 401 and first:  # what servers say here may show parts of the key
+      valid = f"put a valid one into the environment variable {self._key_variable}"
+      return UserError(f"the endpoint refuses the key (HTTP {status})", where=self._base_url, remedy=valid)
+    if status == 429 or status < 400 or (first and status in NEVER):
       return UserError(
-        f"the endpoint refuses the key (HTTP {status})",
-        where=self._url,
-        remedy=f"put a valid one into the environment variable {self._api_key_variable}",
+        f"the endpoint answered {said}", where=self._base_url, remedy="check base_url, model and account"
       )
-    return UserError(f"the endpoint answered HTTP {status}: {said}", where=self._url, remedy="check base_url and model")
+    if first and (remedy := _parameter_remedy(text, body)):
+      return UserError(f"the endpoint refuses a parameter ({said})", where=self._base_url, remedy=remedy)
+    return RequestRejected(f"the endpoint refused request {request.id} ({said})", where=self._base_url)
 
-  def _parsed(self, request: Request, answer: Any) -> Response:
+  def _shown(self, status: int, content_type: str, data: bytes) -> str:
+    """`HTTP 200, text/html: <html>…`: what the server said, in one line without the key."""
+    text = " ".join(self._masked(data[:MAX_ERROR_BYTES].decode(errors="replace")).split())
+    text = "".join(c if c.isprintable() else "�" for c in text[:SHOWN_CHARACTERS])
+    return f"HTTP {status}, {content_type.partition(';')[0] or 'no content type'}: {text or 'nothing'}"
+
+  def _masked(self, text: str) -> str:
+    """The text without key and secret headers, as whole words; of a long one its beginning is enough to hide it."""
+    for secret in filter(None, (self._key, *self._headers.values(), *self._query.values())):
+      if len(secret) >= 16:
+        text = re.sub(rf"{re.escape(secret[:8])}[^\s\"'<>,;]*", "[key]", text)
+      text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", "[key]", text)
+    return text
+
+
+async def _refuse(response: "httpx2.Response") -> None:
+  """Ends a call whose status is not 200, with the beginning of what was said: the client would read all of it."""
+  if response.status_code != 200:
+    data = await _read(response.aiter_bytes(), MAX_ERROR_BYTES, cut=True)
+    raise _Refused(response.status_code, response.headers, data)
+
+
+async def _read(chunks: AsyncIterator[bytes], most: int, *, cut: bool = False) -> bytes:
+  """All of a body, or its beginning.
+
+  Raises:
+    Failure: it has more than `most` bytes and may not be cut.
+  """
+  data = bytearray()
+  async for chunk in chunks:
+    data += chunk
+    if len(data) > most:
+      if cut:
+        break
+      raise Failure(f"the answer is larger than {most} bytes", Kind.BROKEN, billed=True)
+  return bytes(data[:most])
+
+
+def _checked_address(base_url: str) -> str:
+  parts = urllib.parse.urlsplit(base_url.strip())
+  if parts.scheme not in ("http", "https") or not parts.hostname:
+    raise UserError(
+      f"{base_url!r} is no web address", where="teacher.base_url", remedy="e.g. https://api.openai.com/v1"
+    )
+  if parts.username is not None or parts.query or parts.fragment:
+    raise UserError(
+      "a password or a query in the address would be shown in messages",
+      where=f"teacher.base_url ({parts.hostname})",
+      remedy="put a key into the environment variable of teacher.api_key_variable, a query into teacher.parameters",
+    )
+  return parts.geturl().rstrip("/")
+
+
+def _checked_key(variable: str) -> str:
+  key = os.environ.get(variable, "").strip()
+  if not (key.isascii() and key.isprintable()) or " " in key:
+    raise UserError(
+      "the key holds characters that no key has", where=f"environment variable {variable}", remedy="copy it again"
+    )
+  return key
+
+
+def _parameter_remedy(text: str, body: Mapping[str, Any]) -> str | None:
+  """How to leave out or rename the field that a refusal is about; None if it is about none."""
+  if _TOO_LONG.search(text):
+    return None
+  if "max_completion_tokens" in text and "max_tokens" in body:
+    return """set --config.teacher.parameters='{"rename": {"max_tokens": "max_completion_tokens"}}'"""
+  named = [name for name in body if name not in ("model", "messages", "prompt") and re.search(rf"\b{name}\b", text)]
+  if named:
+    return f"""set --config.teacher.parameters='{{"omit": ["{named[0]}"]}}', or give it another name by "rename\""""
+  return "see teacher.parameters for names, omissions and extra fields" if _PARAMETER.search(text) else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+  """Seconds that the endpoint asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date; 0 if none."""
+  for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+    text = headers.get(name, "")
     try:
-      choice = answer["choices"][0]
-      text = choice["message"]["content"] if self._chat else choice["text"]
-      usage = answer.get("usage") or {}
-      text, stopped = cut_at_stop(text or "", request.sampling.stop)
-      return Response(
-        id=request.id,
-        text=text,
-        finish_reason="length" if choice.get("finish_reason") == "length" and not stopped else "stop",
-        prompt_tokens=int(usage.get("prompt_tokens", 0)),
-        completion_tokens=int(usage.get("completion_tokens", 0)),
-      )
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-      raise _RetryError("the answer has no choices", billed=True) from None
-
-  def _redacted(self, text: str) -> str:
-    return text.replace(self._key, "[key]") if self._key else text
-
-
-def _seconds(wait: str | None) -> float | None:
-  """`Retry-After`: seconds or a date; None where there is none that can be read."""
-  if wait is None:
-    return None
-  try:
-    return max(0.0, float(wait))
-  except ValueError:
-    pass
-  try:
-    return max(0.0, email.utils.parsedate_to_datetime(wait).timestamp() - time.time())
-  except (TypeError, ValueError):
-    return None
+      seconds = float(text) * unit
+    except ValueError:
+      try:
+        seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+      except (TypeError, ValueError, OverflowError):
+        continue
+    if math.isfinite(seconds):
+      return max(0.0, seconds)
+  return 0.0

@@ -69,13 +69,19 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Response:
-  """The text after the prompt; `finish_reason` is `stop` (the model ended it) or `length` (it ran out of tokens)."""
+  """The text after the prompt.
+
+  Attributes:
+    finish_reason: `stop` (the model ended it), `length` (it ran out of tokens), or what else it was cut off for.
+    thought: what a reasoning model thought before, where the server or its marks set that apart.
+  """
 
   id: str
   text: str
   finish_reason: str
   prompt_tokens: int
   completion_tokens: int
+  thought: str = ""
 
 
 @dataclasses.dataclass(kw_only=True)

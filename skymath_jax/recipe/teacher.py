@@ -17,6 +17,7 @@ from skymath_jax.generation import Generator
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
 from skymath_jax.generation.limits import Limits
 from skymath_jax.generation.openai import OpenAIGenerator
+from skymath_jax.generation.parameters import Parameters
 from skymath_jax.server.process import ServerProcess
 from skymath_jax.synthesis import ResponseStore
 
@@ -81,6 +82,7 @@ class Teacher:
       config.model,
       api_key_variable=config.api_key_variable,
       concurrency=config.concurrency,
+      parameters=Parameters.from_json(config.parameters),
       limits=Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)}),
     )
     client.meter.spent = self._spent(client)

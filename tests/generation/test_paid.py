@@ -10,7 +10,7 @@ from skymath_jax.recipe.teacher import Teacher
 from skymath_jax.synthesis import ResponseStore
 from skymath_jax.synthesis.store import StoredResponse
 
-TEACHER = "gpt-4@api.example"
+TEACHER = "gpt-4"
 
 
 def stored(folder, key, teacher, prompt, completion):

@@ -70,7 +70,8 @@ def test_requests_are_drawn_no_faster_than_answered_and_an_error_cancels_the_res
 
 
 @pytest.mark.parametrize(
-  "generator", [JetStreamGenerator(["127.0.0.1:1"], None, "m", concurrency=4), OpenAIGenerator("http://h/v1", "m")]
+  "generator",
+  [JetStreamGenerator(["127.0.0.1:1"], None, "m", concurrency=4), OpenAIGenerator("http://h/v1", "m", concurrency=4)],
 )
 def test_two_requests_with_one_id_are_refused(generator):
   """Their responses could not be told apart; `LocalGenerator` has the same test of its own."""

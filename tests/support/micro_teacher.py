@@ -102,7 +102,7 @@ def _rewritten(name: str, story: Story, rng: random.Random) -> str:
 class Undisturbed:
   """The same teacher in process and always at hand."""
 
-  def __init__(self, model_id: str = "scripted@127.0.0.1"):
+  def __init__(self, model_id: str = "scripted"):
     self.model_id, self.kinds = model_id, Counter()
 
   async def complete(self, request: Request) -> Response:
@@ -112,7 +112,7 @@ class Undisturbed:
     except Refused:
       raise RequestRejected("no", where="scripted") from None
     usage = usage_of(request.prompt, text)
-    return Response(id=request.id, text=text, finish_reason="length" if reason == "length" else "stop", **usage)
+    return Response(id=request.id, text=text, finish_reason=reason, **usage)
 
 
 def usage_of(prompt: str, text: str) -> dict[str, int]:
