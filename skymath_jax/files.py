@@ -164,7 +164,7 @@ def require_replaceable(folder: epath.PathLike) -> None:
     raise UserError("this is a file, or lies in one", where=folder, remedy="name a folder") from None
   if Path(os.fspath(folder)) in (here := Path.cwd(), *here.parents):
     raise UserError("this is the current folder or one above it", where=folder, remedy="name a new folder")
-  if held and not any((folder / mark).exists() for mark in (MARK, COMPLETE)):
+  if held and not (folder / MARK).exists():
     what = f"the folder holds what skymath_jax has not made ({held[0].name}, …)"
     raise UserError(what, where=folder, remedy="name a new folder, or an empty one")
 
