@@ -1,34 +1,20 @@
 """Where the answer is in a response, and in a reference solution.
 
 Two readings. `marked_answer` is the paper's: only what follows the last `The answer is ` counts (method.md section 7).
-`extract` reads what models write everywhere: a box, an answer tag, `####`, the phrase, an `A:` line, and last a number.
+`extract` reads what models write everywhere: a box, a field of JSON, an answer tag, `####`, the phrase in the languages
+of the benchmarks, an `A:` line, and last a number.
 """
 
 import re
 
+from skymath_jax.grading.boxes import end_of_last_box, last_box, last_field, last_tag, without_empty_boxes
+from skymath_jax.grading.markers import CELL, FINAL, HASHES, HEADING, LINE, PHRASE, first_sentence, without_reason
+
 MAX_RESPONSE = 200_000  # characters looked at, from the end; longer responses are loops
+SHORT = 120  # characters of a response that may be nothing but an answer
 
 _MARKER = re.compile(r"The answer is\b[ \t]*:?")
-_BOX = re.compile(r"\\(?:(?:begin)?boxed|f(?:rame)?box)\s*")
-_EMPTY_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box)\s*\{\s*(?:\}|$)")
-_TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end)\|>|</s>")  # what follows is another turn
-_BETWEEN = re.compile(r"(?:\s|[,;$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or){1,30}")
-_HASHES = re.compile(r"####[ \t]*:?[ \t]*([^\n]*)")
-_PHRASE = re.compile(
-  r"answers?\**\s*(?:(?:to|for|of)\b[^.\n]{0,80}?\s)?(?:is|are|(?:would|will|should|must|has to) be|equals|[:：=])"
-  r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|clearly|exactly|definitely|actually"
-  r"|approximately|about)\b)?\**[ \t]*[:：]?\**[ \t]*"
-  r"|(?:答案|réponse|respuesta|risposta|resposta|antwort|ответ)\**[ \t]*(?:[是为：:]|est|es|è|é|ist)"
-  r"[ \t]*[:：]?\**[ \t]*",
-  re.IGNORECASE,
-)
-_FINAL = re.compile(r"final\s+answer\**\s*(?:is|:)", re.IGNORECASE)
-_LINE = re.compile(r"^[ \t>*]*(?:A|Ans|Answer)\**[ \t]*[:：]\**[ \t]*(\S[^\n]*)$", re.MULTILINE)
-_SENTENCE_END = re.compile(r"[.。！](?=\s|$)")
-_REASON = re.compile(
-  r",?\s+(?:because|since|as (?:it|the|we|this)|so that)\s|,\s+(?:as|which)\s"
-  r"|,?\s+(?:and|but)\s+not\s|,?\s+(?:rather than|instead of)\s"
-)
+_TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end)\|>|</s>|<end_of_turn>")  # what follows is another turn
 _KIND = re.compile(  # what is said of the answer before it: `the point (1, 2)`
   r"^(?:the )?(?:(?:ordered )?(?:point|pair|triple)|number|value|set|interval|vector|matrix|fraction|function"
   r"|equation|ratio) "
@@ -72,63 +58,19 @@ _NOTATION = frozenset({
   "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "arcsin", "arccos", "arctan", "sinh", "cosh",
   "tanh", "coth", "sech", "csch", "max", "min", "mod", "gcd", "lcm", "inf",
 })  # fmt: skip
-SHORT = 120  # characters of a response that may be nothing but an answer
+_NUMBER_LIST = re.compile(
+  r"(?:\b(?:are|were|answers?|values?|roots?|solutions?)\s*[:=]?\s*|[:=∈]\s*)"
+  rf"((?:{_NUMBER.pattern})(?:(?:\s*,\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+)(?:{_NUMBER.pattern}))+)\W*$"
+)
+_JOINT = re.compile(r"\s*(?:,|;|、|,?\s*(?:and|or|和|或))\s*")
+_ASSIGNED = r"[a-zA-Z](?:_\{?\d\}?)?\s*=\s*[^\s,;=$]+"
+_ASSIGNED_LIST = re.compile(rf"({_ASSIGNED}(?:(?:\s*[,;]\s*(?:and\s+|or\s+)?|\s+(?:and|or)\s+){_ASSIGNED})+?)[\s.!]*$")
 
 
 def after_thinking(response: str) -> str:
   """The text after the last `</think>`; nothing of a thought that was never closed."""
   visible = response[-MAX_RESPONSE:].rpartition("</think>")[2]
   return _TURN.split(visible.partition("<think>")[0], maxsplit=1)[0]
-
-
-def last_box(text: str) -> str | None:
-  r"""The content of the last balanced, non-empty `\boxed{}` or `\fbox{}`; also `\boxed 5` without braces."""
-  for match in reversed(list(_BOX.finditer(text))[-50:]):
-    start = match.end()
-    if text[start : start + 1] != "{":
-      token = re.match(r"[^\s$.,{}\\]+", text[start:])
-      content = token[0] if token and text[start - 1] == " " else None
-    else:
-      content = balanced(text, start)
-    if content and content.strip():
-      return content.strip()
-  return None
-
-
-def adjacent_boxes(response: str) -> str | None:
-  """The contents of the last boxes as a list, where nothing but a comma or `and` stands between them; else None."""
-  text = after_thinking(response)
-  found: list[tuple[int, int, str]] = []  # start, end, content
-  for match in list(_BOX.finditer(text))[-20:]:
-    content = balanced(text, match.end())
-    if content is None or not content.strip():
-      continue
-    if found and not _BETWEEN.fullmatch(text[found[-1][1] : match.start()]):
-      found.clear()
-    found.append((match.start(), match.end() + len(content) + 2, content.strip()))
-  return ", ".join(content for *_, content in found) if len(found) > 1 else None
-
-
-def _last_tag(text: str) -> str:
-  """The content of the last `<answer>…</answer>`."""
-  end = text.lower().rfind("</answer>")
-  start = text.lower().rfind("<answer>", 0, max(end, 0))
-  return text[start + len("<answer>") : end] if start >= 0 else ""
-
-
-def balanced(text: str, start: int) -> str | None:
-  """What stands between the brace at `start` and its partner; None if there is no partner."""
-  depth = 0
-  for index in range(start, min(len(text), start + 20_000)):
-    if text[index] == "\\" or (index and text[index - 1] == "\\"):
-      continue
-    if text[index] == "{":
-      depth += 1
-    elif text[index] == "}":
-      depth -= 1
-      if depth == 0:
-        return text[start + 1 : index]
-  return None
 
 
 def marked_answer(response: str) -> str | None:
@@ -147,29 +89,39 @@ def marked_answer(response: str) -> str | None:
 def extract(response: str, *, last_number: bool = True) -> str | None:
   """The final answer of a response, or None.
 
-  The first that is there: the last box (unless a "final answer is" follows it), the last `<answer>` tag, the last
-  `####`, the last "answer is", the last `A:` line, a letter in brackets, and the last `$...$` or, where it comes
-  later and `last_number` allows it, the last number. Only text after `</think>` is looked at.
+  The first that is there: an `answer` field of JSON after the last box, the last box (unless a "final answer is"
+  follows), the last `<answer>` tag, the last `####`, the last "answer is" in any language, the line below a heading
+  `Final answer`, the last `A:` line, a letter in brackets, and the last `$...$` or, where it comes later and
+  `last_number` allows it, the last number; a list where several are named side by side. Only text after `</think>` is
+  looked at.
   """
   if not isinstance(response, str):
     return None
-  text = _EMPTY_BOX.sub("", after_thinking(response)).strip()
-  phrases = list(_PHRASE.finditer(text))[-20:]
-  if (box := last_box(text)) is not None and not _said_after_box(text):
+  text = without_empty_boxes(after_thinking(response)).strip()
+  box_end = end_of_last_box(text)
+  if (field := last_field(text)) and (field[0] > box_end or text.lstrip("`json \n").startswith("{")):
+    return _tidy(last_box(field[1]) or field[1])
+  if (box := last_box(text)) is not None and FINAL.search(text, box_end) is None:
     return box
-  if tagged := _last_tag(text):
+  if tagged := last_tag(text):
     return _tidy(tagged)
-  hashes = [h for h in _HASHES.finditer(text) if h[1].strip()]
+  phrases = list(PHRASE.finditer(text))[-20:]
+  hashes = [h for h in HASHES.finditer(text) if h[1].strip(" .*")]
   if hashes and not _is_heading(hashes[-1], phrases):
-    return _tidy(hashes[-1][1])
-  for match in reversed(phrases):
-    if answer := _said(_first_sentence(text[match.end() :])):
+    return _said(hashes[-1][1].strip().removesuffix("answer.").removesuffix("answer"))
+  return _marked(text, phrases) or (None if phrases else _unmarked(text, last_number))
+
+
+def _marked(text: str, phrases: list[re.Match[str]]) -> str | None:
+  """The answer that words announce."""
+  headings = list(HEADING.finditer(text))[-1:]
+  for match in sorted((*headings, *phrases), key=lambda m: m.end(), reverse=True):
+    if answer := _said(first_sentence(text[match.end() : match.end() + 2_000], SHORT)):
       return answer
-  if lines := _LINE.findall(text):
-    return _said(lines[-1])
-  if phrases:
-    return None
-  return _unmarked(text, last_number)
+  for pattern in (CELL, LINE):
+    if found := pattern.findall(text):
+      return _said(found[-1])
+  return None
 
 
 def _is_heading(hashes: re.Match[str], phrases: list[re.Match[str]]) -> bool:
@@ -177,27 +129,13 @@ def _is_heading(hashes: re.Match[str], phrases: list[re.Match[str]]) -> bool:
   return len(_prose(hashes[1])) > 1 and bool(phrases) and phrases[-1].start() > hashes.end()
 
 
-def _said_after_box(text: str) -> bool:
-  """Whether a "final answer is" comes after the last box, as in responses that box their intermediate results."""
-  last = list(_BOX.finditer(text))[-1].end()
-  return _FINAL.search(text, last) is not None
-
-
 def gold_answer(text: str) -> str:
   r"""The answer of a reference: its last box, else what follows `####` or the marker, else the text itself."""
   if (box := last_box(text)) is not None:
     return box
-  if hashes := [h for h in _HASHES.findall(text) if h.strip()]:
+  if hashes := [h for h in HASHES.findall(text) if h.strip()]:
     return str(hashes[-1]).strip()
   return marked_answer(text) or text.strip()
-
-
-def _first_sentence(text: str) -> str:
-  """The first line that says something, up to a full stop that ends a sentence."""
-  line = text.lstrip(" \t\r\n*:").partition("\n")[0]
-  if line.strip() in {r"\[", "$$"}:
-    line = text.lstrip(" \t\r\n*:")[:SHORT].replace("\n", " ")
-  return _SENTENCE_END.split(line, maxsplit=1)[0]
 
 
 def _tidy(answer: str) -> str | None:
@@ -215,15 +153,21 @@ def _tidy(answer: str) -> str | None:
 
 def _said(sentence: str) -> str | None:
   """The answer in what follows a marker: tidied, and without the words of a whole sentence around it."""
-  answer = _tidy(sentence)
+  sentence = sentence.strip().strip("*").strip()
+  if formula := _MATH.match(sentence):  # what follows a formula in brackets says more of it
+    rest = sentence[formula.end() :].strip(" *")
+    if re.match(r"[(（](?![\d$\\-])|\((?:[^()]*[a-z]{3})", rest):
+      return _tidy(formula[0])
+  head = without_reason(sentence)
+  answer = _tidy(head)
   answer = answer and _tidy(_GLOSS.sub("", _KIND.sub("", answer)))
-  if answer is None or ((head := _REASON.split(answer, maxsplit=1)[0]) == answer and len(_prose(answer)) < 2):
+  if answer is None or (head == sentence and len(_prose(answer)) < 2):
     return answer
   link = list(_LINK.finditer(head))
   if link and len(_prose(tail := head[link[-1].end() :])) < 3:
     return _tidy(tail)
   if len(_prose(head)) < 3:
-    return _tidy(head)
+    return answer
   if maths := _maths(head):
     return _tidy(maths[-1][1])
   numbers = _NUMBER.findall(head)
@@ -248,6 +192,8 @@ def _bare(number: str) -> str:
 
 def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
+  if (several := _several(text)) and len(text) <= SHORT:
+    return several
   bold = _BOLD_END.search(text)
   if bold and re.search(r"\d", bold[1]) and not _prose(bold[1]):
     return _tidy(bold[1])
@@ -259,7 +205,9 @@ def _unmarked(text: str, last_number: bool) -> str | None:
       if bare and (re.search(r"\d", bare) or (len(bare) == 1 and bare.isalnum()) or "\\" in bare or "=" in bare)
       else None
     )
-  last_line = text.rpartition("\n")[2] or text
+  last_line = (text.rpartition("\n")[2] or text)[-1_000:]
+  if several := _several(last_line):
+    return several
   if letters := _LETTER.findall(last_line):
     return (letters[-1][0] or letters[-1][1]).upper()
   if "\n" in text and (letter := _LETTER_LINE.fullmatch(last_line)):
@@ -271,3 +219,16 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   if maths and not (numbers and numbers[-1].start() >= maths[-1][0]):
     return _tidy(_EQUALS.split(maths[-1][1])[-1] or maths[-1][1])
   return _bare(numbers[-1][0]) if numbers else None
+
+
+def _several(line: str) -> str | None:
+  """The values that a line names side by side at its end: `$x = 5$ and $x = -3$`, `the roots are 5 and -3`."""
+  formulas = list(_MATH.finditer(line))
+  run = formulas[-1:]
+  while len(run) < len(formulas) and _JOINT.fullmatch(line[formulas[-len(run) - 1].end() : run[0].start()]):
+    run.insert(0, formulas[-len(run) - 1])
+  if len(run) > 1 and len(line) - run[-1].end() < 3:
+    return ", ".join(content for _, content in _maths(line[run[0].start() :]))
+  if found := _NUMBER_LIST.search(line) or _ASSIGNED_LIST.search(line):
+    return _tidy(found[1])
+  return None

@@ -9,7 +9,8 @@ from etils import epath
 from skymath_jax import records
 from skymath_jax.console import bar
 from skymath_jax.errors import UserError
-from skymath_jax.grading.extract import adjacent_boxes, extract, gold_answer, marked_answer
+from skymath_jax.grading.boxes import adjacent_boxes
+from skymath_jax.grading.extract import after_thinking, extract, gold_answer, marked_answer
 from skymath_jax.grading.verdict import checked_mode, equivalent
 from skymath_jax.grading.workers import in_children
 
@@ -32,7 +33,7 @@ def grade_response(gold: str | None, response: str, mode: str = "strict") -> tup
   found = answer_of(response, mode)
   if equivalent(gold, found, mode):
     return found, True
-  several = adjacent_boxes(response) if mode == "symbolic" else None
+  several = adjacent_boxes(after_thinking(response)) if mode == "symbolic" else None
   return (several, True) if several is not None and equivalent(gold, several, mode) else (found, False)
 
 

@@ -11,7 +11,8 @@ _SYMBOLS = {
   "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∖": r"\setminus ", "∈": r"\in ", "∅": r"\emptyset ",
   "Ø": r"\emptyset ", "ℝ": r"\reals ", "º": "°", "˚": "°", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
   "…": r"\ldots ", "⋯": r"\ldots ", "⟨": r"\langle ", "⟩": r"\rangle ", "√": r"\sqrt ", "∛": r"\sqrt[3]",
-  "，": ",", "∣": "|", "∀": r"\forall ", "∃": r"\exists ", "→": r"\rightarrow ", "⇒": r"\Rightarrow ",
+  "，": ",", "、": ",", "；": ";", "∣": "|", "∀": r"\forall ", "∃": r"\exists ",
+  "→": r"\rightarrow ", "⇒": r"\Rightarrow ",
   "∠": r"\angle ", "△": r"\triangle ", "⊂": r"\subset ", "⊆": r"\subseteq ", "⊥": r"\perp ", "∥": r"\parallel ",
   "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∶": ":",
   **dict.fromkeys("−–—‐‑", "-"), **dict.fromkeys("£€¥\u200b\ufeff\u2061\u2062\xad", ""),
@@ -36,6 +37,8 @@ _LETTERS = dict(zip("\x0c\x08\t\r\x07\x0b\n", "fbtravn", strict=True))
 def latex_of(text: str) -> str:
   r"""`text` with `½`, `√`, `x²`, `①`, `π` and the like in LaTeX; compatibility forms (full width) are unified."""
   text = _ESCAPES.sub(lambda m: "\\" + _LETTERS[m[0]], text)
+  text = re.sub(r"(?:\d[\u0304\u0305])+", lambda m: f"\\overline{{{re.sub('[^0-9]', '', m[0])}}}", text)
+  text = re.sub(r"(\d)\u0307", r"\\dot{\1}", text)
   text = re.sub("[①-⑳]", lambda m: f" {ord(m[0]) - 0x245F}, ", text)
   text = re.sub(r"\\textcircled\s*\{\s*(\d+)\s*\}", r" \1, ", text)
   text = re.sub(f"[{''.join(_SUPERSCRIPTS)}]+", lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)

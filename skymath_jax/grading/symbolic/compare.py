@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from skymath_jax.grading.symbolic import numbers, reals, rewrite, units
 from skymath_jax.grading.symbolic.expressions import literal
 from skymath_jax.grading.symbolic.names import Assignment, assignment
+from skymath_jax.grading.symbolic.ranges import range_of
 from skymath_jax.grading.symbolic.tree import Tree, renamed, variables
 from skymath_jax.grading.symbolic.words import parts_of, words_of
 
@@ -20,6 +21,8 @@ def same(a: Tree, b: Tree) -> bool:
   """Whether two trees are the same answer; symmetric."""
   if a == b:
     return True
+  if (verdict := _same_range(a, b)) is not None:
+    return verdict
   if _marks_differ(a, b):
     return False
   if "unit" in (a[0], b[0]):
@@ -41,6 +44,8 @@ def same(a: Tree, b: Tree) -> bool:
     return _same_relation(a, b)
   if {a[0], b[0]} & {"tuple", "matrix"}:
     return _same_ordered(a, b)
+  if (first := _named_by_points(a)) and (second := _named_by_points(b)):
+    return _same_points(first, second)
   if a[0] != b[0] and {a[0], b[0]} & {"builder", "cup", "cap", "setminus", "in", "head"}:
     return False
   if a[0] in {"cup", "cap", "setminus", "in", "builder"}:
@@ -50,6 +55,17 @@ def same(a: Tree, b: Tree) -> bool:
 
 def _pairwise(a: Sequence[Tree], b: Sequence[Tree]) -> bool:
   return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _same_range(a: Tree, b: Tree) -> bool | None:
+  """The verdict where both are ranges, or one can be nothing else; None where there is none."""
+  first, second = range_of(a), range_of(b)
+  if first and second:
+    return same(first.low, second.low) and same(first.high, second.high)
+  found, other = (first, b) if first else (second, a)
+  if found is None or not found.certain:
+    return None
+  return other[:3] == ("tuple", "[", "]") and _pairwise((found.low, found.high), other[3])
 
 
 # Units and words
@@ -268,8 +284,32 @@ def _same_ordered(a: Tree, b: Tree) -> bool:
   if block[0] != "matrix" or other[0] != "tuple":
     return False
   rows = block[1]
+  if len(rows) > 1 and all(item[0] == "tuple" for item in other[3]):
+    return len(rows) == len(other[3]) and all(_pairwise(x, y[3]) for x, y in zip(rows, other[3], strict=True))
   vector = rows[0] if len(rows) == 1 else [row[0] for row in rows] if len(rows[0]) == 1 else []
   return _pairwise(list(vector), other[3])
+
+
+# What is named by its points
+
+
+def _named_by_points(tree: Tree) -> tuple[str, str] | None:
+  """(what it is, points) of `\\angle ABC` and `\\vec{AB}`; the points alone of three and more capitals in a row."""
+  if tree[0] == "var" and tree[1].partition("_")[0] in {"angle", "triangle", "vec"}:
+    return tree[1].partition("_")[0], tree[1].partition("_")[2]
+  if tree[0] == "prod" and all(op == "*" and f[0] == "var" and len(f[1]) == 1 and f[1].isupper() for op, f in tree[1]):
+    return ("", "".join(factor[1] for _, factor in tree[1]))
+  return None
+
+
+def _same_points(a: tuple[str, str], b: tuple[str, str]) -> bool:
+  """Whether two names mean the same: an angle from either side, a triangle in any order, others in their order."""
+  if a[0] and b[0] and a[0] != b[0]:
+    return False
+  kind = a[0] or b[0]
+  if kind == "triangle" or (not kind and len(a[1]) < 3):
+    return sorted(a[1]) == sorted(b[1])
+  return a[1] == b[1] or (a[1] == b[1][::-1] and (kind == "angle" or (not kind and len(a[1]) == 3)))
 
 
 # Equations and inequalities

@@ -3,36 +3,26 @@
 import re
 
 from skymath_jax.grading.extract import extract
-from skymath_jax.grading.symbolic import evaluate, numbers, rewrite
+from skymath_jax.grading.symbolic import limits, numbers, rewrite
+from skymath_jax.grading.symbolic.cases import cases_of, same_cases
+from skymath_jax.grading.symbolic.choices import same_choice
 from skymath_jax.grading.symbolic.compare import same
 from skymath_jax.grading.symbolic.lexer import UnreadableError
 from skymath_jax.grading.symbolic.names import assignment
-from skymath_jax.grading.symbolic.normalize import clean, joined_thousands, spelled_out
+from skymath_jax.grading.symbolic.normalize import clean, joined_thousands, rows_in_brackets, spelled_out
 from skymath_jax.grading.symbolic.parse import parse
 from skymath_jax.grading.symbolic.tree import Tree, renamed, variables, walk
 from skymath_jax.grading.symbolic.words import of_integers, same_truth, says_little, without_qualifier, words_of
 
-Cases = list[tuple[str, str]]
-
-MAX_CASES = 8  # of a case distinction, that are compared one by one
 MAX_ANSWER = 2_000  # characters; a longer answer must be spelled like the gold
 
 _MARKED = re.compile(r"\\(?:boxed|fbox)\b|</?(?:think|answer)>|####|\banswer\**\s*(?:is|:)", re.IGNORECASE)
 _WRAPPING = re.compile(r"^(?:[\s$]|\\[(\[]|\\displaystyle(?![a-z])(?:\{\})?)+|(?:[\s$]|\\[)\]])+$")
 _BEYOND = re.compile(r"\\(?:begin|int|oint|iint|lim|det|bmod|mod)(?![a-z])")  # what the parser leaves alone
 _SENTENCE = re.compile(r";|(?<!\\)\b[A-Za-z]{4,} |,(?![^{(]*[})])")
-_CASES = re.compile(r"([^&]*?)\\begin\{cases\}(.*)\\end\{cases\}", re.DOTALL)
-_IF = re.compile(r"^[\s,]*(?:\\text\{\s*)?(?:if|for|when)\b[\s}]*", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"-?(?:\d+,(?!\d{3}$)\d{2,}|0,\d{2,})")
 _INTEGERS = frozenset("klmn")
 _CONSTANTS = frozenset("cCkK")
-_LETTER = re.compile(
-  r"^[\s*$]*(?:(?:[Oo]ption|[Cc]hoice)\s+)?(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*\(?([A-Ja-j])\)?[.:)]?\s*\}?[\s*$.]*$"
-)
-_LETTER_AND_MORE = re.compile(
-  r"^[\s*$]*(?:(?:option|choice)\s+)?(?:\\(?:text|textbf|mathrm|mathbf)\{)?\s*(?:\(([A-J])\)|([A-J])[.:)。])\}?(?:[\s.:,$*\\~]+|(?<=。))(\S.*)$",
-  re.DOTALL | re.IGNORECASE,
-)
 
 
 def symbolic_equal(gold: str, pred: str) -> bool:
@@ -52,7 +42,7 @@ def verdict(gold: str, pred: str) -> bool:
   gold, pred = (_found(text) if len(text) > MAX_ANSWER else text for text in (gold, pred))
   if max(len(gold), len(pred)) > MAX_ANSWER:
     return _squeezed(gold) == _squeezed(pred)
-  evaluate.start()
+  limits.start()
   return _same_answer(gold, pred) or _same_answer(_found(gold), _found(pred))
 
 
@@ -62,26 +52,8 @@ def _found(text: str) -> str:
 
 
 def _same_answer(gold: str, pred: str) -> bool:
-  verdict = _same_choice(*(_WRAPPING.sub("", text) for text in (gold, pred)))
+  verdict = same_choice(_WRAPPING.sub("", gold), _WRAPPING.sub("", pred), _same_text)
   return _same_text(gold, pred) if verdict is None else verdict
-
-
-def _same_choice(gold: str, pred: str) -> bool | None:
-  """The verdict where both are choices, or one is a letter and the other that letter with its text; else None."""
-  letters = [_LETTER.match(text) for text in (gold, pred)]
-  longer = [_LETTER_AND_MORE.match(text) for text in (gold, pred)]
-  found = [(m[1] if m else (n[1] or n[2]) if n else "").upper() for m, n in zip(letters, longer, strict=True)]
-  if longer[0] and longer[1] and not _same_text(longer[0][3], longer[1][3]):
-    return False if found[0] != found[1] else None
-  if all(found):
-    bare = not any("(" in text or "text" in text for text in (gold, pred))
-    if letters[0] and letters[1] and bare and found[0] not in "ABCDE" and letters[0][1] != letters[1][1]:
-      return False
-    return found[0] == found[1]
-  for match, other in ((longer[0], pred), (longer[1], gold)):
-    if match and _same_text(match[3], other):
-      return True
-  return None
 
 
 def _same_text(gold: str, pred: str) -> bool:
@@ -90,35 +62,11 @@ def _same_text(gold: str, pred: str) -> bool:
     return False
   if _squeezed(first) == _squeezed(second) or same_truth(first, second):
     return True
-  if (mine := _cases_of(first)) and (theirs := _cases_of(second)):
-    return _same_cases(mine, theirs)
+  if (mine := cases_of(first)) and (theirs := cases_of(second)):
+    return same_cases(mine, theirs, _same_text)
   (first, of_first), (second, of_second) = _without_qualifiers(first, second)
   integers = of_integers(of_first) or of_integers(of_second)
   return any(same(x, y) for a in _readings(first) for b in _readings(second) for x, y in _names_matched(a, b, integers))
-
-
-def _cases_of(text: str) -> tuple[str, Cases] | None:
-  """What a case distinction is given for, and its (value, condition) pairs; None where `text` is no such thing."""
-  match = _CASES.fullmatch(text)
-  if match is None:
-    return None
-  rows = [row.split("&") for row in match[2].split("\\\\") if row.strip()]
-  if len(rows) > MAX_CASES or any(len(row) != 2 for row in rows):
-    return None
-  return match[1].strip(" ="), [(value.strip(" ,;"), _IF.sub("", condition).strip(" ,;.")) for value, condition in rows]
-
-
-def _same_cases(a: tuple[str, Cases], b: tuple[str, Cases]) -> bool:
-  """Whether each case of one is a case of the other, in any order."""
-  if len(a[1]) != len(b[1]) or (a[0] and b[0] and not _same_text(a[0], b[0])):
-    return False
-  rest = list(b[1])
-  for value, condition in a[1]:
-    same_case = (c for c in rest if _same_text(condition, c[1]) and _same_text(value, c[0]))
-    if (match := next(same_case, None)) is None:
-      return False
-    rest.remove(match)
-  return True
 
 
 def _without_qualifiers(first: str, second: str) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -172,7 +120,7 @@ def _readings(text: str) -> list[Tree]:
   """The trees that a text may be: `1,234` as one number and as two, `1,25` also as 1.25; words where it is no maths."""
   trees: list[Tree] = []
   decimal = text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else None
-  for reading in (joined_thousands(text), text, decimal):
+  for reading in (joined_thousands(text), text, decimal, rows_in_brackets(text)):
     if reading is None:
       continue
     try:

@@ -1,56 +1,35 @@
 """The value of an expression at a point: exact rationals as long as possible, else many digits; never a float.
 
 Every size is bounded: digits of exact numbers, exponents, arguments of functions, number of steps. What lies beyond
-raises `UnevaluableError`, and the answers are then equal only if they are written alike.
+raises `UnevaluableError`, and the answers are then equal only if they are written alike. Factorials and powers that are
+too large to write down become a number of their own (`atom`), with which may be calculated but not compared.
 """
 
 import math
-import threading
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-import mpmath
-
+from skymath_jax.grading.symbolic.limits import (
+  DIGITS,
+  MAX_BITS,
+  MAX_DIGITS,
+  UnevaluableError,
+  atom,
+  bounded,
+  context,
+  integer_root,
+  spend,
+)
 from skymath_jax.grading.symbolic.tree import Tree
 
-MAX_BITS = 40_000  # of an exact numerator or denominator
-BUDGET = 30_000  # steps that one comparison may take in all; about a second
 MAX_FACTORIAL = 1_500
 MAX_SIDE = 5  # of a determinant
 MAX_TERMS = 1_000  # of a sum that is carried out
 MAX_EXPONENT = 10**7  # of powers that are not exact
-DIGITS = (50, 110)  # working precisions: a candidate equality at the first must hold at the second
+_BLOCK = 500  # factorials of numbers in one block of so many have the same atom
 
 Value = Any  # Fraction | mpf | mpc
-_LOCAL = threading.local()
-
-
-class UnevaluableError(ArithmeticError):
-  """No value here: undefined, too large, or not a number at all."""
-
-
-def context(digits: int) -> mpmath.ctx_mp.MPContext:
-  """This thread's mpmath context at the given precision; the library's global one is left alone."""
-  if not hasattr(_LOCAL, "contexts"):
-    _LOCAL.contexts = {}
-  if digits not in _LOCAL.contexts:
-    made = mpmath.MPContext()
-    made.dps = digits
-    _LOCAL.contexts[digits] = made
-  return _LOCAL.contexts[digits]
-
-
-def start() -> None:
-  """Gives this thread a fresh budget; called once a comparison."""
-  _LOCAL.steps = BUDGET
-
-
-def spend(steps: int) -> None:
-  """Takes from the budget; raises `UnevaluableError` when it is used up."""
-  _LOCAL.steps = getattr(_LOCAL, "steps", BUDGET) - steps
-  if _LOCAL.steps < 0:
-    raise UnevaluableError("too much work")
 
 
 class Evaluator:
@@ -63,6 +42,8 @@ class Evaluator:
     self.percent, self.degrees, self.common_log = percent, degrees, common_log
     self.left_reals = False  # whether anything on the way was not a real number
     self.scale: Value = self.mp.mpf(0)  # largest term that could have cancelled
+    self.bits = 0  # how far apart in size are what was added up, or the digits of what was made inexact
+    self.atoms = False  # whether a number stands for one that is too large
 
   def value(self, tree: Tree) -> Value:
     """The value of `tree`; raises `UnevaluableError`."""
@@ -77,6 +58,15 @@ class Evaluator:
       self.left_reals = True
     if not isinstance(result, Fraction) and not self.mp.isfinite(result):
       raise UnevaluableError("not finite")
+    return result
+
+  def _plain_value(self, tree: Tree) -> Value:
+    """The value of `tree`, without numbers in it that stand for larger ones."""
+    before, self.atoms = self.atoms, False
+    result = self.value(tree)
+    if self.atoms:
+      raise UnevaluableError("too large")
+    self.atoms = before
     return result
 
   # leaves
@@ -106,7 +96,20 @@ class Evaluator:
 
   def inexact(self, value: Value) -> Value:
     """`value` in the working precision."""
-    return self.mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+    if not isinstance(value, Fraction):
+      return value
+    if self.atoms:
+      raise UnevaluableError("too large")
+    self.bits = max(self.bits, value.numerator.bit_length() + value.denominator.bit_length())
+    return self.mp.mpf(value.numerator) / value.denominator
+
+  def digits_needed(self) -> int:
+    """The working precision that an equality of such numbers can be trusted at; raises `UnevaluableError`."""
+    digits = self.bits * 2 * 301 // 1000 + 40
+    if digits > MAX_DIGITS:
+      raise UnevaluableError("too many digits")
+    spend(max(0, digits - DIGITS[1]) // 10)
+    return digits if digits <= DIGITS[1] else -(-digits // 500) * 500
 
   def times(self, a: Value, b: Value) -> Value:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
@@ -123,8 +126,11 @@ class Evaluator:
       if isinstance(total, Fraction) and isinstance(value, Fraction):
         total = bounded(total + value)
       else:
-        self.scale = max(self.scale, abs(self.inexact(value)), abs(self.inexact(total)))
-        total = self.inexact(total) + self.inexact(value)
+        total, value = self.inexact(total), self.inexact(value)
+        self.scale = max(self.scale, abs(value), abs(total))
+        if total and value:
+          self.bits = max(self.bits, abs(self.mp.mag(total) - self.mp.mag(value)))
+        total = total + value
     return total
 
   def _prod(self, tree: Tree) -> Value:
@@ -139,7 +145,8 @@ class Evaluator:
     return total
 
   def _pow(self, tree: Tree) -> Value:
-    base, exponent = self.value(tree[1]), self.value(tree[2])
+    exponent = self._plain_value(tree[2])
+    base = self.value(tree[1])
     if isinstance(exponent, Fraction) and exponent.denominator == 1:
       return self._integer_power(base, int(exponent))
     if isinstance(base, Fraction) and isinstance(exponent, Fraction) and exponent.denominator < 100:
@@ -157,9 +164,14 @@ class Evaluator:
       return base**exponent
     if abs(base) in (0, 1):
       return base ** (exponent % 2 or 2)
-    if abs(exponent) * max(base.numerator.bit_length(), base.denominator.bit_length()) > MAX_BITS:
+    length = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if abs(exponent) * length <= MAX_BITS:
+      return base**exponent
+    if length > MAX_BITS // 4:
       raise UnevaluableError("power too large")
-    return base**exponent
+    self.atoms = True
+    rest = exponent % (MAX_BITS // 2 // length)
+    return atom("power", base, exponent - rest) * base**rest
 
   def _general_power(self, base: Value, exponent: Value) -> Value:
     base, exponent = self.inexact(base), self.inexact(exponent)
@@ -225,13 +237,17 @@ class Evaluator:
 
   def _fn(self, tree: Tree) -> Value:
     spend(10)
-    name, arguments = tree[1], [self.value(argument) for argument in tree[2:]]
+    name, arguments = tree[1], [self._plain_value(argument) for argument in tree[2:]]
     if name == "root":
       return self._root(*arguments)
     if name in {"gcd", "lcm", "max", "min"}:
       return self._of_many(name, arguments)
     if name == "binom" or name == "factorial":
       return self._counting(name, arguments)
+    if name in {"perm", "mod"} and len(arguments) == 2:
+      return self._of_two(name, *arguments)
+    if name == "sgn" and len(arguments) == 1 and not isinstance(arguments[0], self.mp.mpc):
+      return Fraction((arguments[0] > 0) - (arguments[0] < 0))
     if name in {"floor", "ceil", "abs"}:
       return self._rounding(name, *arguments)
     if name in {"log", "ln", "lg"}:
@@ -242,6 +258,8 @@ class Evaluator:
     if abs(argument) > (10**5 if name == "exp" or name[-1] == "h" else 10**20):
       raise UnevaluableError("argument too large")
     self.scale = max(self.scale, abs(argument), self.mp.mpf(1))
+    if argument:
+      self.bits = max(self.bits, 2 * abs(self.mp.mag(argument)), 3 * int(abs(argument)) if name[-1] == "h" else 0)
     try:
       return getattr(self.mp, _ELEMENTARY[name])(argument)
     except (ZeroDivisionError, ValueError) as error:
@@ -272,7 +290,13 @@ class Evaluator:
   def _counting(self, name: str, arguments: list[Value]) -> Value:
     whole = all(isinstance(a, Fraction) and a.denominator == 1 and a >= 0 for a in arguments)
     if any(abs(a) > MAX_FACTORIAL for a in arguments):
-      raise UnevaluableError(f"{name} too large")
+      if not whole or len(arguments) > 2 or any(a.numerator.bit_length() > MAX_BITS // _BLOCK for a in arguments):
+        raise UnevaluableError(f"{name} too large")
+      self.atoms = True
+      if name == "binom":
+        return atom(name, *arguments)
+      start = (int(arguments[0]) - _BLOCK // 3) // _BLOCK * _BLOCK + _BLOCK // 3
+      return atom(name, start) * math.prod(range(start + 1, int(arguments[0]) + 1))
     if whole:
       return Fraction((math.factorial if name == "factorial" else math.comb)(*(int(a) for a in arguments)))
     values = [self.inexact(a) for a in arguments]
@@ -280,6 +304,15 @@ class Evaluator:
       return self.mp.factorial(*values) if name == "factorial" else self.mp.binomial(*values)
     except ValueError as error:
       raise UnevaluableError(str(error)) from None
+
+  def _of_two(self, name: str, a: Value, b: Value) -> Value:
+    if not all(isinstance(v, Fraction) and v.denominator == 1 for v in (a, b)) or (name == "mod" and b == 0):
+      raise UnevaluableError(f"{name} of what are not integers")
+    if name == "mod":
+      return Fraction(int(a) % int(b))
+    if not 0 <= b <= a <= MAX_FACTORIAL:
+      raise UnevaluableError(name)
+    return Fraction(math.perm(int(a), int(b)))
 
   def _rounding(self, name: str, argument: Value) -> Value:
     if name == "abs":
@@ -314,28 +347,3 @@ _ELEMENTARY = {  # ours → mpmath's
   **{name: name for name in _DIRECT},
   **{f"arc{name}": f"a{name}" for name in _DIRECT[:9]},
 }  # fmt: skip
-
-
-def bounded(value: Fraction) -> Fraction:
-  """`value`; raises `UnevaluableError` when it has too many digits to go on with."""
-  bits = max(value.numerator.bit_length(), value.denominator.bit_length())
-  if bits > MAX_BITS:
-    raise UnevaluableError("too many digits")
-  spend(bits // 500)
-  return value
-
-
-def integer_root(value: int, degree: int) -> int | None:
-  """The exact `degree`-th root of a non-negative integer, or None."""
-  if degree == 2:
-    root = math.isqrt(value)
-  elif value < 2 or degree == 1:
-    root = value
-  else:
-    root = 1 << -(-value.bit_length() // degree)
-    while True:  # Newton's method from above
-      smaller = ((degree - 1) * root + value // root ** (degree - 1)) // degree
-      if smaller >= root:
-        break
-      root = smaller
-  return root if root**degree == value else None

@@ -26,6 +26,7 @@ _ARC = {
   for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")
   for short in (("a", "ar") if name[-1] == "h" else ("a",))
 }
+_OF_MANY = frozenset({"gcd", "lcm", "max", "min"})
 _INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"})
 _MINUS_ONE = ("sum", (("-", ("num", Fraction(1), None, 1)),))
 
@@ -182,6 +183,8 @@ class Expressions(Cursor, abc.ABC):
       return ("fn", name, inner)
     if kind in {"frac", "binom"}:
       self.next()
+      if kind == "binom" and self.kind() == "(":
+        return ("fn", "binom", *self.function_arguments())
       top, bottom = self.argument(), self.argument()
       return ("prod", (("*", top), ("/", bottom))) if kind == "frac" else ("fn", "binom", top, bottom)
     if kind == "func":
@@ -335,15 +338,17 @@ class Expressions(Cursor, abc.ABC):
     if exponent == _MINUS_ONE and name in _INVERTIBLE:
       name, exponent = "arc" + name, None
     arguments = self.function_arguments()
+    if name in _OF_MANY and len(arguments) == 1 and arguments[0][0] in {"set", "list", "tuple"}:
+      arguments = tuple(arguments[0][-1])
     if base is not None:
       arguments = (*arguments, base)
-    tree = ("fn", name, *arguments)
+    tree: Tree = ("pow", *arguments) if name == "pow" and len(arguments) == 2 else ("fn", name, *arguments)
     return tree if exponent is None else ("pow", tree, exponent)
 
   def function_arguments(self) -> tuple[Tree, ...]:
-    if self.kind() in {"(", "["}:
+    if self.kind() in {"(", "[", "\\{"}:
       self.next()
-      inner = self.enclosed(")", "]")
+      inner = self.enclosed(")", "]", "\\}")
       return inner[2] if inner[0] == "list" else (inner,)
     with self.deeper():
       factors = [("*", self.power())]

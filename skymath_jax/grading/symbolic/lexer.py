@@ -31,6 +31,12 @@ GREEK = frozenset({
   "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma",
   "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar",
 })  # fmt: skip
+_APPLIED = {  # functions that only a command names, with the name that the evaluator knows
+  "factorial": "factorial", "binomial": "binom", "choose": "binom", "nchoosek": "binom", "nchoose": "binom",
+  "comb": "binom", "ncr": "binom", "perm": "perm", "npr": "perm", "pow": "pow", "mod": "mod", "sgn": "sgn",
+  "sign": "sgn",
+}  # fmt: skip
+_NAMED = frozenset({"angle", "triangle", "vec"})  # with points as an index
 _COMMANDS = {
   "cdot": "*", "times": "*", "ast": "*", "bullet": "*", "div": "/", "pm": "pm", "mp": "mp", "le": "<=", "leq": "<=",
   "leqslant": "<=", "leqq": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=",
@@ -47,7 +53,16 @@ _COMMANDS = {
 _BARE = frozenset(
   {"frac", "dfrac", "tfrac", "cdot", "times", "infty", "leq", "geq", "neq", "cup", "cap"}
 )  # the back-slash was lost
-_WORDS = {"pi": "pi", "inf": "inf", "infinity": "inf", "oo": "inf", "and": "and", "or": "or", "union": "cup"}
+_WORDS = {
+  "pi": "pi",
+  "inf": "inf",
+  "infinity": "inf",
+  "oo": "inf",
+  "and": "and",
+  "or": "or",
+  "union": "cup",
+  "to": "to",
+}
 _OPERATORS = {"**": "^", "=<": "<=", "==": "="}
 _SHORT_UNITS = frozenset({
   "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "yd", "mi", "lb", "lbs", "oz", "hr", "hrs", "min", "mins", "sec",
@@ -124,14 +139,17 @@ def _command(name: str, spaced: bool) -> Token:
     return Token(_COMMANDS[name], name, spaced)
   if name in FUNCTIONS:
     return Token("func", name, spaced)
-  if name in GREEK:
+  if name in GREEK or name in _NAMED:
     return Token("var", name, spaced)
+  if name.lower() in _APPLIED:
+    return Token("func", _APPLIED[name.lower()], spaced)
   raise UnreadableError(f"command {name}")
 
 
 def _commands(name: str, spaced: bool) -> list[Token]:
   r"""The command; two tokens where a letter was glued to it (`\lex` for `\le x`)."""
-  if len(name) > 2 and name not in FUNCTIONS | GREEK | _COMMANDS.keys() and name[:-1] in _COMMANDS:
+  known = FUNCTIONS | GREEK | _NAMED | _COMMANDS.keys() | _APPLIED.keys()
+  if len(name) > 2 and name not in known and name[:-1] in _COMMANDS:
     return [_command(name[:-1], spaced), Token("var", name[-1], False)]
   return [_command(name, spaced)]
 

@@ -7,9 +7,10 @@ The result is still text, in a small dialect that `lexer.py` knows: `\text{…}`
 import itertools
 import re
 
-from skymath_jax.grading.extract import balanced
+from skymath_jax.grading.boxes import balanced
 from skymath_jax.grading.symbolic.characters import latex_of
 from skymath_jax.grading.symbolic.notation import REWRITES
+from skymath_jax.grading.symbolic.plain_tex import latex_of_plain_tex
 
 MAX_BOXES = 20  # that are opened in one answer
 MAX_RANGE = 40  # numbers that an ellipsis may stand for
@@ -23,7 +24,7 @@ _TAGS = re.compile(r"</?(?:b|i|em|strong|p|span|div|sup|sub|br|math|answer)\s*/?
 
 def clean(text: str) -> str:
   """`text` in the dialect of the lexer; white space is single, nothing is evaluated."""
-  text = _delimiters(latex_of(text).strip())
+  text = latex_of_plain_tex(_delimiters(latex_of(text).strip()))
   for pattern, replacement in REWRITES:
     text = pattern.sub(replacement, text)
   text = re.sub(r"\s+", " ", text).strip(" ").removesuffix(".").strip(" ,;")
@@ -35,6 +36,18 @@ def joined_thousands(text: str) -> str | None:
   """`text` with `1,234,567` read as one number; None where there is nothing of the kind."""
   joined = re.sub(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d])", lambda m: m[0].replace(",", ""), text)
   return joined if joined != text else None
+
+
+def rows_in_brackets(text: str) -> str | None:
+  """`[1, 2; 3, 4]` and `[1 2; 3 4]` as a matrix; None where `text` may be an interval, `[1; 2]`."""
+  match = re.fullmatch(r"\[([^\[\]{}]*;[^\[\]{}]*)\]", text)
+  if match is None:
+    return None
+  rows = [[cell for cell in re.split(r"\s*,\s*|\s+", row.strip()) if cell] for row in match[1].split(";")]
+  widths = {len(row) for row in rows}
+  if len(widths) != 1 or 0 in widths or (widths == {1} and len(rows) < 3):
+    return None
+  return "\\begin{pmatrix}" + "\\\\".join("&".join(row) for row in rows) + "\\end{pmatrix}"
 
 
 def spelled_out(text: str) -> str:

@@ -55,6 +55,12 @@ _SETS = {
 }  # a whole answer that describes a set of numbers
 
 
+_MEASURED_BEFORE = re.compile(  # a value, perhaps with the first parts of its unit: `\mathrm{m}` is metres after it
+  r"[\d)°%]\}*(?:[\s~]|\\[ ,;!])*"
+  r"(?:\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?-?\d\}?)?(?:\s|[-/]|\\cdot(?![a-z])|\\times(?![a-z]))*)*$"
+)
+
+
 def _styled(match: re.Match[str]) -> str:
   r"""`\text{…}` for words, the bare function for `\operatorname{sin}`, the letter itself for `\mathrm{e}`."""
   inner = re.sub(r"\s+", " ", match[1].replace("{", "").replace("}", "")).strip()
@@ -62,8 +68,10 @@ def _styled(match: re.Match[str]) -> str:
   applied = match.string[match.end() :].lstrip().startswith(("(", "\\", "{"))
   if inner.lower() in _FUNCTIONS and (applied or not command.startswith("t")) and (applied or inner != "min"):
     return f"\\{inner.lower()} "
-  indexed = match.string[match.end() :].lstrip()[:1] == "_"
-  if not command.startswith("te") and re.fullmatch(r"[A-Za-z]" if indexed else r"[a-fijkn-rt-z]|[A-Z]{2}", inner):
+  may_measure = _MEASURED_BEFORE.search(match.string[: match.start()]) and not (
+    match.string[match.end() :].lstrip()[:1] == "_"
+  )
+  if not command.startswith("te") and re.fullmatch(r"[a-fijkn-rt-z]|[A-Z]{2}" if may_measure else r"[A-Za-z]", inner):
     return f" {inner} "
   if not inner:
     return " "
@@ -79,8 +87,42 @@ def _styled(match: re.Match[str]) -> str:
 
 
 def _combination(match: re.Match[str]) -> str:
-  """`5C2` and `C(5, 2)` as a binomial coefficient."""
-  return f"\\binom{{{match[1] or match[3]}}}{{{match[2] or match[4]}}}"
+  """`5C2`, `C(5, 2)` and `5 choose 2` as a binomial coefficient."""
+  top, bottom = (group for group in match.groups() if group is not None)
+  return f"\\binom{{{top}}}{{{bottom}}}"
+
+
+def _angle(match: re.Match[str]) -> str:
+  """An angle named by three points as one name, the same from either side."""
+  letters = re.sub(r"[^A-Z]", "", match[1])
+  return f" \\angle_{{{min(letters, letters[::-1])}}} "
+
+
+def _triangle(match: re.Match[str]) -> str:
+  return f" \\triangle_{{{''.join(sorted(re.sub('[^A-Z]', '', match[1])))}}} "
+
+
+def _vector(match: re.Match[str]) -> str:
+  """A vector from one point to another as one name; from the other to the one it is the negative."""
+  start, end = match[1], match[2]
+  return f" \\vec_{{{start}{end}}} " if start <= end else f" (-\\vec_{{{end}{start}}}) "
+
+
+def _logarithm(match: re.Match[str]) -> str:
+  return f"\\log_{{{match[1] or match[2]}}}"
+
+
+def _recurring(match: re.Match[str]) -> str:
+  """`0.1666...` as `0.1\\overline{6}`; as it is where nothing is repeated."""
+  whole, digits = match[1], match[2]
+  for length in range(1, len(digits) // 2 + 1):
+    block, times = digits[-length:], 3 if length == 1 else 2
+    if digits.endswith(block * times):
+      rest = digits
+      while rest.endswith(block):
+        rest = rest[:-length]
+      return f"{whole}.{rest}\\overline{{{block}}}"
+  return match[0]
 
 
 def _primes(match: re.Match[str]) -> str:
@@ -110,7 +152,10 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   (r"(?<=\d)(?:\{,\}|,\\!|\\!,|\\,)\s*(?=\d{3}(?!\d))", ""),  # 1{,}000
   (r"\\!", ""),
   (r"\{,\}", ","),
+  (r"(?<=[\d%])\s?(?:~|\\sim(?![a-z])|至)\s?(?=\d)(?!\d{3}(?!\d))", " to "),  # 3~5
+  (r"(?i)^\s*(?:from|between)\s+(\S+)\s+(?:to|and)\s+(\S+)\s*$", r"\1 to \2"),
   (r"(?<=[\w}])\s*(?:\\q?quad|\n)\s*(?=[a-zA-Z](?:_\{?\w+\}?)?\s*(?:=(?!=)|\\equiv))", ", "),  # x = 1 \quad y = 2
+  (r"\\(?:vec|overrightarrow)\s*\{?\s*([A-Z])\s*([A-Z])\s*\}?(?![A-Za-z])", _vector),
   (
     r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathnormal|pmb|vec|overrightarrow|hat|widehat)"
     r"\s*(?:\{\s*(\\?[A-Za-z]+|-?[\d.,/]+)\s*\}|([A-Za-z]))",
@@ -120,6 +165,7 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
     r"(?<!\\)\\[,;:> ]|~|\\q?quad|\\(?:enspace|thinspace|medspace|thickspace)(?![a-zA-Z])|\\[hv]space\*?\{[^{}]*\}",
     " ",
   ),
+  (r"\\(?:left|right)\s*\.", ""),
   (
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathop|hfill|boldmath)"
     r"(?![a-zA-Z])",
@@ -139,13 +185,22 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   (r"\\(?:mathbb|Bbb|mathbf)\s*\{?\s*R\s*\}?|\\R(?![a-zA-Z])|\\Reals(?![a-zA-Z])", r"\\reals "),
   (r"\\(?:mathbb|Bbb)\s*\{?\s*([A-Z])\s*\}?", r" \1_{set} "),
   # geometry, functions, counting
-  (r"(?:\bm\s*)?\\(?:measured)?(?:angle|triangle|odot)(?![a-zA-Z])", " "),
+  (r"(?<!_)(?<!_\{)(?:\bm\s*)?(?:\\(?:measured)?angle|\bangle)\s*(\{?\s*[A-Z]\s*[A-Z]\s*[A-Z]\b\s*\}?)", _angle),
+  (r"(?<!_)(?<!_\{)\\triangle\s*(\{?\s*[A-Z]\s*[A-Z]\s*[A-Z]\b\s*\}?)", _triangle),
+  (r"(?:\bm\s*)?\\(?:measured)?(?:angle|triangle|odot)(?![a-zA-Z_])", " "),
   (r"\\(?:overline|bar|overleftrightarrow)\s*\{\s*([A-Z]{2,})\s*\}", r" \1 "),
   (r"^(?:[a-z]\s*:)?\s*\(?[a-z]\)?\s*\\(?:long)?mapsto(?![a-z])", ""),
   (r"(?<![\w\\])C\s*_\s*\{?(\d+)\}?\s*\^\s*\{?(\d+)\}?", r"\\binom{\1}{\2}"),
-  (r"(?<![\w\\])(\d+)\s*C\s*(\d+)(?!\w)|(?<![\w\\])C\(\s*(\d+)\s*,\s*(\d+)\s*\)", _combination),
-  (r"^(\w+)\s*\\choose\s*(\w+)$", r"\\binom{\1}{\2}"),
-  (r"\{\s*([\w+-]+)\s*\\choose\s*([\w+-]+)\s*\}", r"\\binom{\1}{\2}"),
+  (
+    r"(?<![\w\\])(\d+)\s*(?:C|nC[rR]|choose)\s*(\d+)(?!\w)|(?<![\w\\])C\(\s*(\w+)\s*,\s*(\w+)\s*\)"
+    r"|(?:\{\s*\})?[\^_]\s*\{?\s*(\w+)\s*\}?\s*C\s*_\s*\{?\s*(\w+)\s*\}?",
+    _combination,
+  ),
+  (
+    r"(?<![\w\\])(?:factorial|binom(?:ial)?|n?choose(?:k)?|comb|n[cCpP][rR]|perm|pow|mod|sgn|sign)\s*(?=\()",
+    r"\\\g<0>",
+  ),
+  (r"(?<![\w\\])log_?(\d+)\s*(?=\()|\\log_(10)(?=\s*[({\\]|\s+\d)", _logarithm),
   (r"\\(d?dot|tilde)(?![a-zA-Z])\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}"),
   (r"\\frac\s*\{d([a-z])\}\{d[a-z]\}|\bd([a-z])/d[a-z]\b", r"\1\2'"),
   (r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|((?:\\prime\s*)+))", _primes),
@@ -163,9 +218,12 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
     r"|\s*\^\s*\{\s*(?:(?:st|nd|rd|th)|\\text\{\s*(?:st|nd|rd|th)\s*\})\s*\})",
     r"\1 ",
   ),  # 12th
+  (r"\\dot\s*\{?\s*(\d)\s*\}?\s*(\d*)\s*\\dot\s*\{?\s*(\d)\s*\}?", r"\\overline{\1\2\3}"),
+  (r"(?<![\w.])(\d+\.\d*)\((\d+)\)(?![\d(])", r"\1\\overline{\2}"),  # 0.1(6)
+  (r"(?<![\w.])(\d+)\.(\d{3,60}) ?(?:\.{3}|\\(?:ldots|cdots|dots)(?![a-z]))", _recurring),
   (r"(?<=\d)\.(\d*)\s*\\(?:bar|overline|dot|overbar)\s*\{?(\d+)\}?", r".\1\\overline{\2}"),
   (
-    r"\^\s*\{?\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}?"
+    r"\^\s*\{\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}|\^\s*(?:\\(?:text)?circ(?![a-z])|\\degree|°)"
     r"|\\(?:text)?degrees?(?![a-zA-Z])|\s*\bdeg(?:rees?)?\b",
     "°",
   ),

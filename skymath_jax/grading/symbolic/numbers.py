@@ -4,18 +4,15 @@ Equality of polynomials at random-looking rational points is equality, but for a
 """
 
 import itertools
-import zlib
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from skymath_jax.grading.symbolic.evaluate import DIGITS, Evaluator, UnevaluableError, Value, context
+from skymath_jax.grading.symbolic.evaluate import Evaluator, Value
+from skymath_jax.grading.symbolic.limits import DIGITS, UnevaluableError, context
+from skymath_jax.grading.symbolic.points import further_points, inner_points, points
 from skymath_jax.grading.symbolic.tree import Tree, variables, walk
 
-MAX_VARIABLES = 12
-POINTS = 4  # the last of them with negative values
-WHOLE = 12  # whole numbers for what rounds, where four points may agree by chance
-INNER = 3  # further points between 0 and 1, for what is real there only, such as log(1 - x)
 MIN_DIGITS = 9  # a decimal with so many right digits stands for the exact value
 FLOAT_DIGITS = 15  # what a float64 can hold
 _SLACK = 12  # digits of the working precision that rounding may cost
@@ -33,30 +30,6 @@ def readings(*trees: Tree) -> list[Reading]:
   )
   names = ("percent", "degrees", "common_log")
   return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*choices)]
-
-
-def points(names: set[str]) -> list[dict[str, Fraction]]:
-  """Fixed rational points for these variables, the same in every run."""
-  if len(names) > MAX_VARIABLES:
-    raise UnevaluableError("too many variables")
-
-  def coordinate(name: str, index: int) -> Fraction:
-    code = zlib.crc32(f"{index} {name}".encode())
-    return Fraction(53 + code % 389, (101, 97, 89, 83)[index])
-
-  found = [{name: coordinate(name, index) for name in names} for index in range(POINTS)]
-  found[-1] = {name: -value for name, value in found[-1].items()}
-  return found if names else [{}]
-
-
-def whole_points(names: set[str]) -> list[dict[str, Fraction]]:
-  """Whole numbers, and two for each variable that differ."""
-  return [{name: Fraction((k * (2 * i + 3)) % 29) for i, name in enumerate(sorted(names))} for k in range(1, WHOLE + 1)]
-
-
-def inner_points(names: set[str]) -> list[dict[str, Fraction]]:
-  """The first `points`, scaled into the interval from 0 to 1."""
-  return [{name: value / 5 for name, value in point.items()} for point in points(names)[:INNER]]
 
 
 def near(a: Value, b: Value, scale: Value, digits: int) -> bool:
@@ -96,8 +69,7 @@ def _equal_as(a: Tree, b: Tree, reading: Reading, tolerance: int | None = None) 
   complex_wanted = any(node == ("const", "i") for tree in (a, b) for node in walk(tree))
   verdicts: list[tuple[bool, bool]] = []  # (equal, all on the way was real)
   try:
-    rounds = any(node[:2] in {("fn", "floor"), ("fn", "ceil")} for tree in (a, b) for node in walk(tree))
-    for group in (points(names) + (whole_points(names) if rounds and names else []), inner_points(names)):
+    for group in (points(names) + further_points(names, a, b), inner_points(names)):
       for point in group:
         verdict = _equal_at(a, b, point, reading, tolerance)
         if verdict is None:
@@ -117,23 +89,27 @@ def _equal_at(
   a: Tree, b: Tree, point: Mapping[str, Fraction], reading: Reading, tolerance: int | None
 ) -> tuple[bool, bool] | None:
   """(equal, real all the way) at one point; None where one of them has no value there."""
+  steps = list(DIGITS)
   real = True
-  for digits in DIGITS:
+  for digits in steps:  # grows by one where the numbers ask for more digits
     left, right = (Evaluator(point, digits, **reading) for _ in range(2))
     try:
       x, y = left.value(a), right.value(b)
+      real = not (left.left_reals or right.left_reals)
+      if isinstance(x, Fraction) and isinstance(y, Fraction):
+        return x == y, real
+      x, y = left.inexact(x), right.inexact(y)
+      needed = max(left.digits_needed(), right.digits_needed())
     except (UnevaluableError, OverflowError, ZeroDivisionError):
       if not point:
         raise UnevaluableError("no value") from None
       return None
-    real = not (left.left_reals or right.left_reals)
     if tolerance is not None:
-      x, y = left.inexact(x), right.inexact(y)
       return abs(x - y) <= max(abs(x), abs(y)) * left.mp.mpf(10) ** -tolerance, real
     if not near(x, y, max(left.scale, right.scale), digits):
       return False, real
-    if isinstance(x, Fraction) and isinstance(y, Fraction):
-      return True, real
+    if digits == DIGITS[-1] and needed > digits:
+      steps.append(needed)
   return True, real
 
 
@@ -182,8 +158,11 @@ def _literal(tree: Tree) -> tuple[Fraction, Fraction | None, int] | None:
 def number(tree: Tree) -> Value | None:
   """The one real value of an expression without variables, percent signs as written; None if it has none."""
   try:
-    value = Evaluator({}, percent=False, degrees=False, common_log=False).value(tree)
+    evaluator = Evaluator({}, percent=False, degrees=False, common_log=False)
+    value = evaluator.value(tree)
   except (UnevaluableError, OverflowError, ZeroDivisionError):
+    return None
+  if evaluator.atoms:
     return None
   return None if hasattr(value, "imag") and not isinstance(value, Fraction) and value.imag != 0 else value
 

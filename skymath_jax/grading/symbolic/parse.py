@@ -94,6 +94,8 @@ class Parser(Expressions):
 
   def sets(self) -> Tree:
     tree = self.ratio()
+    if self.take("to") or (tree[0] == "unit" and self.take("-")):
+      tree = ("range", tree, self.ratio())
     while (operator := self.take("cup", "cap", "setminus")) is not None:
       tree = (operator, tree, self.ratio())
     return tree

@@ -7,7 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 from skymath_jax.grading.symbolic import numbers
-from skymath_jax.grading.symbolic.evaluate import DIGITS, Evaluator, UnevaluableError, Value, context
+from skymath_jax.grading.symbolic.evaluate import Evaluator, Value
+from skymath_jax.grading.symbolic.limits import DIGITS, UnevaluableError, context
 from skymath_jax.grading.symbolic.tree import Tree, variables
 
 MAX_PIECES = 60

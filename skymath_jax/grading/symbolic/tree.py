@@ -7,7 +7,7 @@ Trees are nested tuples; the first entry is the kind:
   ("tuple", open, close, items)   ("set", items)   ("list", joiner, items)   ("matrix", rows)   ("ratio", items)
   ("rel", parts, operators)   ("head", name)   ("cup" | "cap" | "setminus", a, b)   ("in", a, b)
   ("builder", item, condition)   ("reals",)   ("empty",)   ("big", "sum" | "prod" | "int", lower, upper, body)
-  ("clock", hours, minutes)   ("det", rows)
+  ("clock", hours, minutes)   ("det", rows)   ("range", low, high)
 """
 
 from collections.abc import Iterator, Mapping

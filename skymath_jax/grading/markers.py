@@ -1,0 +1,71 @@
+"""Words that say that the answer follows, in the languages of the benchmarks, and where what they announce ends."""
+
+import re
+
+_NOTE = r"(?:\s*\([^()\n]{1,60}\))?"  # `the answer (in grams) is`
+_ENGLISH = (
+  rf"answers?\**{_NOTE}\s*(?:(?:to|for|of)\b[^.\n]{{0,80}}?\s)?"
+  r"(?:is|are|(?:would|will|should|must|has to) be|equals|[:：=])"
+  r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|clearly|exactly|definitely|actually|still|now"
+  r"|approximately|about|given by)\b)*"
+)
+_CHINESE = (
+  r"【\s*(?:最终|正确|参考)?答案\s*】|答案\**(?:\s*(?:应该|应当|应|就|也|即|便))?\s*(?:[是为选]|等于|[:：])(?:\s*选项)?"
+  r"|(?<![一-鿿])答\s*[:：]|(?:故|应|所以|因此|因而)选(?:择|项)?(?=[\s:：（(A-H])"
+)
+_OTHERS = (
+  r"(?:la\s+)?réponse(?:\s+(?:finale|correcte|exacte))?\s*(?:est|:)(?:\s+(?:donc|alors|ainsi|bien))?",
+  r"respuesta(?:\s+(?:final|correcta))?\s*(?:es|:)(?:\s+(?:entonces|pues|por (?:lo )?tanto|igual a))?",
+  r"resposta(?:\s+(?:final|correta))?\s*(?:é|:)(?:\s+(?:portanto|então|assim))?",
+  r"risposta(?:\s+(?:finale|corretta))?\s*(?:è|é|:)(?:\s+(?:quindi|dunque|allora|perciò))?",
+  r"antwort\s*(?:ist|lautet|beträgt|:)(?:\s+(?:also|somit|daher|folglich|dann|damit))?",
+  r"antwoord\s*(?:is|:)(?:\s+dus)?|odpowied[źz]\s*(?:to|:)|vastaus\s*(?:on|:)|cevap\s*:?|jawaban(?:nya)?\s*(?:adalah|:)",
+  r"(?:ответ|відповідь)\**\s*(?:[:—–-]|равен|равна|есть|это|будет)",
+  r"(?:答え|解答|正解)\**\s*(?:は|[:：])|(?:정답|답)\s*(?:은|[:：])|đáp\s+(?:án|số)\s*(?:là|:)",
+  r"คำตอบ\s*(?:คือ|:)|jibu\s*(?:ni|:)|উত্তর\s*(?:হল|হলো|[:：])|సమాధానం\s*(?:[:：]|=)?|उत्तर\s*(?:है|[:：])",
+  r"(?:الجواب|الإجابة|جواب|پاسخ)\s*(?:هو|هي|[:：])|תשובה\s*(?:היא|הוא|:)",
+)
+PHRASE = re.compile(rf"(?:{_ENGLISH}|{_CHINESE}|{'|'.join(_OTHERS)})\**[ \t]*[:：]?\**[ \t]*", re.IGNORECASE)
+FINAL = re.compile(r"final\s+answer\**\s*(?:is|:)", re.IGNORECASE)
+HEADING = re.compile(
+  r"^[\s#*_>]*(?:the\s+)?(?:final\s+answers?|answers?|最终答案|答案)[\s*_:：]*\n\s*(?=\S)", re.IGNORECASE | re.MULTILINE
+)
+CELL = re.compile(r"\|[\s*]*(?:final\s+)?answer[\s*]*\|\s*([^|\n]+?)\s*\|", re.IGNORECASE)
+LINE = re.compile(r"^[ \t>*]*(?:A|Ans|Answer)\**[ \t]*[:：]\**[ \t]*(\S[^\n]*)$", re.MULTILINE)
+HASHES = re.compile(r"####[ \t]*:?[ \t]*((?:(?!##)[^\n])*)")
+
+_END = re.compile(
+  r"\.(?=\s|$|#|<|[A-Z][a-z]+\s)|[。！]|．(?!\d)|!(?=\s+[A-Z][a-z]|\s*$(?<=[a-z]!))|#{2,}|【|<eo[ae]>|[।]"
+)
+_REASON = re.compile(
+  r",?\s+(?:because|since|so that|due to|given that|assuming|as (?:it|the|we|this|they|there|shown|(?=[\d$\\])))"
+  r"(?=[\s\d$\\])"
+  r"|,\s+(?:as|which|so|meaning|namely|i\.?e\.?|that is|thus|hence|or else|but|if|when|while)\b"
+  r"|,?\s+(?:and|but)\s+not\s|,?\s+(?:rather than|instead of)\s"
+  r"|,\s+and\s+(?:we|this|that|it|so|is|he|she|they)\b"
+  r"|\s+[—–]\s+|;\s+(?=[a-z]{2,} )"
+  r"|\s+\((?:because|since|that is|i\.?e\.?|or|as|which|where|not|rounded|approx|about|since)\b"
+  r"|[，,]\s*(?:因为|因此|所以|由于|故|即|其中|也就是)"
+)
+_CONDITION = re.compile(r",?\s+(?:if|when|where|provided)\s")
+_VALUE = re.compile(r"^[\s$\\(]*[-+−]?[\d.,/]+%?(?:\\\)|[$)\s])*(?:[a-zA-Z]{1,12})?\W*$|^\W*[A-J]\W*$")
+
+
+def first_sentence(text: str, limit: int) -> str:
+  """The first line that says something, up to a full stop that ends a sentence, or where a loop begins again."""
+  line = text.lstrip(" \t\r\n*:：").partition("\n")[0]
+  if line.strip() in {r"\[", "$$", r"\(", "$"}:
+    line = text.lstrip(" \t\r\n*:：")[:limit].replace("\n", " ")
+  for match in _END.finditer(line):
+    if line[: match.start()].strip():
+      return line[: match.start()]
+  return line
+
+
+def without_reason(answer: str) -> str:
+  """`answer` without the reason, condition or explanation that follows it."""
+  head = _REASON.split(answer, maxsplit=1)[0]
+  parts = _CONDITION.split(head)
+  if len(parts) == 2 and "otherwise" not in parts[1] and _VALUE.match(parts[0]):
+    return parts[0]
+  return head
