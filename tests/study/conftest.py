@@ -41,12 +41,12 @@ class Fake:
   def __init__(self):
     self.trained, self.evaluated, self.stop_at = [], [], None
 
-  def train(self, decoder, tokenizer, source, folder, settings, *, rng_seed, **_):
+  def train(self, decoder, tokenizer, source, folder, settings, stage, *, rng_seed, **_):
     name = folder.parent.name
     if name == self.stop_at:
       raise KeyboardInterrupt
     if not folder.exists():  # the real one returns at once where a run is complete
-      self.trained.append((name, len(source), settings.learning_rate, rng_seed))
+      self.trained.append((name, len(source), stage.learning_rate, rng_seed))
       folder.mkdir(parents=True)
     (folder / "model.json").write_text(name)
     return {"steps": 3, "examples": len(source), "tokens": 30, "loss_tokens": 9, "loss": 0.5}
