@@ -5,12 +5,11 @@ of equations is the level of the problem. The same list gives the solution text,
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from fractions import Fraction
+from typing import TypeGuard
 
-from skymath_jax.problems.micro_gsm.program import BOTH, Program, Relation
-
-Value = int | Fraction | None
+from skymath_jax.problems.micro_gsm.program import BOTH, Number, Program, Relation, Value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class System:
   """The equations of one program.
 
   `roles[i]` is (kind of quantity i, person); `values[i]` is a number of the text or None. `extra` holds equations that
-  follow from the others and are used to work backward only. `hidden` is the quantity of the masked number X.
+  follow from the others and are used to work backward only. `hidden` is the quantity of the masked number X, or -1.
   """
 
   roles: list[tuple[str, int]] = dataclasses.field(default_factory=list)
@@ -48,14 +47,14 @@ class System:
   equations: list[Equation] = dataclasses.field(default_factory=list)
   extra: list[Equation] = dataclasses.field(default_factory=list)
   answer: int = -1
-  hidden: int | None = None
+  hidden: int = -1
 
   def quantity(self, role: str, who: int = 0, value: Value = None) -> int:
     self.roles.append((role, who))
     self.values.append(value)
     return len(self.values) - 1
 
-  def number(self, value: int | None) -> int:
+  def number(self, value: Value) -> int:
     """A number of the text; None is the masked one."""
     index = self.quantity("number", 0, value)
     if value is None:
@@ -81,7 +80,8 @@ _FINAL = {"price": ("dollars", "*"), "pack": ("packs", "/"), "share": ("each", "
 
 def system(program: Program) -> System:
   """Compiles a program; a None among its numbers becomes the hidden quantity."""
-  built, state = System(), {}
+  built = System()
+  state: dict[int, int] = {}
   for relation in program.relations:
     state[relation.who] = _relation(built, relation, state)
   built.answer = _final(built, program.final, state)
@@ -128,8 +128,8 @@ def _final(built: System, final: Relation, state: dict[int, int]) -> int:
   return built.equation(role, final.who, left, op, right)
 
 
-def apply(op: str, left: Value, right: Value) -> Value:
-  """`left op right`; an uneven division gives a Fraction. Precondition: both are numbers."""
+def apply(op: str, left: Number, right: Number) -> Value:
+  """`left op right`; an uneven division gives a Fraction, one by zero None."""
   if op == "+":
     return left + right
   if op == "-":
@@ -144,7 +144,7 @@ def apply(op: str, left: Value, right: Value) -> Value:
   return result.numerator if result.denominator == 1 else result
 
 
-def sound(value: Value) -> bool:
+def sound(value: Value) -> TypeGuard[int]:
   """Whether a value is a positive integer, as every quantity of the world must be."""
   return isinstance(value, int) and value > 0
 
@@ -155,7 +155,7 @@ def forward(built: System, hidden: int | None = None) -> list[Value] | None:
   A divider may be a fraction (30% is a division by 10/3), what comes out of it may not.
   """
   values = list(built.values)
-  if built.hidden is not None:
+  if built.hidden >= 0:
     values[built.hidden] = hidden
     for equation in built.extra:
       if equation.right == built.hidden and hidden:
@@ -195,7 +195,7 @@ def _solve_for(equation: Equation, values: Sequence[Value]) -> Derivation | None
   else:  # left - X = out, left / X = out
     quantity, op, sources = equation.right, equation.op, (equation.left, equation.out)
   a, b = values[sources[0]], values[sources[1]]
-  value = apply(op, a, b)
+  value = None if a is None or b is None else apply(op, a, b)
   return None if value is None else Derivation(quantity, a, op, b, value, sources)
 
 
@@ -230,12 +230,12 @@ def _note(derivation: Derivation, values: list[Value], found: list[Derivation]) 
   found.append(derivation)
 
 
-def needed(found: Sequence[Derivation], targets: set[int]) -> list[Derivation]:
+def needed(found: Sequence[Derivation], targets: Set[int]) -> list[Derivation]:
   """The derivations, in order, that lead to the targets; the others are left out."""
-  targets, kept = set(targets), []
+  wanted, kept = set(targets), []
   for derivation in reversed(found):
-    if derivation.quantity in targets:
-      targets.update(derivation.sources)
+    if derivation.quantity in wanted:
+      wanted.update(derivation.sources)
       kept.append(derivation)
   return kept[::-1]
 
@@ -248,8 +248,7 @@ def hidden_value(built: System, answer: int) -> int | None:
   _, values = backward(built, answer)
   guess = values[built.hidden]
   if guess is not None:
-    right = sound(guess) and _gives(built, guess, answer)
-    return guess if right else None
+    return guess if sound(guess) and _gives(built, guess, answer) else None
   fits = [x for x in range(1, LARGEST_HIDDEN + 1) if _gives(built, x, answer)]
   return fits[0] if len(fits) == 1 else None
 

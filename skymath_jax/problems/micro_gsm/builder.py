@@ -113,8 +113,9 @@ def prepare(data_dir: epath.PathLike) -> MicroGsm:
 
 def read(data_dir: epath.PathLike, split: str) -> list[Problem]:
   """The problems of a prepared split, equal to `problems(split)`."""
+
+  def value(column: Any) -> Any:
+    return column.decode() if isinstance(column, bytes) else int(column)
+
   rows = prepare(data_dir).as_data_source(split)
-  return [
-    Problem(**{key: value.decode() if isinstance(value, bytes) else int(value) for key, value in row.items()})
-    for row in rows
-  ]
+  return [Problem(**{key: value(column) for key, column in row.items()}) for row in rows]

@@ -3,7 +3,7 @@
 import random
 
 from skymath_jax.problems.micro_gsm import algebra
-from skymath_jax.problems.micro_gsm.program import BOTH, COMPARISONS, SPLITS, Program, Relation
+from skymath_jax.problems.micro_gsm.program import BOTH, COMPARISONS, SPLITS, Program, Relation, whole
 
 LARGEST = 200  # no quantity exceeds it
 LEVELS = (1, 2, 3, 4, 5)
@@ -32,7 +32,7 @@ def answer_of(program: Program) -> int | None:
   """The answer, None if some quantity is no positive integer."""
   built = algebra.system(program)
   values = algebra.forward(built)
-  return None if values is None else values[built.answer]
+  return None if values is None else whole(values[built.answer])
 
 
 def acceptable(program: Program, levels: tuple[int, ...] = LEVELS) -> bool:
@@ -63,7 +63,7 @@ def _all_matter(built: algebra.System) -> bool:
 def _attempt(rng: random.Random, level: int) -> Program | None:
   """One try: a first quantity, changes, perhaps a second person, the final."""
   relations = [draw_start(rng, 0)]
-  have = {0: _value(relations)}
+  have = {0: whole(_value(relations))}
   two = level >= 1 and rng.random() < (0.25 if level == 1 else 0.4)
   final_cost = rng.randrange(2)
   for _ in range(rng.randrange(level + 1)):
@@ -73,22 +73,23 @@ def _attempt(rng: random.Random, level: int) -> Program | None:
     if relation is None:
       return None
     relations.append(relation)
-    have[0] = _value(relations)
+    have[0] = whole(_value(relations))
   if two:
     second = draw_start(rng, 1) if rng.random() < 0.3 else draw_comparison(rng, have[0])
     if second is None:
       return None
     relations.append(second)
-    have[1] = _value(relations, 1)
-    if have[1] is None:
+    value = _value(relations, 1)
+    if value is None:
       return None
+    have[1] = value
     if _cost(relations) + final_cost < level and rng.random() < 0.5:
       who = rng.randrange(2)
       change = draw_change(rng, who, have[who])
       if change is None:
         return None
       relations.append(change)
-      have[who] = _value(relations, who)
+      have[who] = whole(_value(relations, who))
   final = draw_final(rng, have, final_cost)
   return None if final is None else Program(tuple(relations), final)
 

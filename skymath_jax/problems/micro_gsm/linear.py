@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from skymath_jax.problems.micro_gsm.algebra import Equation, System, Value, apply
+from skymath_jax.problems.micro_gsm.algebra import Equation, System, apply
+from skymath_jax.problems.micro_gsm.program import Number, Value
 
 Form = tuple[int, int]  # (p, q) stands for p * m + q
 
@@ -18,7 +19,7 @@ class Fork:
 
   quantity: int
   value: int
-  forms: tuple[tuple[int, Form, int | None], ...]
+  forms: tuple[tuple[int, Form, Value], ...]
   solving: tuple[tuple[Value, str, Value, Value], ...]
   sources: frozenset[int]
 
@@ -43,7 +44,7 @@ def solve_fork(built: System, values: Sequence[Value]) -> Fork | None:
 
 def _from(built: System, values: Sequence[Value], quantity: int) -> Fork | None:
   forms: dict[int, Form] = {quantity: (1, 0)}
-  told: list[tuple[int, Form, int | None]] = []
+  told: list[tuple[int, Form, Value]] = []
   sources: set[int] = set()
   for equation in built.equations:
     form = _combine(equation, forms, values)
@@ -63,37 +64,41 @@ def _combine(equation: Equation, forms: dict[int, Form], values: Sequence[Value]
   """The form of an equation's result; None if it does not depend on the unknown alone, or not wholly."""
   if equation.left not in forms and equation.right not in forms:
     return None
-  sides = []
+  sides: list[tuple[int, Number]] = []
   for index in (equation.left, equation.right):
-    form = forms[index] if index in forms else (0, values[index])
-    if form[1] is None:
+    value = values[index]
+    if index in forms:
+      sides.append(forms[index])
+    elif value is None:
       return None
-    sides.append(form)
+    else:
+      sides.append((0, value))
   (p, q), (r, s) = sides
+  found: tuple[Value, Value]
   if equation.op in "+-":
     sign = 1 if equation.op == "+" else -1
-    return (p + sign * r, q + sign * s)
-  if r:
+    found = p + sign * r, q + sign * s
+  elif r:
     return None
-  if equation.op == "*":
-    return (p * s, q * s)
-  p, q = apply("/", p, s), apply("/", q, s)
-  return (p, q) if isinstance(p, int) and isinstance(q, int) else None
+  else:
+    found = apply(equation.op, p, s), apply(equation.op, q, s)
+  a, b = found
+  return (a, b) if isinstance(a, int) and isinstance(b, int) else None
 
 
 def _solved(
-  quantity: int, told: list[tuple[int, Form, int | None]], form: Form, known: int, sources: set[int]
+  quantity: int, told: list[tuple[int, Form, Value]], form: Form, known: Number, sources: set[int]
 ) -> Fork | None:
   p, q = form
   if p <= 0:
     return None
   solving: list[tuple[Value, str, Value, Value]] = []
-  rest = known
+  rest: Value = known
   if q:
     op = "-" if q > 0 else "+"
     rest = apply(op, known, abs(q))
     solving.append((known, op, abs(q), rest))
-  if p != 1:
+  if p != 1 and rest is not None:
     solving.append((rest, "/", p, apply("/", rest, p)))
     rest = solving[-1][-1]
   if not isinstance(rest, int):

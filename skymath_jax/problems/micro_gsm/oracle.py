@@ -10,7 +10,7 @@ import re
 
 from skymath_jax import prompts
 from skymath_jax.problems.micro_gsm import algebra, grammar, lexicon
-from skymath_jax.problems.micro_gsm.program import BOTH, FRACTION_KINDS, Program, Relation, split_of
+from skymath_jax.problems.micro_gsm.program import BOTH, FRACTION_KINDS, Program, Relation, Value, split_of, whole
 from skymath_jax.problems.micro_gsm.story import Scene
 
 _FOBAR_HEAD, _FOBAR_TAIL = prompts.load("metamath/fobar_question").literals
@@ -140,7 +140,7 @@ class _Reader:
 _CONDITIONS = frozenset(("price", "pack", "share", "need"))
 
 
-def _numbers(kind: str, found: dict[str, str]) -> tuple[int | None, ...]:
+def _numbers(kind: str, found: dict[str, str]) -> tuple[Value, ...]:
   if kind in FRACTION_KINDS:
     phrase = found["F"]
     if phrase in lexicon.FRACTION_WORDS:
@@ -233,16 +233,16 @@ def solve_parsed(parsed: Parsed) -> Solved | None:
   level = len(built.equations)
   if not level:
     return None
-  if built.hidden is None:
+  if parsed.told is None:
     values = algebra.forward(built)
     if values is None:
       return None
-    return Solved(values[built.answer], level, program.key, program.key, False)
+    return Solved(whole(values[built.answer]), level, program.key, program.key, False)
   hidden = algebra.hidden_value(built, parsed.told)
   if hidden is None:
     return None
-  whole = restored(program, hidden).key
-  return Solved(hidden, level, f"{program.key}={parsed.told}", whole, True)
+  unmasked = restored(program, hidden).key
+  return Solved(hidden, level, f"{program.key}={parsed.told}", unmasked, True)
 
 
 def restored(program: Program, hidden: int) -> Program:

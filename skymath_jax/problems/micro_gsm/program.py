@@ -8,6 +8,7 @@ What is asked: own, total, diff, price (n dollars), pack (n in each), share (n f
 
 import dataclasses
 import hashlib
+from fractions import Fraction
 
 BOTH = 2  # `who` of a final that is about the two persons together
 STARTS = ("start", "groups", "rate")
@@ -17,13 +18,17 @@ SPLITS = ("train", "test")
 TEST_SHARE = 10  # one bucket in ten
 
 
+Number = int | Fraction
+Value = Number | None  # None is not known
+
+
 @dataclasses.dataclass(frozen=True)
 class Relation:
-  """One relation; `who` is 0 or 1 (BOTH in a final). A number None is the masked X."""
+  """One relation; `who` is 0 or 1 (BOTH in a final). None is the masked X, a Fraction a divider that was read."""
 
   kind: str
   who: int
-  numbers: tuple[int | None, ...] = ()
+  numbers: tuple[Value, ...] = ()
 
   @property
   def compares(self) -> bool:
@@ -55,6 +60,12 @@ class Program:
   @property
   def split(self) -> str:
     return split_of(self.key)
+
+
+def whole(value: Value) -> int:
+  """A value that is an integer: so are all drawn numbers, and all quantities of a sound problem but its dividers."""
+  assert isinstance(value, int), value
+  return value
 
 
 def split_of(key: str) -> str:

@@ -5,7 +5,7 @@ import random
 
 from skymath_jax import prompts
 from skymath_jax.problems.micro_gsm import algebra, draw, lexicon, solution
-from skymath_jax.problems.micro_gsm.program import BOTH, FRACTION_KINDS, Program, Relation
+from skymath_jax.problems.micro_gsm.program import BOTH, FRACTION_KINDS, Program, Relation, whole
 from skymath_jax.problems.micro_gsm.story import Choice, Story
 
 FINAL = -1
@@ -38,7 +38,7 @@ class Puzzle:
   @property
   def answer(self) -> int:
     """The answer that is told."""
-    return draw.answer_of(self.story.program)
+    return whole(draw.answer_of(self.story.program))
 
   @property
   def unique(self) -> bool:
@@ -78,7 +78,7 @@ def _digits(story: Story, i: int) -> bool:
   relation = story.program.relations[i]
   if relation.kind not in FRACTION_KINDS:
     return True
-  phrases = lexicon.FRACTIONS[relation.numbers[0]]
+  phrases = lexicon.FRACTIONS[whole(relation.numbers[0])]
   return relation.kind != "cfrac" and phrases[story.choices[i].fraction % len(phrases)].endswith("%")
 
 
@@ -89,7 +89,7 @@ def lengthened(puzzle: Puzzle, rng: random.Random, kinds: tuple[str, ...]) -> Pu
   if program.final.kind not in ("own", "total", "need"):
     return None
   who = rng.randrange(2) if program.final.who == BOTH else program.final.who
-  have = draw.answer_of(Program(program.relations, Relation("own", who)))
+  have = whole(draw.answer_of(Program(program.relations, Relation("own", who))))
   relation = draw.draw_change(rng, who, have, kinds)
   if relation is None:
     return None

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 
 from skymath_jax.problems.micro_gsm import draw, lexicon
-from skymath_jax.problems.micro_gsm.program import BOTH, Program, Relation
+from skymath_jax.problems.micro_gsm.program import BOTH, Program, Relation, whole
 from skymath_jax.problems.micro_gsm.story import Choice, Scene, Story, draw_persons, draw_scene
 
 CONSTRAINTS = ("gain", "loss", "loss", "times", "split", "keep", "lossf")
@@ -147,8 +147,9 @@ def deepen(story: Story, rng: random.Random) -> Story | None:
 def _ask_further(story: Story, rng: random.Random) -> Story | None:
   program, choices = story.program, story.choices
   relations, final = program.relations, program.final
-  have = {who: draw.answer_of(Program(relations, Relation("own", who))) for who in range(program.persons)}
-  if None in have.values():
+  amounts = {who: draw.answer_of(Program(relations, Relation("own", who))) for who in range(program.persons)}
+  have = {who: amount for who, amount in amounts.items() if amount is not None}
+  if have.keys() != amounts.keys():
     return None
   if final.kind in ("price", "pack", "share", "need", "diff"):
     return None
@@ -197,11 +198,12 @@ def _grouped(story: Story, rng: random.Random) -> Story | None:
   found = []
   for i, relation in enumerate(relations):
     if relation.kind in ("start", "gain"):
-      found += [(i, k) for k in (2, 3, 4, 5) if relation.numbers[0] % k == 0 and relation.numbers[0] >= 2 * k]
+      number = whole(relation.numbers[0])
+      found += [(i, k) for k in (2, 3, 4, 5) if number % k == 0 and number >= 2 * k]
   if not found:
     return None
   i, many = rng.choice(found)
   old = relations[i]
-  new = Relation({"start": "groups", "gain": "ggain"}[old.kind], old.who, (many, old.numbers[0] // many))
+  new = Relation({"start": "groups", "gain": "ggain"}[old.kind], old.who, (many, whole(old.numbers[0]) // many))
   program = Program((*relations[:i], new, *relations[i + 1 :]), story.program.final)
   return dataclasses.replace(story, program=program)

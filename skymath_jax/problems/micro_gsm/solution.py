@@ -3,8 +3,8 @@
 import random
 
 from skymath_jax.problems.micro_gsm import algebra, linear, wording
-from skymath_jax.problems.micro_gsm.algebra import Derivation, System, Value
-from skymath_jax.problems.micro_gsm.program import BOTH, Program
+from skymath_jax.problems.micro_gsm.algebra import Derivation, System
+from skymath_jax.problems.micro_gsm.program import BOTH, Program, Value, whole
 from skymath_jax.problems.micro_gsm.story import Scene
 from skymath_jax.records import ANSWER_MARKER
 
@@ -56,7 +56,8 @@ def forward_steps(program: Program, scene: Scene, style: int = 0) -> tuple[list[
   """The sentences of the solution, and the answer. Precondition: the program is sound."""
   built = algebra.system(program)
   values = algebra.forward(built)
-  return [step(built, d, scene, style) for d in algebra.steps(built, values)], values[built.answer]
+  assert values is not None, program
+  return [step(built, d, scene, style) for d in algebra.steps(built, values)], whole(values[built.answer])
 
 
 def solution(program: Program, scene: Scene, rng: random.Random | None = None) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 import random
 
 from skymath_jax.problems.micro_gsm import lexicon, wording
-from skymath_jax.problems.micro_gsm.program import BOTH, Program, Relation
+from skymath_jax.problems.micro_gsm.program import BOTH, Program, Relation, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +129,10 @@ def _slots(scene: Scene, relation: Relation, choice: Choice, alone: bool) -> dic
   if relation.kind in ("keep", "lossf") and relation.numbers[0] is None:
     slots["F"] = "X%"
   elif relation.kind in ("keep", "lossf"):
-    phrases = lexicon.FRACTIONS[relation.numbers[0]]
+    phrases = lexicon.FRACTIONS[whole(relation.numbers[0])]
     slots["F"] = phrases[choice.fraction % len(phrases)]
   elif relation.kind == "cfrac":
-    slots["F"] = lexicon.FRACTIONS[relation.numbers[0]][0]
+    slots["F"] = lexicon.FRACTIONS[whole(relation.numbers[0])][0]
   return slots
 
 

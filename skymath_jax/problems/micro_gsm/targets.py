@@ -11,7 +11,7 @@ from typing import Any
 
 from skymath_jax import prompts
 from skymath_jax.problems.micro_gsm import algebra, draw, puzzle, rewriting, solution
-from skymath_jax.problems.micro_gsm.program import FRACTION_KINDS, Program, Relation
+from skymath_jax.problems.micro_gsm.program import FRACTION_KINDS, Program, Relation, whole
 from skymath_jax.problems.micro_gsm.puzzle import Puzzle
 from skymath_jax.problems.micro_gsm.story import Story, draw_scene
 from skymath_jax.records import ANSWER_MARKER
@@ -55,7 +55,9 @@ def _solve_backward(story: Story, rng: random.Random) -> Example | None:
 
 def _worked_puzzle(name: str, story: Story, rng: random.Random) -> Example | None:
   hidden = puzzle.hide(story, rng)
-  text = hidden and hidden.solution(2 if rng.random() < 0.3 else 0)
+  if hidden is None:
+    return None
+  text = hidden.solution(2 if rng.random() < 0.3 else 0)
   return (name, {"question": hidden.question}, text) if text else None
 
 
@@ -134,7 +136,7 @@ def _flawed(story: Story, rng: random.Random) -> tuple[Story, str] | None:
   places = [(i, j) for i, r in enumerate(relations) if r.kind not in FRACTION_KINDS for j in range(len(r.numbers))]
   for _ in range(8):
     i, j = rng.choice(places)
-    right = relations[i].numbers[j]
+    right = whole(relations[i].numbers[j])
     wrong = rng.randint(2, 9) if right < 10 else rng.randint(10, 99)
     numbers = (*relations[i].numbers[:j], wrong, *relations[i].numbers[j + 1 :])
     changed = (*relations[:i], dataclasses.replace(relations[i], numbers=numbers), *relations[i + 1 :])
@@ -149,9 +151,11 @@ def _flawed(story: Story, rng: random.Random) -> tuple[Story, str] | None:
 def _failing_check(program: Program, story: Story) -> str | None:
   """The computation up to the step that fails; None if none does."""
   built = algebra.system(program)
-  values, sentences = list(built.values), []
+  values = list(built.values)
+  sentences: list[str] = []
   for equation in built.equations:
     left, right = values[equation.left], values[equation.right]
+    assert left is not None and right is not None, program  # nothing is masked, and what fails ends it
     value = algebra.apply(equation.op, left, right)
     if not algebra.sound(value):
       why = "is no whole number" if equation.op == "/" else "is too small"
@@ -201,7 +205,7 @@ def base_examples(n: int, rng_seed: int, split: str = "train") -> Iterator[str]:
   computation is not beside each sentence have at most two steps.
   """
   rng = random.Random(f"base {rng_seed}")
-  makers, weights = zip(*BASE_SHARES, strict=True)
+  makers, weights = [maker for maker, _ in BASE_SHARES], [share for _, share in BASE_SHARES]
   for _ in range(n):
     yield rng.choices(makers, weights)[0](rng, split)
 
@@ -227,7 +231,7 @@ def _retold(rng: random.Random, split: str) -> str:
 
 
 _SHORT = (0.5, 0.5, 0.0, 0.0, 0.0)  # levels of the stories that are told and then computed
-BASE_SHARES = (
+BASE_SHARES: tuple[tuple[Callable[[random.Random, str], str], float], ...] = (
   (_question, 0.1),
   (lambda rng, split: drill(rng), 0.15),
   (_annotated, 0.3),
@@ -269,6 +273,7 @@ def annotated(story: Story) -> str:
   relations = story.program.relations
   built = algebra.system(story.program)
   values = algebra.forward(built)
+  assert values is not None, story
   equations = [solution.equation(d.left, d.op, d.right, d.value) for d in algebra.steps(built, values)]
   parts, done = [], 0
   for i, sentence in enumerate(story.body):

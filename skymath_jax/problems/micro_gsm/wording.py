@@ -5,6 +5,8 @@ Slots: {N} {M} names · {P} name or she/he · {H} name or her/him · {O} objects
 Closing questions hold no comma, so that the text after the last full stop is the whole question.
 """
 
+from collections.abc import Mapping
+
 BODY: dict[str, tuple[str, ...]] = {
   "start": (
     "{N} has {a} {O}.",
@@ -195,7 +197,7 @@ QUESTION_BOTH: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def sentence(template: str, slots: dict[str, object]) -> str:
+def sentence(template: str, slots: Mapping[str, object]) -> str:
   """Fills in a template and starts it with a capital."""
   text = template.format_map(slots)
   return text[0].upper() + text[1:]
