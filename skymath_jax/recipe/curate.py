@@ -7,6 +7,7 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import curation, distributed, files, sft
+from skymath_jax.config import Experiment
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
 from skymath_jax.recipe import seeds
@@ -58,9 +59,7 @@ def curate_files(run: Run) -> Facts:
   return facts
 
 
-def _curate(
-  config: config_lib.Experiment, paths: str | Sequence[str], folder: epath.Path, output: curation.Output
-) -> Facts:
+def _curate(config: Experiment, paths: str | Sequence[str], folder: epath.Path, output: curation.Output) -> Facts:
   settings = curation.Settings.from_config(config.curation)
   return curation.curate_files(
     paths, folder, test_sets=seeds.test_sets(config), settings=settings, output=output, workers=config.curation.workers

@@ -8,6 +8,7 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, evaluation, files, models, records
+from skymath_jax.config import Experiment
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.evaluation import lm_eval
@@ -21,7 +22,7 @@ READS = ("rng_seed", "model", "training", "evaluation")
 ANSWER_SECONDS = 7 * 86400.0  # how long the fastest process of an evaluation waits for the slowest
 
 
-def stages(config: config_lib.Experiment) -> list[Stage]:
+def stages(config: Experiment) -> list[Stage]:
   """One stage for each model of `evaluation.models`."""
 
   def stage(name: str) -> Stage:
@@ -74,7 +75,7 @@ def _ask_shares(run: Run, ask: Callable[..., Facts], name: str, problems: Sequen
 
 
 def evaluate_model(
-  config: config_lib.Experiment, folder: epath.PathLike, path: epath.PathLike, benchmarks: Sequence[str]
+  config: Experiment, folder: epath.PathLike, path: epath.PathLike, benchmarks: Sequence[str]
 ) -> dict[str, Facts]:
   """Evaluates the model at `path`; the first benchmark's files go to `folder`, further ones to `folder/NAME`.
 
@@ -88,9 +89,7 @@ def evaluate_model(
   }
 
 
-def _benchmarks(
-  config: config_lib.Experiment, folder: str, names: Sequence[str]
-) -> Iterator[tuple[str, Sequence[Problem], str]]:
+def _benchmarks(config: Experiment, folder: str, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Problem], str]]:
   """(name, problems, folder) of each benchmark."""
   for index, name in enumerate(names):
     problems, limit = problems_of(config, name), config.evaluation.limit
@@ -98,7 +97,7 @@ def _benchmarks(
     yield name, problems[:limit] if limit else problems, target
 
 
-def _evaluator(config: config_lib.Experiment, path: epath.PathLike) -> Callable[..., Facts]:
+def _evaluator(config: Experiment, path: epath.PathLike) -> Callable[..., Facts]:
   """`evaluation.evaluate` of the model at `path`, on this process's first device."""
   settings = config.evaluation
   decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
@@ -115,7 +114,7 @@ def _evaluator(config: config_lib.Experiment, path: epath.PathLike) -> Callable[
   )
 
 
-def problems_of(config: config_lib.Experiment, name: str) -> list[Problem]:
+def problems_of(config: Experiment, name: str) -> list[Problem]:
   """The problems of one benchmark (see `evaluation.benchmarks`).
 
   Raises:

@@ -2,8 +2,8 @@
 
 import collections
 
-from skymath_jax import config as config_lib
 from skymath_jax import curation, files, records
+from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
@@ -52,7 +52,7 @@ def problems_of(run: Run) -> list[Problem]:
   return records.read(Problem, run.workdir / FOLDER / PROBLEMS)
 
 
-def test_sets(config: config_lib.Experiment) -> dict[str, list[Problem]]:
+def test_sets(config: Experiment) -> dict[str, list[Problem]]:
   """Name → problems that must not leak into the training data.
 
   Raises:
@@ -61,7 +61,7 @@ def test_sets(config: config_lib.Experiment) -> dict[str, list[Problem]]:
   return {name: catalog.load(name, data_dir=config.seeds.data_dir) for name in config.curation.test_sets}
 
 
-def _overlap(config: config_lib.Experiment, problems: list[Problem]) -> dict[str, dict[str, int]] | None:
+def _overlap(config: Experiment, problems: list[Problem]) -> dict[str, dict[str, int]] | None:
   """Source → test set → problems in common, said aloud before a request is paid; None without the test sets.
 
   Curation refuses to work without them; counting the seeds or a rehearsal need not.

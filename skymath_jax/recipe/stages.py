@@ -14,6 +14,7 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import distributed
+from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.recipe import curate, evaluate, export, seeds, summary, synthesize, train
@@ -34,7 +35,7 @@ OTHER_FOLDERS = {
 }
 
 
-def recipe(config: config_lib.Experiment) -> list[Stage]:
+def recipe(config: Experiment) -> list[Stage]:
   """The stages of `run`, in order (Skywork-Math section 3: two synthesis stages, two SFT stages, evaluation).
 
   Stage 2's data needs no model of ours, so the teacher is done, and its memory free, before the first training step.
@@ -49,7 +50,7 @@ def recipe(config: config_lib.Experiment) -> list[Stage]:
   ]
 
 
-def made_with(config: config_lib.Experiment) -> dict[str, set[str]]:
+def made_with(config: Experiment) -> dict[str, set[str]]:
   """Top folder of a workdir → keys and groups of the config whose values bind what lies in it."""
   stages = recipe(config)
   cheap = {stage.folder: stage.reads for stage in stages if stage.cheap}
@@ -79,7 +80,7 @@ def inputs_of(stage: Stage, run: Run) -> Facts:
 
 
 @contextlib.contextmanager
-def opened(config: config_lib.Experiment, workdir: epath.PathLike, stages: Sequence[Stage] = ()) -> Iterator[Run]:
+def opened(config: Experiment, workdir: epath.PathLike, stages: Sequence[Stage] = ()) -> Iterator[Run]:
   """What the stages share, over a workdir that the writer has locked; all processes of a job come here with the same.
 
   Raises:
@@ -94,7 +95,7 @@ def opened(config: config_lib.Experiment, workdir: epath.PathLike, stages: Seque
     yield Run(config=config, workdir=folder, teacher=teacher)
 
 
-def perform(stages: Sequence[Stage], config: config_lib.Experiment, workdir: epath.PathLike) -> dict[str, Facts]:
+def perform(stages: Sequence[Stage], config: Experiment, workdir: epath.PathLike) -> dict[str, Facts]:
   """Does those of the stages that are not complete; returns the facts of each by name.
 
   Raises:
@@ -104,7 +105,7 @@ def perform(stages: Sequence[Stage], config: config_lib.Experiment, workdir: epa
     return _perform(stages, run)
 
 
-def run_recipe(config: config_lib.Experiment, workdir: epath.PathLike) -> Facts:
+def run_recipe(config: Experiment, workdir: epath.PathLike) -> Facts:
   """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary.
 
   In a job of several processes only the writer has a summary; the others return an empty one.

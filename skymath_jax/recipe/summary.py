@@ -7,12 +7,13 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import files, records, report
+from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.problems import catalog
 from skymath_jax.records import Facts, Instance
 
 
-def summarize(config: config_lib.Experiment, workdir: epath.Path, facts: dict[str, Facts]) -> Facts:
+def summarize(config: Experiment, workdir: epath.Path, facts: dict[str, Facts]) -> Facts:
   """Writes `summary.json` and `report.html`; returns the summary (keys as in the design's contract)."""
   summary = {
     "name": config.name,
@@ -62,7 +63,7 @@ def _instances(workdir: epath.Path) -> Facts:
   }
 
 
-def _oracle(config: config_lib.Experiment, workdir: epath.Path) -> Facts | None:
+def _oracle(config: Experiment, workdir: epath.Path) -> Facts | None:
   """Per method: the shares of kept instances with a well-formed question and a right answer; None without oracle."""
   check = catalog.oracle(config.seeds.sources)
   if check is None:

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from etils import epath
 
-from skymath_jax import config as config_lib
 from skymath_jax import coreset, files, records, synthesis
+from skymath_jax.config import Experiment, Runs, Synthesis
 from skymath_jax.console import log
 from skymath_jax.generation import Generator, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
@@ -22,7 +22,7 @@ from skymath_jax.synthesis import ResponseStore
 RESPONSES = "responses.sqlite"
 
 
-def stages(config: config_lib.Experiment) -> list[Stage]:
+def stages(config: Experiment) -> list[Stage]:
   """Both synthesis stages; the base model is read only where it embeds the problems to choose from."""
   reads = ("rng_seed", "teacher", "synthesis", *(["model.path"] if config.synthesis.embedding == "model" else []))
   return [
@@ -83,7 +83,7 @@ def _checked_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
 
 
 def _pass(
-  run: Run, store: ResponseStore, problems: list[Problem], runs: config_lib.Runs, *, stage: int, number: int
+  run: Run, store: ResponseStore, problems: list[Problem], runs: Runs, *, stage: int, number: int
 ) -> synthesis.Result:
   """One synthesis pass; `runs` are those of each method for a problem."""
 
@@ -139,7 +139,7 @@ async def _client(run: Run) -> AsyncIterator[Generator]:
     await client.close()
 
 
-def _settings(config: config_lib.Synthesis) -> synthesis.Settings:
+def _settings(config: Synthesis) -> synthesis.Settings:
   return synthesis.Settings(
     evol_steps=config.evol_steps,
     evol_elimination=config.evol_elimination,
@@ -148,7 +148,7 @@ def _settings(config: config_lib.Synthesis) -> synthesis.Settings:
   )
 
 
-def _sampling(config: config_lib.Synthesis) -> Sampling:
+def _sampling(config: Synthesis) -> Sampling:
   return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
 
 
@@ -196,7 +196,7 @@ def plan(run: Run) -> Facts:
   problems, hard = _checked_seeds(run)
   settings, lengths = _settings(config), synthesis.Lengths.of(problems)
 
-  def planned(problems: Sequence[Problem] | int, runs: config_lib.Runs) -> Facts:
+  def planned(problems: Sequence[Problem] | int, runs: Runs) -> Facts:
     return synthesis.plan(problems, runs, settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
 
   passes = {

@@ -10,6 +10,7 @@ from etils import epath
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, models
 from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.config import Serving
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
@@ -31,7 +32,7 @@ class Teacher:
     folder: of the run: the server's log goes there, and what is stored there tells the money spent.
   """
 
-  def __init__(self, config: config_lib.Teacher, serving: config_lib.Serving, folder: epath.PathLike):
+  def __init__(self, config: config_lib.Teacher, serving: Serving, folder: epath.PathLike):
     self._config = config
     self._serving = serving
     self._folder = epath.Path(folder)

@@ -10,6 +10,7 @@ import skymath_jax
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, files, models, prompts, sft, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.config import Experiment, Model, Training
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import FETCH_SECONDS
 from skymath_jax.records import Facts
@@ -56,7 +57,7 @@ STAGES = [_stage(1, "sft/stage1"), _stage(2, "sft/stage2", "checkpoints/stage1")
 ON_TEXTS = dataclasses.replace(STAGES[0], name="train", needs=())
 
 
-def step_of(config: config_lib.Experiment) -> tuple[models.DecoderConfig, config_lib.Training]:
+def step_of(config: Experiment) -> tuple[models.DecoderConfig, Training]:
   """What the compiled step of a stage depends on, without weights or data."""
   m = config.model
   shape = models.config_of(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
@@ -64,7 +65,7 @@ def step_of(config: config_lib.Experiment) -> tuple[models.DecoderConfig, config
   return shape, config.training
 
 
-def as_trained(decoder: models.Decoder, config: config_lib.Model) -> models.Decoder:
+def as_trained(decoder: models.Decoder, config: Model) -> models.Decoder:
   """The decoder with the compute dtype, rematerialisation and layer layout of the group `config.model`."""
   decoder = decoder.replace(dtype=config.dtype, remat=config.remat)
   return decoder if config.scan_layers else decoder.unstacked()
@@ -111,7 +112,7 @@ def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
 
 
-def _scratch_config(config: config_lib.Experiment, vocab_size: int) -> models.DecoderConfig:
+def _scratch_config(config: Experiment, vocab_size: int) -> models.DecoderConfig:
   scratch = config.model.scratch
   return models.DecoderConfig(
     vocab_size=vocab_size,

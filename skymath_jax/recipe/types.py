@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from skymath_jax import config as config_lib
+from skymath_jax.config import Experiment
 from skymath_jax.recipe.teacher import Teacher
 from skymath_jax.recipe.workdir import Workdir
 from skymath_jax.records import Facts
@@ -13,7 +13,7 @@ from skymath_jax.records import Facts
 class Run:
   """What the stages of one run share."""
 
-  config: config_lib.Experiment
+  config: Experiment
   workdir: Workdir
   teacher: Teacher
 

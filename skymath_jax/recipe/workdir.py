@@ -13,6 +13,7 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, files
+from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.mirror import Mirror
@@ -40,7 +41,7 @@ class Workdir:
     return self.path / name
 
   @contextlib.contextmanager
-  def opened(self, config: config_lib.Experiment, made_with: Mapping[str, Set[str]]) -> Iterator[None]:
+  def opened(self, config: Experiment, made_with: Mapping[str, Set[str]]) -> Iterator[None]:
     """Locks the workdir while the block runs, and binds it to `config`.
 
     Args:
@@ -75,7 +76,7 @@ class Workdir:
       what, remedy = f"cannot write here ({error.strerror})", "choose another --workdir"
       raise UserError(what, where=self.path, remedy=remedy) from None
 
-  def _claim(self, config: config_lib.Experiment, made_with: Mapping[str, Set[str]]) -> None:
+  def _claim(self, config: Experiment, made_with: Mapping[str, Set[str]]) -> None:
     """Leaves the resolved config in the workdir, or refuses one with which something there was not made."""
     path = self / CONFIG
     if path.exists():
