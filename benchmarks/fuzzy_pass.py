@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from skymath_jax import records
+from skymath_jax.config import Seeds
 from skymath_jax.curation.tfidf import FuzzyIndex
 from skymath_jax.problems import catalog
 
@@ -35,7 +36,7 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   """One row of the pace, and one a threshold."""
   parser = argparse.ArgumentParser("skymath bench fuzzy_pass")
   parser.add_argument("paraphrases")
-  parser.add_argument("--data_dir", default=catalog.DATA_DIR)
+  parser.add_argument("--data_dir", default=Seeds.data_dir)
   args = parser.parse_args(words)
   tests = questions("gsm8k:test", args.data_dir) + questions("math:test", args.data_dir)
   index, retold = FuzzyIndex(tests), paraphrases(args.paraphrases)

@@ -28,6 +28,7 @@ WAYS: dict[str, list[list[str]]] = {}
 TAKEN_BY = {
   "seeds": {"problems", "datasets", "recipe"},
   "teacher": {"generation", "engine", "server", "serving", "recipe", "cli", "verbs"},
+  "serving": {"engine", "server", "testing", "recipe", "cli"},
   "synthesis": {"synthesis", "coreset", "diversity"},
   "curation": {"curation"},
   "mesh": {"sharding"},
@@ -89,7 +90,10 @@ def config_keys(root: Path) -> list[str]:
 
 
 def second_defaults(package: Path, keys: list[str]) -> list[str]:
-  """Defaults, other than None, of fields, parameters and flags that are called like a key which their room takes."""
+  """Defaults of fields, parameters and flags that are called like a key which their room takes.
+
+  None (the caller says nothing) and a field of the config's own sections (`serving.slots`) are none.
+  """
   rooms: dict[str, set[str]] = {}
   for key in keys:
     section, _, leaf = key.rpartition(".")
@@ -99,9 +103,13 @@ def second_defaults(package: Path, keys: list[str]) -> list[str]:
     file = str(path.relative_to(package))
     for node in ast.walk(ast.parse(path.read_text())):
       where = f"{file}:{getattr(node, 'name', 'Flag')}"
-      names = [] if where in LIBRARY else [name for name, default in _defaults(node) if ast.unparse(default) != "None"]
+      names = [] if where in LIBRARY else [name for name, default in _defaults(node) if not _is_none(default)]
       found += [f"{where} {name}" for name in names if file.split("/")[0].removesuffix(".py") in rooms.get(name, ())]
   return found
+
+
+def _is_none(default: ast.expr) -> bool:
+  return isinstance(default, ast.Attribute) or (isinstance(default, ast.Constant) and default.value is None)
 
 
 def _defaults(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -110,7 +118,7 @@ def _defaults(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     for inner in node.body:
       if isinstance(inner, ast.AnnAssign) and inner.value is not None and isinstance(inner.target, ast.Name):
         yield inner.target.id, inner.value
-  elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+  elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not re.match("_(?!_init__)", node.name):
     arguments = node.args
     last = arguments.args[len(arguments.args) - len(arguments.defaults) :]
     pairs = zip([*last, *arguments.kwonlyargs], [*arguments.defaults, *arguments.kw_defaults], strict=True)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from skymath_jax import prompts
+from skymath_jax.config import Seeds
 from skymath_jax.generation import Sampling
 from skymath_jax.problems import catalog
 from skymath_jax.records import Problem
@@ -88,7 +89,7 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   """One row a source of its styles, and one a method."""
   parser = argparse.ArgumentParser("skymath bench methods_on_seeds")
   parser.add_argument("sources", nargs="+")
-  parser.add_argument("--data_dir", default=catalog.DATA_DIR)
+  parser.add_argument("--data_dir", default=Seeds.data_dir)
   parser.add_argument("--prompts", type=int, default=0)
   parser.add_argument("--seed", type=int, default=0)
   args = parser.parse_args(words)

@@ -97,13 +97,13 @@ def shares(instances: list[Instance], check) -> dict[str, dict[str, float]]:
 
 
 def variety(instances: list[Instance], seeds: list[Problem]) -> dict[str, dict[str, float]]:
-  base = coreset.embed([p.question for p in seeds])
+  base = coreset.embed([p.question for p in seeds], "hashed")
   near = curation.curate(instances, test_sets={}, settings=settings())
   dropped = [family(d.instance) for d in near.dropped if d.reason == "near_duplicate"]
   found = {}
   for name in sorted({family(i) for i in instances}):
     queries = list(dict.fromkeys(i.query for i in instances if family(i) == name))
-    nearest = (2 - 2 * coreset.embed(queries) @ base.T).min(axis=1)
+    nearest = (2 - 2 * coreset.embed(queries, "hashed") @ base.T).min(axis=1)
     share = dropped.count(name) / sum(family(i) == name for i in instances)
     found[name] = {
       "queries": len(queries), "near_duplicates": round(share, 4),

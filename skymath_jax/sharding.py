@@ -18,6 +18,7 @@ from flax import nnx
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from skymath_jax import config
 from skymath_jax.errors import UserError
 
 Axes: TypeAlias = tuple[str | None, ...]
@@ -44,7 +45,13 @@ YIELDS = {"kv_heads": "embed", "vocab": "embed"}
 MAY_REPLICATE = {"kv_heads"}  # a bias has no other axis to give it to; it is small
 
 
-def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(
+  data: int = config.Mesh.data,
+  fsdp: int = config.Mesh.fsdp,
+  tensor: int = config.Mesh.tensor,
+  *,
+  devices: Sequence[Any] | None = None,
+) -> Mesh:
   """A mesh over all (or the given) devices; one of the three sizes may be -1, the rest of the devices.
 
   Between slices lies a slow network, so `data` (which carries one gradient sum a step, and no weights) runs over the
@@ -83,7 +90,9 @@ def serving_sizes(devices: int, *, kv_heads: int, heads: int, others: Sequence[i
   return {"data": devices // tensor, "fsdp": 1, "tensor": tensor}
 
 
-def abstract_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, *, count: int) -> jax.sharding.AbstractMesh:
+def abstract_mesh(
+  data: int = config.Mesh.data, fsdp: int = config.Mesh.fsdp, tensor: int = config.Mesh.tensor, *, count: int
+) -> jax.sharding.AbstractMesh:
   """The mesh that `make_mesh` would make of `count` devices, for arithmetic about it."""
   sizes = _sizes({"data": data, "fsdp": fsdp, "tensor": tensor}, count)
   return jax.sharding.AbstractMesh(tuple(sizes.values()), MESH_AXES)

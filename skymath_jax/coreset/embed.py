@@ -21,9 +21,7 @@ EMBEDDINGS = ("hashed", "model", f"{SENTENCES}NAME")
 BATCH, LONGEST = 32, 512  # texts in one forward pass, tokens that are read of each
 
 
-def select(
-  texts: Sequence[str], k: int, *, centres: Sequence[str] = (), embedding: str = "hashed", model: str = ""
-) -> list[int]:
+def select(texts: Sequence[str], k: int, *, embedding: str, centres: Sequence[str] = (), model: str = "") -> list[int]:
   """Indices of up to `k` texts that cover the set best, in the order in which they were picked.
 
   Args:
@@ -42,7 +40,7 @@ def select(
   return [candidates[i] for i in k_center(points, k, given)]
 
 
-def embed(texts: Sequence[str], embedding: str = "hashed", model: str = "") -> np.ndarray:
+def embed(texts: Sequence[str], embedding: str, model: str = "") -> np.ndarray:
   """Unit vectors of `texts`, float32 `[texts, dimensions]`."""
   return embedder(embedding, model)(texts)
 

@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from skymath_jax.config import Curation
 from skymath_jax.curation.settings import SENSITIVITY
 from skymath_jax.records import Problem
 
@@ -126,7 +127,11 @@ class TestIndex:
   __test__ = False  # not a pytest class
 
   def __init__(
-    self, test_sets: Mapping[str, Sequence[Problem]], *, ngram: int = 30, sensitivity: Sequence[int] = SENSITIVITY
+    self,
+    test_sets: Mapping[str, Sequence[Problem]],
+    *,
+    ngram: int = Curation.ngram,
+    sensitivity: Sequence[int] = SENSITIVITY,
   ):
     self.ngram = ngram
     self._smallest = min(ngram, *sensitivity) if sensitivity else ngram

@@ -20,6 +20,7 @@ import numpy as np
 from etils import epath
 
 from skymath_jax import console, files, records, sft
+from skymath_jax.config import Curation
 from skymath_jax.curation import inputs, parquet, profile, rules, sensitivity
 from skymath_jax.curation.card import card, pictures
 from skymath_jax.curation.chunks import CHUNK_BYTES, Chunk, FileRows, chunks
@@ -43,7 +44,7 @@ def curate_files(
   test_sets: Mapping[str, Sequence[Problem]],
   settings: Settings,
   output: "Output",
-  workers: int = 0,
+  workers: int = Curation.workers,
   chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[str, Any]:
   """Cleans JSON lines; leaves kept.jsonl, dropped.jsonl, summary.json, card.md and what `output` asks for in `folder`.
@@ -108,7 +109,7 @@ class Output:
   name: str
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   tfds: bool = False
-  parquet: bool = False
+  parquet: bool = Curation.parquet
   yardstick: Sequence[Problem] = ()
 
 

@@ -40,10 +40,10 @@ async def evaluate_async(
   problems: Sequence[Problem],
   folder: epath.PathLike,
   *,
-  template: str = "sft/alpaca",
-  mode: str = "strict",
-  sampling: Sampling | None = None,
-  samples: int = 1,
+  template: str,
+  mode: str,
+  sampling: Sampling,
+  samples: int,
   name: str = "benchmark",
   provenance: Mapping[str, Any] | None = None,
 ) -> Row:
@@ -55,7 +55,7 @@ async def evaluate_async(
     folder: gets `predictions.jsonl` and `summary.json`.
     template: name of the prompt frame; must be the one of training.
     mode: `strict` or `symbolic`; strict reads the answer after the paper's marker only.
-    sampling: greedy with at most 2,048 tokens unless given.
+    sampling: greedy, or with a seed from which each request gets its own.
     samples: responses to each problem; more than one needs a temperature.
     name: of the benchmark, for people.
     provenance: stored in the summary; its `template_hash`, where present, is the training prompt's and is compared.
@@ -66,7 +66,8 @@ async def evaluate_async(
   Raises:
     UserError: several samples without a temperature, bad problems, or a folder that is in use or damaged.
   """
-  sampling, folder, frame = _checked(sampling, samples), epath.Path(folder), prompts.load(template)
+  _require_variety(sampling, samples)
+  folder, frame = epath.Path(folder), prompts.load(template)
   folder.mkdir(parents=True, exist_ok=True)
   asked = {_label(p, i): (p, i) for p in checked(problems, name) for i in range(samples)}
   requests = {label: _request(label, p, i, frame, sampling) for label, (p, i) in asked.items()}
@@ -97,16 +98,13 @@ async def evaluate_async(
   return summary
 
 
-def _checked(sampling: Sampling | None, samples: int) -> Sampling:
-  """The sampling, greedy with the paper's length unless given; `UserError` for several greedy samples."""
-  sampling = sampling if sampling is not None else Sampling(max_tokens=2048)
+def _require_variety(sampling: Sampling, samples: int) -> None:
   if samples > 1 and sampling.temperature == 0:
     raise UserError(
       f"{samples} greedy samples of a problem are all the same",
       where="config.evaluation.temperature",
       remedy="give a temperature, such as 0.7, or one sample",
     )
-  return sampling
 
 
 def _settings(frame: prompts.Prompt, sampling: Sampling, provenance: Mapping[str, Any]) -> Row:

@@ -61,7 +61,7 @@ def _mean(values: Sequence[float]) -> float:
   return sum(values) / len(values) if values else 0.0
 
 
-def interval(shares: Sequence[float], samples: int = 1) -> tuple[float, float]:
+def interval(shares: Sequence[float], samples: int) -> tuple[float, float]:
   """The 95 % interval of the mean over problems; `shares` are the problems' own pass@1."""
   if samples == 1 or not shares:
     return statistics.wilson(round(sum(shares)), len(shares))

@@ -18,6 +18,7 @@ import grpc
 # these two modules import nothing but grpc and protobuf
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
+from skymath_jax.config import Teacher
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Request, RequestRejected, Response, Sampling, Stats, as_completed, cut_at_stop
@@ -135,7 +136,7 @@ class JetStreamGenerator:
     deadline: float = 600.0,
     attempts: int = 8,
     first_pause: float = 0.2,
-    certificate: str = "",
+    certificate: str = Teacher.certificate,
     token: str = "",
   ):
     if not addresses:

@@ -14,6 +14,7 @@ import dataclasses
 import math
 import time
 
+from skymath_jax.config import Teacher
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Request
 
@@ -35,11 +36,11 @@ class Limits:
     cost_ceiling: most money that may be spent.
   """
 
-  requests_per_minute: float = 0.0
-  tokens_per_minute: float = 0.0
-  price_in: float = 0.0
-  price_out: float = 0.0
-  cost_ceiling: float = 0.0
+  requests_per_minute: float = Teacher.requests_per_minute
+  tokens_per_minute: float = Teacher.tokens_per_minute
+  price_in: float = Teacher.price_in
+  price_out: float = Teacher.price_out
+  cost_ceiling: float = Teacher.cost_ceiling
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import tenacity
 
+from skymath_jax.config import Teacher
 from skymath_jax.errors import UserError
 from skymath_jax.generation import completion
 from skymath_jax.generation.limits import Limits, Meter
@@ -82,7 +83,7 @@ class OpenAIGenerator:
     model: str,
     *,
     concurrency: int,
-    api_key_variable: str = "OPENAI_API_KEY",
+    api_key_variable: str = Teacher.api_key_variable,
     chat: bool = True,
     first_pause: float = 0.5,
     limits: Limits | None = None,

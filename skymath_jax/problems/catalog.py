@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import tensorflow_datasets as tfds
 from etils import epath
 
+from skymath_jax.config import Seeds
 from skymath_jax.errors import UserError
 from skymath_jax.problems import sources, user_files
 from skymath_jax.problems.builder import Source
@@ -23,7 +24,6 @@ from skymath_jax.problems.micro_gsm import oracle as micro_gsm_oracle
 from skymath_jax.records import Problem
 
 MICRO_GSM = "micro_gsm"
-DATA_DIR = "~/.cache/skymath/datasets"
 SOURCES: dict[str, type[Source]] = {
   "gsm8k": sources.Gsm8k,
   "math": sources.Math,
@@ -53,7 +53,7 @@ def names() -> list[str]:
   return sorted([*SOURCES, MICRO_GSM])
 
 
-def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLike = DATA_DIR) -> list[Problem]:
+def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLike = Seeds.data_dir) -> list[Problem]:
   """The problems of a source or of a JSONL file.
 
   Args:

@@ -83,7 +83,7 @@ def pick(found: Instances, part: Part, rng_seed: int) -> list[Instance]:
   """The instances of `part` out of those that are allowed, in the pool's order; `UserError` if there are too few."""
   drawn = curation.subset(found, require_enough(found, part), rng_seed)
   if part.choice == "kcenter":
-    chosen = coreset.select([instance.query for instance in drawn], part.size)
+    chosen = coreset.select([instance.query for instance in drawn], part.size, embedding="hashed")
     return [drawn[index] for index in sorted(chosen)]
   before = {instance.id for instance in curation.subset(found, part.skip, rng_seed)} if part.skip else set()
   return [instance for instance in drawn if instance.id not in before]

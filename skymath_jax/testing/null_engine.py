@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from skymath_jax.config import Serving
 from skymath_jax.engine.prefix import Prefix, PrefixCache
 from skymath_jax.engine.types import Prompt
 from skymath_jax.testing.tokenizers import CodePointTokenizer
@@ -34,7 +35,7 @@ class NullEngine:
   vocab_size = CodePointTokenizer.vocab_size
   prefill_rows = 16
 
-  def __init__(self, *, max_length: int = 4096):
+  def __init__(self, *, max_length: int = Serving.max_length):
     self.max_length = max_length
     self.prefixes = PrefixCache(0)
 
@@ -66,7 +67,7 @@ class NullSlots:
 
   lost = False
 
-  def __init__(self, count: int, *, steps_per_call: int = 8, step_seconds: float = 0.0):
+  def __init__(self, count: int, *, steps_per_call: int = Serving.steps_per_call, step_seconds: float = 0.0):
     self.count = count
     self._steps = steps_per_call
     self._seconds = step_seconds

@@ -16,6 +16,7 @@ from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from skymath_jax import distributed
+from skymath_jax.config import Training
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.keys import first_difference
@@ -68,7 +69,7 @@ class Checkpointer:
     keep_best: also the step with the lowest `held_out_loss`.
   """
 
-  def __init__(self, folder: epath.PathLike, *, run: dict[str, Any], keep: int, keep_best: bool = False):
+  def __init__(self, folder: epath.PathLike, *, run: dict[str, Any], keep: int, keep_best: bool = Training.keep_best):
     self.folder = epath.Path(folder).resolve()
     self._run = run
     kept = [preservation_policy.LatestN(keep)]

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from skymath_jax import prompts
+from skymath_jax.config import Training
 from skymath_jax.console import bar
 from skymath_jax.errors import UserError
 
@@ -112,7 +113,7 @@ def tokenize(
   *,
   template: str,
   max_length: int,
-  loss_weighting: str = "token",
+  loss_weighting: str = Training.loss_weighting,
   max_untrained_share: float = MAX_UNTRAINED_SHARE,
   max_over_long_share: float = MAX_OVER_LONG_SHARE,
 ) -> Examples:

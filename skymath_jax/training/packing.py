@@ -18,6 +18,7 @@ import itertools
 import grain
 import numpy as np
 
+from skymath_jax.config import Training
 from skymath_jax.errors import UserError
 from skymath_jax.training.examples import Examples
 
@@ -53,8 +54,8 @@ class Packing:
   rows: int
   epochs: int
   rng_seed: int = 0
-  micro_batches: int = 1
-  packed: bool = True
+  micro_batches: int = Training.micro_batches
+  packed: bool = Training.packed
 
   def plan(self, lengths: np.ndarray, epoch: int) -> list[list[list[int]]]:
     """[step][row] → example indices of one epoch, each exactly once; a pure function of (rng_seed, epoch).

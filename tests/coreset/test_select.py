@@ -15,12 +15,12 @@ TEXTS = [
 
 def test_select_skips_repeats_and_what_the_centres_cover():
   texts = ["one two three", "one two three", "alpha beta gamma", "one two three four", "delta epsilon"]
-  assert coreset.select(texts, 2)[0] == 0
-  assert sorted(coreset.select(texts, 99)) == [0, 2, 3, 4]
-  assert coreset.select(texts, 99, centres=["alpha beta gamma"])[-1] == 3
-  assert 2 not in coreset.select(texts, 99, centres=["alpha beta gamma"])
-  assert set(coreset.select(texts, 2, centres=["one two three"])) == {2, 4}
-  assert coreset.select([], 3) == [] and coreset.select(texts, 0) == []
+  assert coreset.select(texts, 2, embedding="hashed")[0] == 0
+  assert sorted(coreset.select(texts, 99, embedding="hashed")) == [0, 2, 3, 4]
+  assert coreset.select(texts, 99, centres=["alpha beta gamma"], embedding="hashed")[-1] == 3
+  assert 2 not in coreset.select(texts, 99, centres=["alpha beta gamma"], embedding="hashed")
+  assert set(coreset.select(texts, 2, centres=["one two three"], embedding="hashed")) == {2, 4}
+  assert coreset.select([], 3, embedding="hashed") == [] and coreset.select(texts, 0, embedding="hashed") == []
 
 
 @pytest.mark.parametrize("embedding", ["hashed", "model"])

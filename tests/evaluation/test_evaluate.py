@@ -12,9 +12,9 @@ import time
 import pytest
 import scipy.stats
 
-from skymath_jax import prompts, statistics
+from skymath_jax import evaluation, prompts, statistics
 from skymath_jax.errors import UserError
-from skymath_jax.evaluation import compare, evaluate
+from skymath_jax.evaluation import compare
 from skymath_jax.generation.types import Request, Response, Sampling
 from skymath_jax.records import Problem, stable_id
 
@@ -30,6 +30,11 @@ def problem(index: int) -> Problem:
 
 
 PROBLEMS = [problem(index) for index in range(12)]
+USUAL = {"template": "sft/alpaca", "mode": "strict", "sampling": Sampling(max_tokens=2048), "samples": 1}
+
+
+def evaluate(model, problems, folder, **options):
+  return evaluation.evaluate(model, problems, folder, **USUAL | options)
 
 
 class Scripted:
