@@ -13,18 +13,9 @@ class Counters:
   """
 
   NAMES = (
-    "accepted",
-    "completed",
-    "failed",
-    "cancelled",
-    "refused",
-    "rejected",
-    "prompt_tokens",
-    "completion_tokens",
-    "generated_tokens",
-    "prefill_seconds",
-    "generate_seconds",
-    "generate_calls",
+    *("accepted", "completed", "failed", "cancelled", "refused", "rejected"),
+    *("prompt_tokens", "completion_tokens", "generated_tokens"),
+    *("prefill_seconds", "generate_seconds", "generate_calls"),
   )
   WINDOW = 10.0  # seconds over which `tokens_per_second` looks back
 

@@ -35,10 +35,14 @@ class Engine:
   Attributes:
     params: one array per layer and weight, rounded if the settings say so.
     config: of the decoder.
+    max_length: prompt and response tokens that a slot can hold.
+    vocab_size: token ids are smaller.
+    prefill_rows: prompts that may usefully be prefilled together.
     sizes: of the arrays that programs are compiled for.
     programs: the compiled programs, shared by models of one shape.
     prefixes: the cache of prompt pieces, with its counts of tokens computed and reused.
     mesh: over which the parameters are spread; None for one device.
+    place: the mesh or the device.
     stop_ids: int32 `[n]`.
   """
 
@@ -49,32 +53,20 @@ class Engine:
     self.mesh = mesh if isinstance(mesh, jax.sharding.Mesh) and mesh.size > 1 else None
     # JAX compiles once more for arrays that are bound to their device: here all are, from the first call on
     device = jax.sharding.SingleDeviceSharding(next(iter(where.device_set)))
-    self._place: jax.sharding.Mesh | jax.sharding.Sharding = device if self.mesh is None else self.mesh
+    self.place: jax.sharding.Mesh | jax.sharding.Sharding = device if self.mesh is None else self.mesh
     params = self._bound(params)
     self.params: quantize.Params = quantize.quantize(params) if settings.weights == "int8" else params
     self.config = dataclasses.replace(decoder.config, scan_layers=False)
-    self.kv_dtype = "int8" if settings.kv == "int8" else self.config.dtype
+    self.kv_dtype = settings.kv_dtype(self.config.dtype)
     elastic = jax.default_backend() == "cpu" and not attention.uses_flat_cache(self.config)
     self.sizes = Sizes(settings, max_positions=decoder.config.max_positions, elastic=elastic)
+    self.max_length = self.sizes.max_length
+    self.vocab_size = self.config.vocab_size
+    self.prefill_rows = self.sizes.prefill_rows
     self.stop_ids = np.array(stop_ids or (-1,), np.int32)  # -1 is no token
     self.programs = programs.programs_of(self.config, self.sizes.steps)
     budget = settings.prefix_tokens
     self.prefixes = PrefixCache(prefix_budget(self.max_length) if budget is None else budget)
-
-  @property
-  def max_length(self) -> int:
-    """Prompt and response tokens that a slot can hold."""
-    return self.sizes.max_length
-
-  @property
-  def vocab_size(self) -> int:
-    """Token ids are smaller."""
-    return self.config.vocab_size
-
-  @property
-  def prefill_rows(self) -> int:
-    """Prompts that may usefully be prefilled together."""
-    return self.sizes.prefill_rows
 
   def on_mesh(self) -> contextlib.AbstractContextManager[Any]:
     """Makes the parameters' mesh current, in this thread, for what runs inside."""
@@ -87,17 +79,8 @@ class Engine:
     with self.on_mesh():
       return self._bound(make(self.config, self.sizes.slots, length, self.kv_dtype))
 
-  def abstract_state(self, length: int) -> State:
-    """`idle_state` as shapes with places, with a cache of `length` positions."""
-    with self.on_mesh():
-      return programs.abstract_state(self.config, self.sizes.slots, length, self.kv_dtype, self._place)
-
-  def abstract_kv(self, rows: int, length: int) -> KVCache:
-    """What prefill gives, arrays `[rows length kv_heads head_dim]`, as shapes with places."""
-    return programs.abstract_kv(self.config, rows, length, self._place)
-
   def _bound(self, tree: T) -> T:
-    return tree if isinstance(self._place, jax.sharding.Mesh) else jax.device_put(tree, self._place)
+    return tree if isinstance(self.place, jax.sharding.Mesh) else jax.device_put(tree, self.place)
 
   def prefill(self, prompts: Sequence[Prompt]) -> list[Prefix]:
     """One prefix per prompt, in order; what the prefix cache holds is not computed again.

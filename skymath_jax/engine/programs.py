@@ -85,7 +85,7 @@ def abstract_state(
 
 def abstract_kv(
   config: DecoderConfig, rows: int, length: int, where: jax.sharding.Mesh | jax.sharding.Sharding
-) -> KVCache:
+) -> Any:
   """What prefill gives, arrays `[rows length kv_heads head_dim]`, as shapes with places."""
   shape = (rows, length, config.kv_heads, config.head_dim)
   place = named(where, *KV_AXES, shape=shape) if isinstance(where, jax.sharding.Mesh) else where

@@ -90,7 +90,10 @@ class Slots:
 
 
 def slot_values(prompt: Prompt, max_length: int) -> dict[str, np.generic | np.ndarray[Any, Any]]:
-  """What a slot holds besides keys and values when `prompt` has just been inserted, by field of `State`."""
+  """What a slot holds besides keys and values when `prompt` has just been inserted, by field of `State`.
+
+  Numbers, but for `keys` `[2]`.
+  """
   return {
     "tokens": np.int32(prompt.tokens[-1]),
     "positions": np.int32(len(prompt.tokens) - 1),

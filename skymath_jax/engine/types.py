@@ -46,6 +46,10 @@ class EngineSettings:
       if getattr(self, name) not in known:
         raise UserError(f"{getattr(self, name)!r} is not known", where=name, remedy=f"use one of: {', '.join(known)}")
 
+  def kv_dtype(self, compute: str) -> str:
+    """Number format of keys and values, where the model computes in `compute`."""
+    return "int8" if self.kv == "int8" else compute
+
 
 def prefix_budget(max_length: int) -> int:
   """Prompt tokens whose keys and values lie beside the slots: so many in the prefix cache, so many waiting for one."""

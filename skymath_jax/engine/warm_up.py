@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from skymath_jax.engine.engine import Engine
+from skymath_jax.engine.programs import abstract_kv, abstract_state
 from skymath_jax.engine.slots import slot_values
 from skymath_jax.engine.types import Prompt
 
@@ -35,14 +36,17 @@ def _decode_programs(engine: Engine) -> Iterator[Lowering]:
   """Decode calls, changes of length, and inserts of every piece into a cache of every length that can hold it."""
   programs, sizes = engine.programs, engine.sizes
   values = slot_values(Prompt(tokens=(0,), max_tokens=1), sizes.max_length)
-  states = {length: engine.abstract_state(length) for length in (sizes.cache if sizes.elastic else sizes.cache[-1:])}
+  states = {
+    length: abstract_state(engine.config, sizes.slots, length, engine.kv_dtype, engine.place)
+    for length in (sizes.cache if sizes.elastic else sizes.cache[-1:])
+  }
   for length in sizes.cache:
     state = states[length if sizes.elastic else sizes.cache[-1]]
     yield functools.partial(programs.generate.lower, engine.params, state, ZERO, engine.stop_ids, length=length)
   for room, state in states.items():
     for rows, length in sizes.piece_shapes():
       if length <= room:
-        kv = engine.abstract_kv(rows, length)
+        kv = abstract_kv(engine.config, rows, length, engine.place)
         yield functools.partial(programs.insert.lower, state, kv, ZERO, ZERO, ZERO, values)
     for other in states:
       if other > room or 2 * other <= room:
@@ -59,9 +63,10 @@ def _prefill_programs(engine: Engine) -> Iterator[Lowering]:
   for shape in sizes.prefill_shapes():
     yield functools.partial(programs.prefill.lower, engine.params, tokens(*shape))
   for room in sizes.context:
-    context = engine.abstract_kv(1, room)
+    context = abstract_kv(engine.config, 1, room, engine.place)
     yield functools.partial(programs.context.lower, length=room)
     for rows in sizes.rows_of(sizes.chunk):
-      yield functools.partial(programs.gather.lower, context, engine.abstract_kv(rows, sizes.chunk), ZERO, ZERO)
+      kv = abstract_kv(engine.config, rows, sizes.chunk, engine.place)
+      yield functools.partial(programs.gather.lower, context, kv, ZERO, ZERO)
     for length in sizes.later:
       yield functools.partial(programs.extend.lower, engine.params, tokens(1, length), context, ZERO)

@@ -59,7 +59,7 @@ def check(config: DecoderConfig, settings: EngineSettings, target: Hardware) -> 
   params = abstract_params(config, settings, mesh)
   length = settings.max_length
   with jax.set_mesh(mesh):
-    state = abstract_state(config, settings.slots, length, "int8" if settings.kv == "int8" else config.dtype, mesh)
+    state = abstract_state(config, settings.slots, length, settings.kv_dtype(config.dtype), mesh)
     whole = _Whole(mesh)
     decode = train.outcome_of(programs.generate.lower(params, state, whole(), whole((1,)), length=length))
     tokens = whole((1, settings.prefill_chunk))

@@ -36,14 +36,11 @@ MAX_STOP_LENGTH = 256  # characters
 class EngineLike(Protocol):
   """What a server needs of an engine: `engine.Engine`, or a double."""
 
+  max_length: int
+  vocab_size: int
+  prefill_rows: int
   prefixes: PrefixCache
 
-  @property
-  def max_length(self) -> int: ...
-  @property
-  def vocab_size(self) -> int: ...
-  @property
-  def prefill_rows(self) -> int: ...
   def prefill_each(self, prompts: Sequence[Prompt]) -> Sequence[Prefix | Exception]: ...
 
 

@@ -63,7 +63,11 @@ class Orchestrator(orchestrator.LLMOrchestrator):
     return jetstream_pb2.HealthCheckResponse(is_live=self._driver.accepting)
 
   async def Decode(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:  # noqa: N802
-    """Streams token ids; texts too where the prompt came as text."""
+    """Streams token ids; texts too where the prompt came as text.
+
+    Raises:
+      grpc.aio.AbortError: the caller has been told (`_status`) why there is no answer, or no whole one.
+    """
     metadata = dict(context.invocation_metadata() or ())
     if not self._settings.admits(metadata.get("authorization")):
       await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants a bearer token")

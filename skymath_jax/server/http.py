@@ -12,7 +12,7 @@ import queue
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import prometheus_client
 import pydantic
@@ -70,14 +70,9 @@ class Options(pydantic.BaseModel):
   )
   stream: bool = False
   stream_options: StreamOptions = StreamOptions()
-  response_format: dict[str, str] = pydantic.Field({"type": "text"}, description="only the type text is supported")
-
-  @pydantic.field_validator("response_format")
-  @classmethod
-  def _is_text(cls, value: dict[str, str]) -> dict[str, str]:
-    if value != {"type": "text"}:
-      raise ValueError("not text")
-    return value
+  response_format: dict[Literal["type"], Literal["text"]] = pydantic.Field(
+    {"type": "text"}, description="only the type text is supported"
+  )
 
   def prompts(self, chat_prompt: Callable[[Messages], str]) -> Sequence[str | list[int]]:
     """Texts or token ids."""

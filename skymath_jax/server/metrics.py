@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from skymath_jax.server.driver import Driver
 
-# name after `skymath_` → what it means; the value is the counter of that name, without `requests_`
+# name after `skymath_` → what it means
 TOTALS = {
   "requests_accepted": "requests that were queued",
   "requests_completed": "requests answered whole",
@@ -22,11 +22,19 @@ TOTALS = {
   "prefill_seconds": "time in prefill calls",
   "generate_seconds": "time in decode calls",
   "generate_calls": "decode calls",
+  "prefill_tokens": "prompt tokens run through the model",
+  "prefill_tokens_saved": "prompt tokens that the prefix cache spared the model",
+}
+STATE = {
+  "slots": "sequences that can be decoded at once",
+  "slots_busy": "slots in use",
+  "requests_waiting": "requests without a slot yet",
+  "tokens_per_second": "response tokens a second, over the last ten seconds",
 }
 
 
 class DriverCollector(Collector):
-  """Totals of a driver as counters, its present state as gauges; every name begins with `skymath_`."""
+  """Totals of a driver as counters, its present state as gauges."""
 
   def __init__(self, driver: Driver):
     self._driver = driver
@@ -34,16 +42,17 @@ class DriverCollector(Collector):
   def collect(self) -> Iterator[Metric]:
     """The metrics as they are now."""
     driver, prefixes = self._driver, self._driver.engine.prefixes
-    totals = driver.counters.read()
+    totals = driver.counters.read() | {"prefill_tokens": prefixes.computed, "prefill_tokens_saved": prefixes.reused}
     for name, meaning in TOTALS.items():
-      yield _counter(name, meaning, totals[name.removeprefix("requests_")])
-    yield _counter("prefill_tokens", "prompt tokens run through the model", prefixes.computed)
-    yield _counter("prefill_tokens_saved", "prompt tokens that the prefix cache spared the model", prefixes.reused)
-    yield _gauge("slots", "sequences that can be decoded at once", driver.slot_count)
-    yield _gauge("slots_busy", "slots in use", driver.busy)
-    yield _gauge("requests_waiting", "requests without a slot yet", driver.waiting)
-    rate = round(driver.counters.tokens_per_second(), 1)
-    yield _gauge("tokens_per_second", "response tokens a second, over the last ten seconds", rate)
+      yield CounterMetricFamily(f"skymath_{name}", meaning, value=totals[name.removeprefix("requests_")])
+    state: dict[str, float] = {
+      "slots": driver.slot_count,
+      "slots_busy": driver.busy,
+      "requests_waiting": driver.waiting,
+      "tokens_per_second": round(driver.counters.tokens_per_second(), 1),
+    }
+    for name, meaning in STATE.items():
+      yield GaugeMetricFamily(f"skymath_{name}", meaning, value=state[name])
 
 
 def registry_of(driver: Driver) -> CollectorRegistry:
@@ -51,11 +60,3 @@ def registry_of(driver: Driver) -> CollectorRegistry:
   registry = CollectorRegistry()
   registry.register(DriverCollector(driver))
   return registry
-
-
-def _counter(name: str, meaning: str, value: float) -> Metric:
-  return CounterMetricFamily(f"skymath_{name}", meaning, value=value)
-
-
-def _gauge(name: str, meaning: str, value: float) -> Metric:
-  return GaugeMetricFamily(f"skymath_{name}", meaning, value=value)
