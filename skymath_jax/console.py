@@ -1,6 +1,7 @@
 """What a person sees while work runs: one-line events and progress bars with an ETA, on standard error."""
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 
@@ -15,6 +16,12 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def log(message: str) -> None:
   """Prints one line for an event that a person would act on."""
   console.print(message, markup=False)
+
+
+@functools.cache
+def log_once(message: str) -> None:
+  """`log` for what every call would repeat."""
+  log(message)
 
 
 class Bar:

@@ -22,6 +22,8 @@ from etils import epath
 from skymath_jax.errors import UserError
 
 COMPLETE = "COMPLETE.json"
+LFS_POINTER = b"version https://git-lfs"
+LFS_FOUND = ("a Git LFS pointer, not the file itself", "run `git lfs pull` in the clone, or download the file")
 MARK = ".skymath_jax"  # in the folders that `new_folder` has made
 ABOUT_MARK = "skymath_jax made this folder and may replace it; without this file it will not.\n"
 
@@ -74,6 +76,12 @@ def read_json(path: epath.PathLike) -> Any:
     raise UserError("no such file", where=path, remedy="check the path") from None
   except json.JSONDecodeError as error:
     raise UserError(f"not JSON ({error.msg})", where=f"{path}:{error.lineno}", remedy="repair or remove it") from None
+
+
+def is_lfs_pointer(path: epath.PathLike) -> bool:
+  """Whether a file is the note that Git leaves in place of one that Git LFS would have fetched."""
+  with epath.Path(path).open("rb") as f:
+    return f.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def sha256(path: epath.PathLike) -> str:

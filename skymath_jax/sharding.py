@@ -133,9 +133,9 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any, *, name: s
   for place, (axis, size) in enumerate(zip(axes, shape, strict=True)):
     if size % _ways(cuts[place], mesh) == 0:
       continue
-    heir = list(axes).index(YIELDS[axis]) if name is not None and axis in YIELDS and YIELDS[axis] in axes else None
-    if heir is not None and shape[heir] % _ways(cuts[heir] + cuts[place], mesh) == 0:
-      cuts[heir] += cuts[place]
+    taker = list(axes).index(YIELDS[axis]) if name is not None and axis in YIELDS and YIELDS[axis] in axes else None
+    if taker is not None and shape[taker] % _ways(cuts[taker] + cuts[place], mesh) == 0:
+      cuts[taker] += cuts[place]
     elif name is not None and axis not in MAY_REPLICATE:
       raise UserError(
         f"{axis} = {size} of weight {name} does not divide by mesh axis {' × '.join(cuts[place])} of size "
@@ -152,7 +152,8 @@ def spec(axes: Sequence[str | None], shape: Sequence[int], mesh: Any, *, name: s
 
 def _cuts(axes: Sequence[str | None], mesh: Any, name: str | None) -> list[tuple[str, ...]]:
   """The mesh axes (wider than 1) that `RULES` gives each logical axis."""
-  cuts, used = [], {}
+  cuts: list[tuple[str, ...]] = []
+  used: dict[str, str | None] = {}
   for axis in axes:
     if axis is not None and axis not in RULES:
       raise UserError(f"axis {axis!r} of {name} has no row", where="sharding.RULES", remedy="add one; None replicates")
@@ -176,7 +177,10 @@ def _ways(cut: Sequence[str], mesh: Any) -> int:
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-  """Tells XLA where an activation lives; does nothing outside `jax.set_mesh`. Indivisible axes stay replicated."""
+  """Tells XLA where an activation of logical `axes`, such as `[batch length act_embed]`, lives.
+
+  It does nothing outside `jax.set_mesh`; indivisible axes stay replicated.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x

@@ -88,7 +88,7 @@ class Tokenizer:
     if "chat_template.jinja" in self._files:
       return self._files["chat_template.jinja"].decode()
     row = json.loads(self._files.get("tokenizer_config.json", b"{}"))
-    found = row["chat_template"] if "chat_template" in row else None
+    found = row.get("chat_template")
     if isinstance(found, list):  # several, by name
       found = next((entry["template"] for entry in found if entry["name"] == "default"), None)
     return found
@@ -108,11 +108,14 @@ def load(folder: epath.PathLike) -> Tokenizer:
   Raises:
     UserError: no tokenizer there, or its file is damaged.
   """
-  folder = epath.Path(folder)
+  folder = epath.Path(folder).expanduser()
   names = sorted({path.name for pattern in SIDE_FILES for path in folder.glob(pattern) if not path.is_dir()})
   side_files = {name: (folder / name).read_bytes() for name in names}
+  for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    if name in side_files:
+      files.read_json(folder / name)  # refuses one that is empty or damaged, by its own name
   config = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
-  model_type = config["model_type"] if "model_type" in config else None
+  model_type = config.get("model_type")
   for name, build in BUILDERS.items():
     if name in side_files:
       try:
@@ -120,9 +123,10 @@ def load(folder: epath.PathLike) -> Tokenizer:
       except UserError:
         raise
       except Exception as error:  # both libraries raise bare Exceptions and RuntimeErrors
-        raise UserError(
-          f"not a readable tokenizer ({error})", where=folder / name, remedy="copy the file again"
-        ) from error
+        what, remedy = f"not a readable tokenizer ({error})", "copy the file again"
+        if files.is_lfs_pointer(folder / name):
+          what, remedy = files.LFS_FOUND
+        raise UserError(what, where=folder / name, remedy=remedy) from error
   raise UserError("no tokenizer here", where=folder, remedy=f"put {' or '.join(BUILDERS)} into the folder")
 
 
@@ -184,11 +188,11 @@ def _blank_rule(settings: dict[str, Any], model_type: str | None) -> dict[str, A
   again in decoding. For `mistral` transformers leaves the file as it is. A file of bytes has no such rule: DeepSeek's
   names the Llama class too, and means it not.
   """
-  name = (settings["tokenizer_class"] if "tokenizer_class" in settings else None) or ""
+  name = settings.get("tokenizer_class") or ""
   if name.removesuffix("Fast") not in ("LlamaTokenizer", "CodeLlamaTokenizer") or model_type == "mistral":
     return {}
-  prefix = settings["add_prefix_space"] if "add_prefix_space" in settings else None
-  legacy = name.startswith("Llama") and "legacy" in settings and settings["legacy"]
+  prefix = settings.get("add_prefix_space")
+  legacy = name.startswith("Llama") and settings.get("legacy")
   scheme = "never" if prefix is False else "always" if legacy else "first"
   strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
   return {
@@ -228,7 +232,16 @@ def train_sentencepiece(
       model_writer=buffer,
       vocab_size=vocab_size,
       user_defined_symbols=[text.replace(" ", SPACE) for text in fixed],
-      **TRAINER,
+      model_type="bpe",
+      byte_fallback=True,
+      split_digits=True,
+      normalization_rule_name="identity",
+      add_dummy_prefix=False,
+      remove_extra_whitespaces=False,
+      character_coverage=1.0,
+      max_sentence_length=1 << 20,
+      num_threads=1,  # the same vocabulary on every machine
+      minloglevel=2,
     )
   except (RuntimeError, OSError) as error:  # the message ends with what the text would bear
     reason = str(error).splitlines()[-1]
@@ -245,18 +258,6 @@ def train_sentencepiece(
 
 
 SPACE = "\u2581"  # SentencePiece's visible space
-TRAINER = {
-  "model_type": "bpe",
-  "byte_fallback": True,
-  "split_digits": True,
-  "normalization_rule_name": "identity",
-  "add_dummy_prefix": False,
-  "remove_extra_whitespaces": False,
-  "character_coverage": 1.0,
-  "max_sentence_length": 1 << 20,
-  "num_threads": 1,  # the same vocabulary on every machine
-  "minloglevel": 2,
-}
 DECODERS = (
   {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
   {"type": "ByteFallback"},

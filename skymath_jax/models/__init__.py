@@ -1,4 +1,4 @@
-"""Decoders: what they are (`config`, `decoder`), how they are stored (`hf`, `checkpoint`), which exist (`families`)."""
+"""Decoders: what they are (`config`, `decoder`), which exist (`families`), how they are kept (`hf`, `orbax_folder`)."""
 
 import hashlib
 from typing import Any
@@ -21,13 +21,13 @@ ASSETS = epath.Path(__file__).parents[1] / "assets"
 
 
 def resolve(path: epath.PathLike) -> epath.Path:
-  """The folder that `path` means: `asset:NAME` is a bundled model.
+  """The folder that `path` means: `asset:NAME` is a bundled model, `~` the home folder.
 
   Raises:
     UserError: there is no such folder.
   """
   text = str(path)
-  folder = ASSETS / text.removeprefix("asset:") if text.startswith("asset:") else epath.Path(path)
+  folder = ASSETS / text.removeprefix("asset:") if text.startswith("asset:") else epath.Path(path).expanduser()
   if not text or not folder.is_dir():
     raise UserError(
       "no such model folder", where=text or "model", remedy="check the path; bundled models are asset:NAME"
@@ -72,7 +72,7 @@ def config_of(path: epath.PathLike) -> DecoderConfig:
     return families.config_from_hf(files.read_json(folder / "config.json"), where=folder / "config.json")
   from skymath_jax.models import orbax_folder
 
-  return DecoderConfig(**files.read_json(folder / orbax_folder.MODEL))
+  return DecoderConfig.from_json(files.read_json(folder / orbax_folder.MODEL))
 
 
 def weights_hash(path: epath.PathLike) -> str:

@@ -15,10 +15,11 @@ import numpy as np
 from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from skymath_jax.console import log
+from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
 from skymath_jax.models import cache as kv_cache
 from skymath_jax.models import cudnn, ragged
+from skymath_jax.models.cache import Held
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import parts, per_device, same_place
 
@@ -80,9 +81,10 @@ def splash(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   from jax.experimental.pallas.ops.tpu import splash_attention as library  # an optional extra: takes half a second
 
   size = next(n for n in range(min(T, MAX_SPLASH_BLOCK), 0, -SPLASH_BLOCK) if T % n == 0)
-  forward = {"block_q": size, "block_kv": size, "block_kv_compute": size}
-  backward = {"block_q_dkv": size, "block_kv_dkv": size, "block_kv_dkv_compute": size}
-  blocks = library.BlockSizes(**forward, **backward, use_fused_bwd_kernel=True)
+  blocks = library.BlockSizes(
+    block_q=size, block_kv=size, block_kv_compute=size,
+    block_q_dkv=size, block_kv_dkv=size, block_kv_dkv_compute=size, use_fused_bwd_kernel=True,
+  )  # fmt: skip
   mask: Any = library.CausalMask((T, T))
   if config.window is not None:
     mask = library.LocalMask((T, T), (config.window - 1, 0), 0)
@@ -142,12 +144,6 @@ def choose(config: DecoderConfig) -> str:
   return name
 
 
-@functools.cache
-def log_once(message: str) -> None:
-  """Says what every layer and every compilation would repeat."""
-  log(message)
-
-
 def packed(config: DecoderConfig, segment_ids: jax.Array, *, keep_kv: bool = False) -> Attend:
   """Attention within the rows of a batch; `keep_kv` hands out each layer's keys and values (prefill)."""
   attention = BACKENDS[choose(config)](config, segment_ids)
@@ -188,7 +184,7 @@ def uses_flat_cache(config: DecoderConfig) -> bool:
   return choose(config) == "splash" and (mesh.empty or config.kv_heads % parts(mesh, "kv_heads") == 0)
 
 
-def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, length: int | None) -> Attend:
+def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array, length: int | None) -> Attend:
   """Attention of one new token per slot: writes its key and value at `positions` `[slots]`, sees all at or before it.
 
   `layer` is one layer of a `KVCache`. `length` (static) bounds the keys read; positions lie below it. On a GPU
@@ -200,7 +196,7 @@ def cached(config: DecoderConfig, layer: tuple[Any, Any], positions: jax.Array, 
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
     updated = kv_cache.write(layer[0], k, positions), kv_cache.write(layer[1], v, positions)
     S, H, D = q.shape
-    if kv_cache.is_flat(updated):
+    if kv_cache.is_flat(updated[0]):
       return _flat(q * D**-0.5, updated, positions, length, config.window), updated
     q = q.reshape(S, k.shape[1], -1, D) * D**-0.5
     way = ragged.choose(q, updated[0], config.window)

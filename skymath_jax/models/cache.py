@@ -29,7 +29,7 @@ class Int8(NamedTuple):
   scale: jax.Array
 
 
-Held: TypeAlias = jax.Array | Int8  # keys or values of one layer
+Held: TypeAlias = Any  # keys or values of one layer: an array or an `Int8`, or the shape of one
 KVCache: TypeAlias = tuple[tuple[Held, Held], ...]  # per layer (keys, values)
 
 
@@ -59,7 +59,7 @@ def init(
   return tuple((held(), held()) for _ in range(config.layers))
 
 
-def is_flat(held: Held | KVCache) -> bool:
+def is_flat(held: Held) -> bool:
   """Whether the heads of a token lie side by side in these keys or values: `[slots max_length kv_heads × head_dim]`."""
   return jax.tree.leaves(held)[0].ndim == len(FLAT_AXES)
 

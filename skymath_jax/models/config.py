@@ -69,9 +69,13 @@ class DecoderConfig:
   attention: str = "auto"
   family: str = "llama"
 
-  def __post_init__(self):
-    if isinstance(self.rope_scaling, Mapping):
-      object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+  @classmethod
+  def from_json(cls, values: Mapping[str, Any]) -> "DecoderConfig":
+    """The inverse of `dataclasses.asdict`."""
+    scaling = values.get("rope_scaling")
+    return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+
+  def __post_init__(self) -> None:
     for name in ("dtype", "param_dtype"):  # jnp.bfloat16 is taken for "bfloat16"
       object.__setattr__(self, name, jnp.dtype(getattr(self, name)).name)
     for name, allowed in CHOICES.items():

@@ -93,8 +93,8 @@ def _logits_forward(hidden: jax.Array, table: jax.Array) -> tuple[jax.Array, tup
   return vocabulary_logits(hidden, table), (hidden, table)
 
 
-def _logits_backward(kept: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-  hidden, table = kept
+def _logits_backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+  hidden, table = residuals
   cotangent = cotangent.astype(hidden.dtype)
   to_hidden = jnp.einsum("...v,vd->...d", cotangent, table.astype(hidden.dtype))
   return to_hidden, jnp.einsum("...v,...d->vd", cotangent, hidden, preferred_element_type=table.dtype)
@@ -136,10 +136,10 @@ class Block(nnx.Module):
     self.down = weight(rngs, config, {"mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
 
   def __call__(self, x: jax.Array, rotate: Any, attend: Attend) -> tuple[jax.Array, Any]:
-    """x `[... embed]` -> the same, and what `attend` keeps of this layer."""
-    y, kept = self.attention(rms_norm(x, self.attention_norm[...], self.config.norm_eps), rotate, attend)
+    """x `[... embed]` -> the same, and the keys and values that `attend` hands out."""
+    y, kv = self.attention(rms_norm(x, self.attention_norm[...], self.config.norm_eps), rotate, attend)
     x = checkpoint_name(x + y, "middle")
-    return x + self.mlp(rms_norm(x, self.mlp_norm[...], self.config.norm_eps)), kept
+    return x + self.mlp(rms_norm(x, self.mlp_norm[...], self.config.norm_eps)), kv
 
   def project(self, name: str, x: jax.Array) -> jax.Array:
     """Queries, keys or values `[... heads head_dim]` of x `[... embed]`, with the family's bias and norm."""
@@ -156,8 +156,8 @@ class Block(nnx.Module):
     q = checkpoint_name(rotate(self.project("q", x)), "q")
     k = checkpoint_name(rotate(self.project("k", x)), "k")
     v = checkpoint_name(self.project("v", x), "v")
-    y, kept = attend(q, k, v)
-    return jnp.einsum("...hk,hkd->...d", y, self.o[...].astype(x.dtype)), kept
+    y, kv = attend(q, k, v)
+    return jnp.einsum("...hk,hkd->...d", y, self.o[...].astype(x.dtype)), kv
 
   @jax.named_scope("mlp")
   def mlp(self, x: jax.Array) -> jax.Array:
@@ -214,11 +214,11 @@ class Decoder(nnx.Module):
     self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
   ) -> tuple[jax.Array, KVCache]:
     """`hidden` and `prefill` in one pass, where the first new token is wanted at once."""
-    x, kept = self._run(tokens, positions, segment_ids, keep_kv=True)
+    x, kv = self._run(tokens, positions, segment_ids, keep_kv=True)
     if self.config.scan_layers:
-      keys, values = kept
-      kept = tuple((keys[i], values[i]) for i in range(self.config.layers))
-    return x, kept
+      keys, values = kv
+      kv = tuple((keys[i], values[i]) for i in range(self.config.layers))
+    return x, kv
 
   def unembed(self, hidden: jax.Array) -> jax.Array:
     """Float32 logits `[... vocab]` of `hidden` `[... embed]`; the sums run in float32 whatever the compute dtype."""
@@ -276,11 +276,11 @@ class Decoder(nnx.Module):
     """
     x, length = self._embed(tokens), tokens.shape[1]
     rotate = rope.rotation(self.config, start + jnp.arange(length)[None])
-    kept = []
+    kv = []
     for block, layer in zip(self._blocks(), context, strict=True):
       x, new = block(x, rotate, attention.continued(self.config, layer, start, length))
-      kept.append(new)
-    return tuple(kept)
+      kv.append(new)
+    return tuple(kv)
 
   def _embed(self, tokens: jax.Array) -> jax.Array:
     return jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.dtype)
@@ -294,7 +294,7 @@ class Decoder(nnx.Module):
   def _run(
     self, tokens: jax.Array, positions: jax.Array | None, segment_ids: jax.Array | None, *, keep_kv: bool
   ) -> tuple[jax.Array, Any]:
-    """The stack over rows: `[batch length embed]` after the final norm, and what attention kept."""
+    """The stack over rows: `[batch length embed]` after the final norm, and all layers' keys and values."""
     if positions is None:
       positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     if segment_ids is None:
@@ -304,19 +304,19 @@ class Decoder(nnx.Module):
     x = constrain(self._embed(tokens), "batch", "length", "act_embed")
 
     def layer(graph: Any, x: jax.Array, weights: Any) -> tuple[jax.Array, Any]:
-      x, kept = nnx.merge(graph, weights)(x, rotate, attend)
-      return constrain(x, "batch", "length", "act_embed"), kept
+      x, kv = nnx.merge(graph, weights)(x, rotate, attend)
+      return constrain(x, "batch", "length", "act_embed"), kv
 
     remat = REMAT[self.config.remat]
     if isinstance(self.layers, Block):
       graph, weights = nnx.split(self.layers)
-      x, kept = jax.lax.scan(remat(lambda x, w: layer(graph, x, w)), x, weights)
+      x, kv = jax.lax.scan(remat(lambda x, w: layer(graph, x, w)), x, weights)
     else:
-      kept = []
+      kv = []
       for graph, weights in map(nnx.split, self.layers):
         x, one = remat(lambda x, w, graph=graph: layer(graph, x, w))(x, weights)
-        kept.append(one)
-    return rms_norm(x, self.norm[...], self.config.norm_eps), tuple(kept) if isinstance(kept, list) else kept
+        kv.append(one)
+    return rms_norm(x, self.norm[...], self.config.norm_eps), tuple(kv) if isinstance(kv, list) else kv
 
 
 @functools.partial(jax.jit, static_argnums=1)  # one compilation, not one for each shape and layer

@@ -6,16 +6,15 @@ read and write, and both sides must be used up, so a tensor can neither be lost 
 """
 
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-
+from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
+from skymath_jax.models import foreign_keys
 from skymath_jax.models.config import DecoderConfig, RopeScaling
+from skymath_jax.models.layouts import Flat, Linear, Same
 
-Index: TypeAlias = tuple[slice, ...]
 REQUIRED = object()  # the HF key has no "absent means"
 PER_HEAD = "hidden_size / num_attention_heads"
 
@@ -31,65 +30,6 @@ class Field:
   name: str
   absent: Any = REQUIRED
   null: Any = REQUIRED
-
-
-def merged(index: Index, shape: Sequence[int]) -> slice:
-  """The slice of several axes laid end to end; only the first of them may be split (heads are, head_dim is not)."""
-  if any(part.indices(size) != (0, size, 1) for part, size in zip(index[1:], shape[1:], strict=True)):
-    raise ValueError(f"no axis but the first of a merged group can be sharded: {index} of {shape}")
-  start, stop, _ = index[0].indices(shape[0])
-  rest = math.prod(shape[1:])
-  return slice(start * rest, stop * rest)
-
-
-@dataclasses.dataclass(frozen=True)
-class Same:
-  """The tensor as it is, up to merging of axes: norms, biases, embeddings."""
-
-  def to_ours(self, theirs: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    return theirs.reshape(shape)
-
-  def to_theirs(self, ours: np.ndarray) -> np.ndarray:
-    return ours.reshape(self.shape(ours.shape))
-
-  def shape(self, ours: Sequence[int]) -> tuple[int, ...]:
-    """Their shape for our shape."""
-    return tuple(ours)
-
-  def index(self, ours: Index, shape: Sequence[int]) -> Index:
-    """Where in their tensor the part `ours` of our array of `shape` lies."""
-    return ours
-
-
-@dataclasses.dataclass(frozen=True)
-class Flat(Same):
-  """All our axes are one of theirs: biases of heads."""
-
-  def shape(self, ours: Sequence[int]) -> tuple[int, ...]:
-    return (math.prod(ours),)
-
-  def index(self, ours: Index, shape: Sequence[int]) -> Index:
-    return (merged(ours, shape),)
-
-
-@dataclasses.dataclass(frozen=True)
-class Linear:
-  """Theirs is [outputs, inputs]; ours is [inputs..., outputs...] with `inputs` input axes."""
-
-  inputs: int = 1
-
-  def to_ours(self, theirs: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    return theirs.T.reshape(shape)
-
-  def to_theirs(self, ours: np.ndarray) -> np.ndarray:
-    return ours.reshape(self.shape(ours.shape)[::-1]).T
-
-  def shape(self, ours: Sequence[int]) -> tuple[int, ...]:
-    return math.prod(ours[self.inputs :]), math.prod(ours[: self.inputs])
-
-  def index(self, ours: Index, shape: Sequence[int]) -> Index:
-    n = self.inputs
-    return merged(ours[n:], shape[n:]), merged(ours[:n], shape[:n])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,21 +155,16 @@ FAMILIES: dict[str, Family] = {
   ),
 }
 
-# Keys that do not change the forward pass of inference or of training without dropout
-HARMLESS = frozenset(
-  """architectures model_type torch_dtype dtype transformers_version use_cache initializer_range attention_dropout
-  pretraining_tp bos_token_id eos_token_id pad_token_id unk_token_id max_window_layers sliding_window layer_types
-  rope_theta rope_scaling rope_parameters _name_or_path name_or_path id2label label2id return_dict problem_type
-  chunk_size_feed_forward tie_encoder_decoder auto_map min_length max_length num_beams num_beam_groups temperature top_k
-  top_p typical_p repetition_penalty length_penalty num_return_sequences diversity_penalty task_specific_params
-  finetuning_task torchscript is_decoder attn_implementation _attn_implementation""".split()
-)
 HINT = "this decoder computes something else; use another checkpoint or add the case to models/families.py"
 
 
 def family_of(hf: Mapping[str, Any], *, where: object = None) -> tuple[str, Family]:
-  """The family of a HF config, by `model_type`; `UserError` lists those known."""
-  kind = hf["model_type"] if "model_type" in hf else None
+  """The family of a HF config, by `model_type`.
+
+  Raises:
+    UserError: none has it; those known are listed.
+  """
+  kind = hf.get("model_type")
   for name, family in FAMILIES.items():
     if family.model_type == kind:
       return name, family
@@ -240,7 +175,7 @@ def config_from_hf(hf: Mapping[str, Any], *, where: object = None) -> DecoderCon
   """`DecoderConfig` of a HF config (float32; change `dtype` afterwards).
 
   Raises:
-    UserError: a key is missing, is unknown, or has a value that would change the forward pass.
+    UserError: a key is missing, or has a value that would change the forward pass.
   """
   name, family = family_of(hf, where=where)
   _refuse(hf, family, where)
@@ -250,8 +185,8 @@ def config_from_hf(hf: Mapping[str, Any], *, where: object = None) -> DecoderCon
 
 
 def _value(hf: Mapping[str, Any], field: Field, where: object) -> Any:
-  if field.key in hf and hf[field.key] is not None:
-    return hf[field.key]
+  if (value := hf.get(field.key)) is not None:
+    return value
   meaning = field.null if field.key in hf and field.null is not REQUIRED else field.absent
   if meaning is REQUIRED:
     raise UserError(f"key {field.key!r} is missing", where=where, remedy="take config.json of the original model")
@@ -261,25 +196,35 @@ def _value(hf: Mapping[str, Any], field: Field, where: object) -> Any:
 
 
 def _refuse(hf: Mapping[str, Any], family: Family, where: object) -> None:
+  """Refuses what is known to change the forward pass; tells what is left out, and warns of what nobody knows."""
   for key, allowed in family.must_be.items():
     if key in hf and hf[key] not in allowed:
       raise UserError(f"{key} = {hf[key]!r} is not supported", where=where, remedy=HINT)
-  known = {field.key for field in family.fields} | set(family.must_be) | set(family.constants) | HARMLESS
-  on = sorted(key for key in hf.keys() - known if hf[key] not in (None, False, 0, "", [], {}))
-  if on:
-    remedy = "remove those that do not change the forward pass; " + HINT
-    raise UserError(f"keys not known for {family.model_type}: {', '.join(on)}", where=where, remedy=remedy)
-  kinds = set(hf["layer_types"] or ()) if "layer_types" in hf else set()
+  kinds = set(hf.get("layer_types") or ())
   if kinds - {family.layer_type}:
     raise UserError(f"layer_types {sorted(kinds)} are not supported", where=where, remedy=HINT)
+  known = {field.key for field in family.fields} | set(family.must_be) | set(family.constants)
+  changing, ignored, unknown = foreign_keys.sorted_out({key: hf[key] for key in hf if key not in known})
+  if changing:
+    named = ", ".join(f"{key} = {hf[key]!r}" for key in changing)
+    raise UserError(f"not supported: {named}", where=where, remedy=HINT)
+  if ignored:
+    log_once(f"{where}: ignored, since the model computes the same without: {', '.join(ignored)}")
+  if unknown:
+    keys = f"key {unknown[0]} is" if len(unknown) == 1 else f"keys {', '.join(unknown)} are"
+    log_once(f"warning: {where}: the {keys} not known and ignored; `skymath import` compares the logits")
 
 
 def rope_from_hf(hf: Mapping[str, Any], *, where: object = None) -> tuple[float, RopeScaling | None]:
-  """(theta, scaling) from transformers 5's `rope_parameters`, else from `rope_theta` and `rope_scaling`."""
+  """(theta, scaling) from transformers 5's `rope_parameters`, else from `rope_theta` and `rope_scaling`.
+
+  Raises:
+    UserError: a kind of scaling that is not known, or that lacks a number.
+  """
   parameters: dict[str, Any] = {}
   for key in ("rope_scaling", "rope_parameters"):
-    parameters |= (hf[key] if key in hf else None) or {}
-  theta = parameters.pop("rope_theta", hf["rope_theta"] if "rope_theta" in hf else None) or 10_000.0
+    parameters |= hf.get(key) or {}
+  theta = parameters.pop("rope_theta", hf.get("rope_theta")) or 10_000.0
   kind = parameters.pop("rope_type", parameters.pop("type", "default"))
   parameters.pop("type", None)
   if parameters.pop("partial_rotary_factor", 1.0) != 1.0 or kind not in ROPE_KEYS:
@@ -316,8 +261,7 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
   expressed = {field.name for field in family.fields}
   for name, plain in (("window", None), ("qkv_bias", False), ("qk_norm", False), ("tie_embeddings", False)):
     value = getattr(config, name)
-    fixed = family.switches[name] if name in family.switches else plain
-    if name not in expressed and value != fixed:
+    if name not in expressed and value != family.switches.get(name, plain):
       raise UserError(
         f"family {config.family!r} cannot express {name} = {value!r}",
         where="DecoderConfig.family",

@@ -8,6 +8,7 @@ Tensors go one by one from file to devices and back, so the host holds a few of 
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,13 +26,20 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import families, weight_files
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.decoder import Decoder
-from skymath_jax.models.families import Index, Row
+from skymath_jax.models.families import Row
+from skymath_jax.models.layouts import Index
 from skymath_jax.models.weight_files import DTYPES, Stored
 from skymath_jax.tokenizer import Tokenizer
 
 STAGING = 128 * 2**20  # bytes of a stacked weight that the host reads before it hands them to the devices
 WRITE_SECONDS = 3600  # how long the other processes wait for the one that writes
 # Buffers that old transformers versions wrote beside the weights; they follow from the config
+WRAPPERS = {  # what programs wrap a model in, by what they put before the names of its tensors
+  "_orig_mod.": "saved from under torch.compile; save model._orig_mod instead",
+  "module.": "saved from under DistributedDataParallel; save model.module instead",
+  "base_model.model.": "saved from under PEFT; save model.merge_and_unload() instead",
+}
+SHOWN = 10  # problems that a message names
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
@@ -48,7 +56,7 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
   Raises:
     UserError: a missing, damaged or unsupported file, or tensors missing, left over or mis-shaped (all are named).
   """
-  folder = epath.Path(folder)
+  folder = epath.Path(folder).expanduser()
   config = families.config_from_hf(files.read_json(folder / "config.json"), where=folder / "config.json")
   dtype = jnp.dtype(dtype or "float32").name
   config = dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
@@ -70,17 +78,23 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
 
 
 def stored_dtype(folder: epath.PathLike) -> str:
-  """The type that all tensors of a folder have, or the one that holds them all exactly: float32."""
-  kinds = {stored.code for stored in weight_files.scan(epath.Path(folder)).values()} & DTYPES.keys()
+  """The type that all weights of a folder have, or the one that holds them all exactly: float32.
+
+  Raises:
+    UserError: the weight files cannot be read.
+  """
+  tensors = weight_files.scan(epath.Path(folder).expanduser())
+  kinds = {stored.code for name, stored in tensors.items() if not IGNORED.fullmatch(name)} & DTYPES.keys()
   return DTYPES[kinds.pop()].name if len(kinds) == 1 else "float32"
 
 
-def params_at(model: Decoder, path: Sequence[str]) -> nnx.Param:
-  """The parameter at an attribute path such as ("layers", "q")."""
-  node: Any = model
+def params_at(module: nnx.Module, path: Sequence[str]) -> nnx.Param[jax.Array]:
+  """The parameter at an attribute path such as ("layers", "q"); its shape is `shape_of` its row."""
+  node: Any = module
   for name in path:
     node = getattr(node, name)
-  return node
+  found: nnx.Param[jax.Array] = node
+  return found
 
 
 def shape_of(config: DecoderConfig, row: Row) -> tuple[int, ...]:
@@ -136,7 +150,7 @@ def _read(
   row: Row, stored: Stored, shape: Sequence[int], dtype: np.dtype, where: Mapping[Any, Index]
 ) -> dict[Any, np.ndarray]:
   """What each device holds of one tensor, in our layout; copies of one part are read once."""
-  parts: dict[tuple, np.ndarray] = {}
+  parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
   held = {}
   with stored.open() as tensor:
     for device, index in where.items():
@@ -153,23 +167,39 @@ def _check(
   table: list[Row], shapes: Mapping[Any, Any], tensors: Mapping[str, Stored], layers: int, folder: Any
 ) -> None:
   """Every tensor is used, none is lacking, all have the shape and a dtype that the config asks for."""
-  wanted = {}
+  wanted: dict[str, tuple[int, ...]] = {}
   for row in table:
     shape = shapes[_path(row)].shape
     wanted |= dict.fromkeys(names_of(row, layers), row.layout.shape(shape[1:] if "*" in row.theirs else shape))
-  problems = [f"missing: {name}" for name in wanted if name not in tensors]
+  missing = [f"missing: {name}" for name in wanted if name not in tensors]
   tied = {row.theirs for family in families.FAMILIES.values() for row in family.weights if row.ours == "head"}
   left = [name for name in tensors if name not in wanted and name not in tied and not IGNORED.fullmatch(name)]
-  problems += [f"unexpected: {name}" for name in left]
+  problems = _both(missing, [f"unexpected: {name}" for name in left])
   for name, shape in wanted.items():
     if name in tensors:
       found, code = tensors[name].shape, tensors[name].code
       problems += [f"{name} is {list(found)}, config.json asks for {list(shape)}"] * (found != shape)
       problems += [f"{name} is of type {code}, not {'/'.join(DTYPES)}"] * (code not in DTYPES)
   if problems:
-    shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
-    remedy = "weights and config.json must be of one model; take both from one place"
+    shown = "; ".join(problems[:SHOWN]) + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
+    remedy = _remedy(wanted, left, {stored.code for stored in tensors.values()})
     raise UserError(f"tensors do not fit config.json: {shown}", where=folder, remedy=remedy)
+
+
+def _both(missing: list[str], unexpected: list[str]) -> list[str]:
+  """The two kinds in turns, so that neither hides the other where there are many."""
+  turns = itertools.zip_longest(missing, unexpected)
+  return [problem for pair in turns for problem in pair if problem is not None]
+
+
+def _remedy(wanted: Mapping[str, Any], left: Sequence[str], codes: set[str]) -> str:
+  """What to do about tensors that do not fit, where their names or types tell where they come from."""
+  for prefix, remedy in WRAPPERS.items():
+    if any(name.startswith(prefix) and name.removeprefix(prefix) in wanted for name in left):
+      return f"the names begin with {prefix}: {remedy}"
+  if quantized := sorted(code for code in codes if code not in DTYPES and code[:2] in ("F8", "F4", "I8", "U8", "I4")):
+    return f"{', '.join(quantized)} are quantized weights, whose scales lie elsewhere: take the model before that"
+  return "weights and config.json must be of one model; take both from one place"
 
 
 def save(
@@ -190,9 +220,12 @@ def save(
     dtype: of the tensors, default that of the weights.
     max_shard_size: bytes of one file at most; a larger tensor gets a file of its own.
     card: text of the model card, README.md.
+
+  Raises:
+    UserError: a tensor that holds numbers which are not finite in `dtype`.
   """
   dtype = jnp.dtype(dtype or decoder.config.param_dtype)
-  sources = {name: weight_files.Source(shape, read) for name, shape, read in _sources(decoder, dtype)}
+  sources = {name: weight_files.Source(shape, read) for name, shape, read in tensors_of(decoder, dtype)}
   if distributed.is_writer():
     with files.new_folder(folder) as new:
       weight_files.write(new, weight_files.plan(sources, dtype, max_shard_size), dtype)
@@ -212,31 +245,32 @@ def verify(decoder: Decoder, folder: epath.PathLike, dtype: Any = None) -> int:
     The number of tensors, all equal.
 
   Raises:
-    UserError: one that differs, by name. With several processes the first one compares.
+    UserError: one that differs, or is not finite, by name. With several processes the first one compares.
   """
   dtype = jnp.dtype(dtype or decoder.config.param_dtype)
   tensors = weight_files.scan(epath.Path(folder)) if distributed.is_writer() else {}
   number = 0
-  for name, shape, read in _sources(decoder, dtype):
+  for name, shape, read in tensors_of(decoder, dtype):
     ours = read()
     number += 1
     if distributed.is_writer():
       with tensors[name].open() as tensor:
         theirs = np.asarray(tensor[tuple(slice(size) for size in shape)]).astype(dtype, copy=False)
+      weight_files.require_finite(name, theirs, where=tensors[name].path)
       if not np.array_equal(theirs.view(np.uint8), np.ascontiguousarray(ours).view(np.uint8)):
         remedy = "do not use it; try again, and report it if it stays"
         raise UserError(f"{name} is not the same on both sides", where=tensors[name].path, remedy=remedy)
   return number
 
 
-def _sources(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
+def tensors_of(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
   """Name, shape and reader of each tensor of the folder, in their layout and `dtype`."""
   config = decoder.config
   for row in families.rows(config):
     path = _path(row)
     for layer, name in enumerate(names_of(row, config.layers)):
       stacked = "*" in row.theirs and config.scan_layers
-      if "*" in row.theirs and not config.scan_layers:
+      if "*" in row.theirs and isinstance(decoder.layers, nnx.List):
         array = params_at(decoder.layers[layer], path[1:])[...]
       else:
         array = params_at(decoder, path)[...]
@@ -250,7 +284,7 @@ def _sources(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[int
 
 def _fetch(array: jax.Array, layer: int | None) -> np.ndarray:
   """The whole array, or one layer of it, on every host; the devices hold one layer more meanwhile."""
-  if array.is_fully_addressable:
+  if array.is_fully_addressable or not isinstance(array.sharding, jax.sharding.NamedSharding):
     return np.asarray(array if layer is None else _layer(array, jnp.int32(layer)))
   everywhere = jax.sharding.NamedSharding(array.sharding.mesh, jax.sharding.PartitionSpec())
   one = array if layer is None else _layer(array, jnp.int32(layer))

@@ -77,7 +77,7 @@ def named(tree: Any) -> dict[str, Any]:
   return {_name(path): leaf for path, leaf in leaves}
 
 
-def _name(path: tuple) -> str:
+def _name(path: tuple[Any, ...]) -> str:
   keys = (str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
   return ".".join(key for key in keys if key != "value")
 
@@ -100,20 +100,21 @@ def restore(path: epath.Path, like: Any) -> Any:
     where = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
   try:
-    company, limit, read = _company(wanted), in_flight(wanted), {}
-    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=limit, **company)
-    with ocp.Checkpointer(handler, **company) as checkpointer:
-      for part in _turns(wanted, limit):
+    process_options, limit = _multiprocessing(wanted), concurrent_gb(wanted)
+    read: dict[str, jax.Array] = {}
+    handler = ocp.PyTreeCheckpointHandler(restore_concurrent_gb=limit, **process_options)
+    with ocp.Checkpointer(handler, **process_options) as checkpointer:
+      for part in _groups(wanted, limit):
         how = ocp.checkpoint_utils.construct_restore_args(part)
         args = ocp.args.PyTreeRestore(part, restore_args=how, partial_restore=True)
         read |= jax.block_until_ready(checkpointer.restore(path, args=args))
-        _give_back()
+        _release_memory()
     return unnamed(read, like)
   except Exception as error:  # whatever TensorStore makes of a damaged file
     raise DamagedError(f"{path}: {type(error).__name__}: {str(error)[:200]}") from error
 
 
-def _company(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+def _multiprocessing(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
   """Orbax waits for all processes of a job, unless this one reads a copy of its own and says so."""
   if distributed.process_count() == 1 or not all(leaf.sharding.is_fully_addressable for leaf in wanted.values()):
     return {}
@@ -124,7 +125,7 @@ def _company(wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
   return {"multiprocessing_options": alone}
 
 
-def in_flight(arrays: Mapping[str, Any]) -> float:
+def concurrent_gb(arrays: Mapping[str, Any]) -> float:
   """GB that Orbax may hold between disk and devices: enough for the largest array, not for all at once.
 
   It is the whole array's size, not this process' share: one saved on fewer devices is read in pieces as large.
@@ -133,7 +134,7 @@ def in_flight(arrays: Mapping[str, Any]) -> float:
   return max(1.0, ORBAX_SLACK * largest / 1e9)
 
 
-def _turns(arrays: Mapping[str, Any], limit: float) -> Iterator[dict[str, Any]]:
+def _groups(arrays: Mapping[str, Any], limit: float) -> Iterator[dict[str, Any]]:
   """The arrays in groups of at most `limit` GB; Orbax' own limit counts what it has handed to a device as done."""
   group: dict[str, Any] = {}
   held = 0.0
@@ -210,7 +211,7 @@ def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None
   The folder appears whole or not at all. With several processes all must call, and all must see the folder.
   """
   target, params = epath.Path(folder).resolve(), nnx.state(decoder, nnx.Param)
-  _give_back()  # what reading the model left
+  _release_memory()  # what reading the model left
   meta = {"run": {}, "step": 0, "weights": checksum(params), "facts": {}}
   token, first = distributed.gather("name of a new checkpoint", secrets.token_hex(4))[0], distributed.is_writer()
   with files.new_folder(target, token=token) if first else contextlib.nullcontext():
@@ -218,12 +219,12 @@ def save(decoder: Decoder, tokenizer: Tokenizer, folder: epath.PathLike) -> None
     if first:
       describe(new, decoder.config, tokenizer)
     distributed.barrier("the new checkpoint's folder", seconds=FOLDER_SECONDS)
-    handlers = {"params": _in_turns(named(params)), "meta": ocp.JsonCheckpointHandler()}
+    handlers = {"params": _bounded_handler(named(params)), "meta": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(new / STEPS, item_names=tuple(handlers), item_handlers=handlers) as manager:
       manager.save(0, args=ocp.args.Composite(params=in_chunks(params), meta=ocp.args.JsonSave(meta)))
     distributed.barrier("the new checkpoint's arrays", seconds=WRITE_SECONDS)
   distributed.barrier("the new checkpoint's name", seconds=FOLDER_SECONDS)
-  _give_back()
+  _release_memory()
 
 
 def in_chunks(tree: Any) -> ocp.args.PyTreeSave:
@@ -236,15 +237,15 @@ def in_chunks(tree: Any) -> ocp.args.PyTreeSave:
   return ocp.args.PyTreeSave(arrays, save_args=small, ocdbt_target_data_file_size=DATA_FILE_BYTES)
 
 
-def _in_turns(arrays: Mapping[str, Any]) -> ocp.PyTreeCheckpointHandler:
+def _bounded_handler(arrays: Mapping[str, Any]) -> ocp.PyTreeCheckpointHandler:
   """What writes arrays as `StandardSave` does, but copies the next to the host only when the one before is written."""
-  limit = in_flight(arrays)
+  limit = concurrent_gb(arrays)
   return ocp.PyTreeCheckpointHandler(
     save_concurrent_gb=limit, save_device_host_concurrent_gb=limit, is_prioritized_key_fn=lambda _: False
   )
 
 
-def _give_back() -> None:
+def _release_memory() -> None:
   """Hands memory that nobody uses to the system.
 
   JAX holds what it has copied to a device until the next collection, and Orbax's threads leave most of a model's size
@@ -273,7 +274,7 @@ def load(
   if not is_checkpoint(folder):
     raise UserError(f"no {MODEL} here, so this is no checkpoint", where=folder, remedy="give checkpoints/STAGE")
   step = _newest(folder) if step is None else step
-  config = DecoderConfig(**files.read_json(folder / MODEL))
+  config = DecoderConfig.from_json(files.read_json(folder / MODEL))
   path = folder.resolve() / STEPS / str(step) / "params"
   try:
     params = restore(path, _abstract(config, mesh)[1])
@@ -288,7 +289,7 @@ def load(
   return nnx.merge(_abstract(config, None)[0], params), tokenizer_lib.load(folder / TOKENIZER)
 
 
-def _abstract(config: DecoderConfig, mesh: jax.sharding.Mesh | None) -> tuple[nnx.GraphDef, Any]:
+def _abstract(config: DecoderConfig, mesh: jax.sharding.Mesh | None) -> tuple[nnx.GraphDef[Any], Any]:
   """Structure and abstract weights of a decoder, placed on `mesh` if there is one."""
   graph, like = nnx.split(nnx.eval_shape(functools.partial(Decoder, config)), nnx.Param)
   if mesh is not None:

@@ -18,10 +18,13 @@ import safetensors
 from etils import epath
 
 from skymath_jax import files
+from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": np.dtype("float32"), "F16": np.dtype("float16"), "BF16": np.dtype(ml_dtypes.bfloat16)}
+EXPONENTS = {DTYPES["F32"]: 0x7F800000, DTYPES["F16"]: 0x7C00, DTYPES["BF16"]: 0x7F80}
+LOOK_AT_ONCE = 2**18  # numbers: they stay in the processor's cache
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 COPY_AGAIN = "copy the file again from its origin"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -53,20 +56,21 @@ class Stored:
 def scan(folder: epath.Path) -> dict[str, Stored]:
   """Every tensor of the folder's weight files by name; values stay on disk.
 
+  Where both are there, the single file is read and the index is not, as transformers does.
+
   Raises:
     UserError: no weights, pickled ones only, a file that is missing or damaged, or an index that does not fit them.
   """
   index: Mapping[str, str] = {}
-  if (folder / INDEX).exists():
+  if (folder / SINGLE).exists():
+    names = [SINGLE]
+    if (folder / INDEX).exists():
+      log_once(f"{folder}: {SINGLE} is read, and the {INDEX} beside it is not, as transformers does")
+  elif (folder / INDEX).exists():
     index = _index(folder / INDEX)
     names = sorted(set(index.values()))
-  elif (folder / SINGLE).exists():
-    names = [SINGLE]
-  elif any(path.suffix in PICKLED for path in folder.iterdir()):
-    remedy = "convert it once: transformers' AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
-    raise UserError("only pickled weights here, which can run code", where=folder, remedy=remedy)
   else:
-    raise UserError("no weights here", where=folder, remedy=f"it should hold {SINGLE} or {INDEX}")
+    raise _nothing(folder)
   tensors: dict[str, Stored] = {}
   for name in names:
     path = folder / name
@@ -82,10 +86,22 @@ def scan(folder: epath.Path) -> dict[str, Stored]:
   return tensors
 
 
+def _nothing(folder: epath.Path) -> UserError:
+  """What a folder has in place of weights that can be read."""
+  loose = sorted(path.name for path in folder.iterdir() if path.suffix == ".safetensors")
+  if loose:
+    remedy = f"take {INDEX} from where they come from, too; one file that is the whole model is called {SINGLE}"
+    return UserError(f"weight files ({', '.join(loose[:3])}, …) without {INDEX}", where=folder, remedy=remedy)
+  if any(path.suffix in PICKLED for path in folder.iterdir()):
+    remedy = "convert it once: transformers' AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
+    return UserError("only pickled weights here, which can run code", where=folder, remedy=remedy)
+  return UserError("no weights here", where=folder, remedy=f"it should hold {SINGLE} or {INDEX}")
+
+
 def _index(path: epath.Path) -> Mapping[str, str]:
   """The index's tensor name -> file name; a file name is one in this folder, never a path out of it."""
   found = files.read_json(path)
-  index = found["weight_map"] if isinstance(found, dict) and "weight_map" in found else None
+  index = found.get("weight_map") if isinstance(found, dict) else None
   if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
     raise UserError("no weight_map of tensor and file names", where=path, remedy=COPY_AGAIN)
   if outside := [name for name in index.values() if "/" in name or os.sep in name or not name.endswith(".safetensors")]:
@@ -99,7 +115,26 @@ def _list(path: epath.Path) -> list[Stored]:
       slices = ((name, file.get_slice(name)) for name in file.keys())
       return [Stored(name, path, tuple(part.get_shape()), part.get_dtype()) for name, part in slices]
   except (safetensors.SafetensorError, OSError) as error:
-    raise UserError(f"damaged ({error})", where=path, remedy=COPY_AGAIN) from None
+    what, remedy = files.LFS_FOUND if files.is_lfs_pointer(path) else (f"damaged ({error})", COPY_AGAIN)
+    raise UserError(what, where=path, remedy=remedy) from None
+
+
+def require_finite(name: str, values: np.ndarray, *, where: object) -> None:
+  """Looks at every number of a tensor, of any shape.
+
+  Raises:
+    UserError: some are infinite or no numbers; the tensor is named.
+  """
+  kind = {2: np.uint16, 4: np.uint32}[values.itemsize]
+  exponent = kind(EXPONENTS[values.dtype])  # all its bits are set in what is not finite; NumPy's own test is far slower
+  bits = np.ascontiguousarray(values).reshape(-1).view(kind)
+  parts = (bits[start : start + LOOK_AT_ONCE] for start in range(0, bits.size, LOOK_AT_ONCE))
+  if bad := sum(np.count_nonzero((part & exponent) == exponent) for part in parts):
+    raise UserError(
+      f"{bad:,} of the {values.size:,} numbers of {name} are not finite in {values.dtype.name}",
+      where=where,
+      remedy="take float32 or bfloat16, which reach further, if float16 was asked for; else the model is broken",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,18 +165,27 @@ def plan(sources: Mapping[str, Source], dtype: np.dtype, max_shard_size: int) ->
 
 
 def write(folder: epath.Path, shards: list[dict[str, Source]], dtype: np.dtype) -> None:
-  """Writes the files of a plan, and their index if there are several, as transformers names them."""
+  """Writes the files of a plan, and their index if there are several, as transformers names them.
+
+  Raises:
+    UserError: a tensor that holds numbers which are not finite.
+  """
   weight_map: dict[str, str] = {}
   for number, shard in enumerate(shards, start=1):
     name = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-    _write_one(folder / name, shard, dtype)
+    write_file(folder / name, shard, dtype)
     weight_map |= dict.fromkeys(shard, name)
   if len(shards) > 1:
     size = sum(source.size for shard in shards for source in shard.values()) * dtype.itemsize
     files.write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
 
 
-def _write_one(path: epath.Path, tensors: Mapping[str, Source], dtype: np.dtype) -> None:
+def write_file(path: epath.Path, tensors: Mapping[str, Source], dtype: np.dtype) -> None:
+  """Writes one file, holding one tensor at a time.
+
+  Raises:
+    UserError: a tensor that holds numbers which are not finite.
+  """
   header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
   end = 0
   for name, source in tensors.items():
@@ -155,6 +199,7 @@ def _write_one(path: epath.Path, tensors: Mapping[str, Source], dtype: np.dtype)
       values = source.read()
       if values.shape != source.shape or values.dtype != dtype:
         raise ValueError(f"{name} came as {values.dtype}{values.shape}, announced was {dtype}{source.shape}")
+      require_finite(name, values, where=path)
       file.write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     file.flush()
     with contextlib.suppress(AttributeError, OSError):  # remote file objects have no descriptor

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from jax.sharding import AbstractMesh, Mesh
+
 from skymath_jax import sharding
 from skymath_jax.config import Training
 from skymath_jax.console import log
@@ -96,12 +98,12 @@ def check(
   )
 
 
-def _try(recipe: _Recipe, target: Hardware) -> tuple[Any, train.Outcome]:
+def _try(recipe: _Recipe, target: Hardware) -> tuple[Mesh | AbstractMesh, train.Outcome]:
   """(mesh, outcome) of one recipe on one target."""
   if target.compiles:
-    mesh = sharding.make_mesh(**recipe.mesh_sizes, devices=train.devices(target))
-    outcome = train.compile_step(recipe.config, recipe.settings, mesh)
-    return mesh, dataclasses.replace(outcome, fits=outcome.fits and outcome.peak_bytes <= target.chip.usable_bytes)
+    real = sharding.make_mesh(**recipe.mesh_sizes, devices=train.devices(target))
+    outcome = train.compile_step(recipe.config, recipe.settings, real)
+    return real, dataclasses.replace(outcome, fits=outcome.fits and outcome.peak_bytes <= target.chip.usable_bytes)
   mesh = sharding.abstract_mesh(**recipe.mesh_sizes, count=target.devices)
   mine = estimate.share(recipe.settings, mesh)
   needed = sum(estimate.breakdown(recipe.config, recipe.settings, mine).values())

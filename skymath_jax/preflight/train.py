@@ -88,7 +88,7 @@ def outcome_of(lowered: jax.stages.Lowered) -> Outcome:
   """Compiles any program; running out of memory is an outcome, every other failure is raised."""
   start = time.perf_counter()
   try:
-    plan = lowered.compile().memory_analysis()
+    plan: Any = lowered.compile().memory_analysis()  # None only for platforms that keep no plan
   except jax.errors.JaxRuntimeError as error:
     needed = _needed(str(error))
     if needed is None:

@@ -72,11 +72,11 @@ class Checkpointer:
   def __init__(self, folder: epath.PathLike, *, run: dict[str, Any], keep: int, keep_best: bool = Training.keep_best):
     self.folder = epath.Path(folder).resolve()
     self._run = run
-    kept = [preservation_policy.LatestN(keep)]
+    policies: list[preservation_policy.PreservationPolicy] = [preservation_policy.LatestN(keep)]
     if keep_best:
-      kept.append(preservation_policy.BestN(get_metric_fn=lambda m: m["held_out_loss"], reverse=True, n=1))
+      policies.append(preservation_policy.BestN(get_metric_fn=lambda m: m["held_out_loss"], reverse=True, n=1))
     options = ocp.CheckpointManagerOptions(
-      preservation_policy=preservation_policy.AnyPreservationPolicy(kept),
+      preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
       create=True,
       enable_async_checkpointing=True,
       cleanup_tmp_directories=True,

@@ -170,7 +170,7 @@ def _to_devices(batch: dict[str, np.ndarray], *, mesh: jax.sharding.Mesh | None)
 def _warn(decoder: Decoder, settings: Training, mesh: jax.sharding.Mesh | None) -> None:
   """Says what is allowed but seldom meant."""
   if decoder.config.param_dtype != "float32":
-    log(f"warning: weights and second moments are {decoder.config.param_dtype}, rounded by chance; float32 is the safe")
+    log(f"warning: weights and second moments are {decoder.config.param_dtype}; float32 is the safe choice")
   if settings.keep_best and not settings.held_out:
     log("warning: training.keep_best does nothing while training.held_out is 0")
   if settings.max_length > (positions := decoder.config.max_positions):

@@ -88,7 +88,8 @@ class Steps:
         where="config.training.micro_batches",
         remedy="choose a divisor of config.training.rows",
       )
-    self.examples, self.packing = examples, packing
+    self.examples = examples
+    self.packing = packing
     self.plan = [step for epoch in range(packing.epochs) for step in packing.plan(examples.lengths, epoch)]
 
   def __len__(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import numpy as jnp
 
+from skymath_jax import console
 from skymath_jax.errors import UserError
 from skymath_jax.models import DecoderConfig, attention, cudnn
 
@@ -173,7 +174,7 @@ def test_cudnn_lowers_for_cuda(monkeypatch, capability):
 def test_no_gpu_holds_scores_silently(monkeypatch, capsys):
   """auto takes cuDNN; where that cannot be, it says so once; asked for by name it is refused."""
   pretend_gpu(monkeypatch, (9, 0))
-  attention.log_once.cache_clear()
+  console.log_once.cache_clear()
   narrow = dataclasses.replace(CONFIG, dtype="bfloat16")
   assert attention.choose(narrow) == "cudnn"
   assert capsys.readouterr().err == ""

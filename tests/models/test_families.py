@@ -133,6 +133,9 @@ def test_published_models_have_the_published_size():
     ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
     ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
     ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+    ({"num_local_experts": 8, "unsloth_fixed": True}, "not supported: num_local_experts = 8"),
+    ({"embedding_multiplier": 12.0}, "embedding_multiplier"),
+    ({"hidden_activation": "gelu"}, "hidden_activation"),
     ({"sliding_window": 16, "layer_types": ["sliding_attention"] * 2}, "layer_types"),
     ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window"),
     ({"num_key_value_heads": 3}, "kv_heads"),
@@ -141,6 +144,30 @@ def test_published_models_have_the_published_size():
 def test_what_changes_the_forward_pass_is_refused(change, named):
   with pytest.raises(UserError, match=named):
     families.config_from_hf({"model_type": "llama", **zoo.SIZES, **change}, where="config.json")
+
+
+LEFT_BY_TOOLS = {
+  "_name_or_path": "me/mine", "is_llama_config": True, "transformers.js_config": {"dtype": "q4"}, "unsloth_fixed": True,
+  "unsloth_version": "2025.1", "_attn_implementation_autoset": True, "resid_pdrop": 0.0, "embd_dropout": 0.1,
+  "embedding_multiplier": 1.0, "num_experts": 0, "final_logit_softcapping": None, "hidden_activation": "silu",
+}  # fmt: skip
+
+
+def test_keys_that_change_nothing_are_ignored_in_one_line(capsys):
+  plain = {"model_type": "llama", **zoo.SIZES}
+  for _ in range(2):
+    assert families.config_from_hf(plain | LEFT_BY_TOOLS, where="a/config.json") == families.config_from_hf(plain)
+  said = capsys.readouterr().err.splitlines()
+  assert len(said) == 1 and said[0].startswith(
+    "a/config.json: ignored, since the model computes the same without: _att"
+  )
+  assert "unsloth_fixed" in said[0] and "num_experts" not in said[0]
+
+
+def test_a_key_that_nobody_knows_is_a_warning_not_a_refusal(capsys):
+  config = {"model_type": "llama", **zoo.SIZES, "my_lab_s_note": "v7"}
+  assert families.config_from_hf(config, where="b/config.json").layers == 2
+  assert "warning: b/config.json: the key my_lab_s_note is not known and ignored" in capsys.readouterr().err
 
 
 def test_a_switch_that_the_family_lacks_is_refused():

@@ -77,7 +77,7 @@ def test_save_replaces_whole_or_not_at_all(folder, monkeypatch):
   def full_disk(*args, **kwargs):
     raise OSError("no space left on device")
 
-  monkeypatch.setattr(weight_files, "_write_one", full_disk)
+  monkeypatch.setattr(weight_files, "write_file", full_disk)
   with pytest.raises(OSError, match="no space"):
     hf.save(Decoder(CONFIG, rngs=nnx.Rngs(5)), folder)
   assert (folder / "model.safetensors").read_bytes() == before
@@ -135,6 +135,92 @@ def test_pickled_weights_are_refused(folder):
   (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
   with pytest.raises(UserError, match="save_pretrained"):
     hf.load(folder)
+
+
+def test_a_number_that_the_type_cannot_hold_stops_the_export_and_is_named(tmp_path, words):
+  ours = Decoder(CONFIG)
+  ours.norm.set_value(ours.norm[...].at[5].set(1e5))
+  with pytest.raises(UserError, match=r"1 of the 32 numbers of model\.norm\.weight are not finite in float16"):
+    hf.save(ours, tmp_path / "m", words, dtype="float16")
+  assert not list(tmp_path.iterdir())
+  hf.save(ours, tmp_path / "m", words, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_a_folder_with_numbers_that_are_none_is_not_verified(folder, number):
+  rewrite(folder, lambda t: t["lm_head.weight"].__setitem__((3, 4), number))
+  with pytest.raises(UserError, match=r"1 of the 9,600 numbers of lm_head\.weight are not finite"):
+    hf.verify(hf.load(folder)[0], folder)
+
+
+def test_the_largest_and_smallest_numbers_are_finite():
+  for dtype in weight_files.CODES:
+    limits = ml_dtypes.finfo(dtype)
+    values = np.array([limits.max, limits.min, limits.smallest_subnormal, -0.0], dtype)
+    weight_files.require_finite("w", values, where="here")
+
+
+def test_buffers_that_are_not_read_do_not_decide_the_type(tmp_path, words):
+  hf.save(Decoder(CONFIG), tmp_path / "m", words, dtype="bfloat16")
+  extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32)}
+  rewrite(tmp_path / "m", lambda t: t.update(extra))
+  assert hf.stored_dtype(tmp_path / "m") == "bfloat16"
+  hf.load(tmp_path / "m")
+
+
+def test_a_stale_index_beside_a_whole_file_is_not_read(folder, capsys):
+  before = weights(hf.load(folder)[0])
+  index = {"weight_map": {"model.norm.weight": "model-00001-of-00009.safetensors"}}
+  (folder / weight_files.INDEX).write_text(json.dumps(index))
+  jax.tree.map(np.testing.assert_array_equal, weights(hf.load(folder)[0]), before)
+  assert "model.safetensors is read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model."])
+def test_names_under_a_wrapper_are_told_with_what_to_do(folder, prefix):
+  def wrap(tensors):
+    for name in list(tensors):
+      tensors[prefix + name] = tensors.pop(name)
+
+  rewrite(folder, wrap)
+  with pytest.raises(UserError) as error:
+    hf.load(folder)
+  assert f"unexpected: {prefix}" in str(error.value)  # among so many that are missing
+  assert f"the names begin with {prefix}: saved from under" in str(error.value)
+
+
+def test_eight_bit_floats_are_told(folder):
+  rewrite(folder, lambda t: t.update({"lm_head.weight": t["lm_head.weight"].astype(ml_dtypes.float8_e4m3fn)}))
+  with pytest.raises(UserError, match=r"lm_head\.weight is of type F8_E4M3.*quantized weights"):
+    hf.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_what_git_lfs_did_not_fetch_is_told(folder, name):
+  (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+  with pytest.raises(UserError, match=r"a Git LFS pointer.*git lfs pull"):
+    hf.load(folder)
+
+
+def test_parts_without_their_index_are_told(tmp_path, words):
+  hf.save(Decoder(CONFIG), tmp_path / "m", words, max_shard_size=20_000)
+  (tmp_path / "m" / weight_files.INDEX).unlink()
+  with pytest.raises(UserError, match=r"weight files \(model-00001.*without model\.safetensors\.index\.json"):
+    hf.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_an_empty_side_file_is_told_by_its_own_name(folder, name):
+  (folder / name).write_text("")
+  with pytest.raises(UserError, match=rf"{name}.*not JSON"):
+    hf.load(folder)
+
+
+def test_a_path_from_the_home_folder_is_found(folder, monkeypatch):
+  monkeypatch.setenv("HOME", str(folder.parent))
+  assert models.resolve("~/model") == folder
+  assert hf.load("~/model")[0].config == models.config_of("~/model") == CONFIG
+  assert hf.stored_dtype("~/model") == "float32"
 
 
 def test_load_any_and_hash(folder):

@@ -96,7 +96,7 @@ def test_logits_and_gradients(both, layout):
     for start, index in pieces if chosen[row] else []:
       got = np.asarray(logits[row, start : start + PIECES[index]])
       np.testing.assert_allclose(got, alone[index], atol=1e-4, rtol=0, err_msg=f"row {row}, piece {index}")
-  named = {name: read() for name, _, read in hf._sources(gradient, np.dtype("float32"))}
+  named = {name: read() for name, _, read in hf.tensors_of(gradient, np.dtype("float32"))}
   assert named.keys() == gradients.keys()
   for name, want in gradients.items():
     error = np.linalg.norm(named[name] - want) / np.linalg.norm(want)

@@ -142,7 +142,7 @@ def test_a_checkpoint_is_written_and_read_in_turns(tmp_path, words, monkeypatch)
   saved, reads, restore = Decoder(CONFIG), [], ocp.Checkpointer.restore
   arrays = orbax_folder.named(nnx.state(saved, nnx.Param))
   limit = orbax_folder.ORBAX_SLACK * max(x.nbytes for x in arrays.values())
-  monkeypatch.setattr(orbax_folder, "in_flight", lambda arrays: limit / 1e9)
+  monkeypatch.setattr(orbax_folder, "concurrent_gb", lambda arrays: limit / 1e9)
   monkeypatch.setattr(orbax_folder, "CHUNK_BYTES", 2**11)
   monkeypatch.setattr(orbax_folder, "DATA_FILE_BYTES", 2**12)
   orbax_folder.save(saved, words, tmp_path / "c")
@@ -204,14 +204,14 @@ KILLED = """
   import os, signal, sys
   from skymath_jax import tokenizer
   from skymath_jax.models import Decoder, DecoderConfig, hf, weight_files
-  write, files = weight_files._write_one, []
+  write, files = weight_files.write_file, []
   def until_the_third(path, *rest):
     files.append(path)
     if len(files) == 3:
       path.write_bytes(b"half a file")
       os.kill(os.getpid(), signal.SIGKILL)
     write(path, *rest)
-  weight_files._write_one = until_the_third
+  weight_files.write_file = until_the_third
   config = DecoderConfig(vocab_size=320, embed=32, layers=3, heads=4, kv_heads=2, head_dim=8, mlp=48)
   hf.save(Decoder(config), sys.argv[1], tokenizer.load(sys.argv[2]), max_shard_size=20_000)
 """
@@ -230,11 +230,11 @@ def test_a_killed_export_never_looks_complete(tmp_path, words):
 
 
 TWO = """
-  import json, sys
+  import contextlib, json, sys
   import jax
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   from skymath_jax import distributed, sharding, tokenizer
-  from skymath_jax.models import hf
+  from skymath_jax.models import hf, weight_files
   from skymath_jax.convert.exporting import export_checkpoint
   from skymath_jax.convert.importing import import_folder
   distributed.initialize()
@@ -242,12 +242,19 @@ TWO = """
   folder = sys.argv[1]
   made = import_folder(f"{folder}/hf", f"{folder}/ours")
   back = export_checkpoint(f"{folder}/ours", f"{folder}/back", dtype="auto", max_shard_gb=30e-6)
-  read, reads = hf._read, []
-  def counted(*arguments):
-    parts = read(*arguments)
-    reads.append(sum({id(part): part.size for part in parts.values()}.values()))
-    return parts
-  hf._read = counted
+  opened, reads = weight_files.Stored.open, []
+  class Counted:
+    def __init__(self, tensor):
+      self.tensor = tensor
+    def __getitem__(self, index):
+      part = self.tensor[index]
+      reads.append(part.size)
+      return part
+  @contextlib.contextmanager
+  def counting(stored):
+    with opened(stored) as tensor:
+      yield Counted(tensor)
+  weight_files.Stored.open = counting
   model, words = hf.load(f"{folder}/hf", mesh=sharding.make_mesh(fsdp=2, tensor=2), dtype="bfloat16")
   hf.save(model, f"{folder}/crossed", words)
   q = model.layers.q[...]
