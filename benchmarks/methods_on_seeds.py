@@ -55,7 +55,7 @@ class Recorder:
     text = {"metamath/declare": f"({fields.get('question')} It is {fields.get('answer')}; X.)"}
     return Reply(
       text=text.get(name, "Work.\nThe answer is 1"),
-      truncated=False, prompt=prompt, sampling=Sampling(), tokens=1,
+      prompt=prompt, sampling=Sampling(), tokens=1,
     )  # fmt: skip
 
 

@@ -57,7 +57,8 @@ class Instance:
   (JSON key `pass`) is 1 from seeds, 2 from selected synthetic problems. `gold_match` is None where no gold exists;
   `pseudo_gold` is true where the gold was itself a teacher's answer. `quality` holds what else is known of it:
   `verdict` (the verifier's word), `difficulty` (1 to 5, as the teacher rates the query), `samples` and `solve_rate`
-  (responses to the query, and the share of them that agree).
+  (responses to the query, and the share of them that agree). `thought` is what a reasoning teacher thought before it
+  wrote the response; a row of a teacher that does not think has no such key.
   """
 
   id: str
@@ -76,6 +77,7 @@ class Instance:
   level: int | None = None
   tokens: int | None = None
   quality: dict[str, Any] = dataclasses.field(default_factory=dict)
+  thought: str | None = None
 
 
 Record = Problem | Instance
@@ -88,6 +90,8 @@ def to_json(record: Record) -> dict[str, Any]:
   if isinstance(record, Instance):
     row = {("pass" if key == "synthesis_pass" else key): value for key, value in row.items()}
     row["parents"] = list(record.parents)
+    if record.thought is None:
+      del row["thought"]
   return row
 
 

@@ -35,8 +35,10 @@ def write(folder: epath.PathLike, number: int, rows: Sequence[Mapping[str, Any]]
   kinds = {"parents": pa.list_(text), "gold_match": pa.bool_(), "pseudo_gold": pa.bool_()}
   kinds |= dict.fromkeys(("stage", "pass", "level", "tokens"), whole)
   columns = {
-    key: pa.array([json.dumps(row[key], ensure_ascii=False) if key in _JSON else row[key] for row in rows], kind)
-    for key, kind in ((key, kinds[key] if key in kinds else text) for key in rows[0])
+    key: pa.array([json.dumps(row[key], ensure_ascii=False) if key in _JSON else row.get(key) for row in rows], kind)
+    for key, kind in (
+      (key, kinds.get(key, text)) for key in {**rows[0], "thought": None}
+    )  # not every row has a thought
   }
   path = epath.Path(folder) / FOLDER / f"train-{number:05d}.parquet"
   path.parent.mkdir(parents=True, exist_ok=True)

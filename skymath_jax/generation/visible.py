@@ -40,8 +40,8 @@ _BEGINNING = re.compile(
 )
 _ANSWER = re.compile(r"\A<(answer|response|solution)>(.*?)(?:</\1>)?\Z", re.DOTALL | re.IGNORECASE)
 _CONTROL_TOKEN = re.compile(r"<\|[a-z_]{3,}\|>|<｜[^｜<>\n]{3,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]", re.IGNORECASE)
-# C0 and C1 but tab and line ends, lone surrogates, what a decoder puts for broken bytes, marks that reorder text
-_CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 but tab and line feed, lone surrogates, what a decoder puts for broken bytes, marks that reorder text
+_CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd\u202a-\u202e\u2066-\u2069]")
 
 
 class Visible(NamedTuple):

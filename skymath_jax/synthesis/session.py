@@ -12,6 +12,7 @@ import time
 from skymath_jax import prompts
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Generator, Request, RequestRejected, Response, Sampling, Stats
+from skymath_jax.generation.visible import visible
 from skymath_jax.records import Problem, stable_id
 from skymath_jax.synthesis.methods import METHODS, Origin, Rejection, Reply, Settings, style
 from skymath_jax.synthesis.store import ResponseStore, StoredResponse, request_key, sampling_json
@@ -107,7 +108,8 @@ class Session:
         prompt=text,
         teacher=self.origin.teacher,
         sampling=sampling_json(sampling),
-        text=response.text.encode("utf-8", "replace").decode(),  # half a surrogate pair has no place in a file
+        text=_storable(response.text),
+        thought=_storable(response.thought),
         finish_reason=response.finish_reason,
         prompt_tokens=response.prompt_tokens,
         completion_tokens=response.completion_tokens,
@@ -149,6 +151,10 @@ class Session:
     return response
 
 
+def _storable(text: str) -> str:
+  return text.encode("utf-8", "replace").decode()  # half a surrogate pair has no place in a file
+
+
 class StoredAsk:
   """The `Ask` of one job: renders the prompt, gives the request its own sampling seed, and asks the session."""
 
@@ -170,9 +176,11 @@ class StoredAsk:
     self._ordinal += 1
     sampling = dataclasses.replace(self._session.sampling, seed=seed)
     stored = await self._session.answer(self._job, prompt, prompt.render(**fields), sampling)
+    shown = visible(stored.text)  # of a client that does not set the thought apart, or an older version
     return Reply(
-      text=stored.text,
-      truncated=stored.finish_reason != "stop",
+      text=shown.text,
+      thought="\n\n".join(filter(None, (stored.thought, shown.thought))),
+      finish_reason=stored.finish_reason if shown.whole else "length",
       prompt=prompt,
       sampling=sampling,
       tokens=stored.completion_tokens,

@@ -26,7 +26,7 @@ from skymath_jax.generation.types import Sampling
 from skymath_jax.synthesis import claims
 from skymath_jax.synthesis.writer import GroupWriter, transaction
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x536B794D  # marks the file as ours: another program's database is refused
 BUSY_SECONDS = 60.0  # how long a writer waits for another process's transaction
 
@@ -49,12 +49,20 @@ CREATE TABLE IF NOT EXISTS responses (
   stored_at REAL NOT NULL
 )
 """
-MIGRATIONS = {0: (_SCHEMA,), 1: claims.SCHEMA}  # schema version → what leads to the next; 0 is an empty file
+MIGRATIONS = {  # schema version → what leads to the next; 0 is an empty file
+  0: (_SCHEMA,),
+  1: claims.SCHEMA,
+  2: ("ALTER TABLE responses ADD COLUMN thought TEXT NOT NULL DEFAULT ''",),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredResponse:
-  """One row. `sampling` is JSON; times are seconds since 1970; `stored_at` 0 means "now", set when it is written."""
+  """One row: what was asked, and what is visible of the answer.
+
+  `sampling` is JSON; times are seconds since 1970; `stored_at` 0 means "now", set when it is written; `thought` is what
+  a reasoning model thought before.
+  """
 
   key: str
   problem_id: str
@@ -70,6 +78,7 @@ class StoredResponse:
   completion_tokens: int
   asked_at: float
   stored_at: float = 0.0
+  thought: str = ""
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(StoredResponse))

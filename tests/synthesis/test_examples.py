@@ -27,7 +27,7 @@ def shots(name):
 
 
 def spoken(text, name="metamath/solve"):
-  return Reply(text=text, truncated=False, prompt=prompts.load(name), sampling=SAMPLING, tokens=1)
+  return Reply(text=text, prompt=prompts.load(name), sampling=SAMPLING, tokens=1)
 
 
 @pytest.mark.parametrize("style", prompts.STYLES)

@@ -33,7 +33,7 @@ class Scripted:
       raise text
     return Reply(
       text="5 + 3 =" if text is None else text,
-      truncated=text is None,
+      finish_reason="length" if text is None else "stop",
       prompt=prompts.load(prompt_name),
       sampling=SAMPLING,
       tokens=7,

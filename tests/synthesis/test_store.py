@@ -263,7 +263,7 @@ def test_a_store_of_the_first_schema_is_brought_to_the_present_one(tmp_path):
   with ResponseStore(path) as store:
     assert store.get("k").text == "8 apples" and len(store) == 1
     assert asyncio.run(store.claim("new")) is True
-    assert store.connection.execute("PRAGMA user_version").fetchone()[0] == 2
+    assert store.connection.execute("PRAGMA user_version").fetchone()[0] == 3
   with ResponseStore(path) as store:
     assert len(store) == 1
 
@@ -353,8 +353,8 @@ def test_another_programs_database_is_left_alone(tmp_path):
 def test_a_newer_schema_is_refused(tmp_path):
   path = tmp_path / "r.sqlite"
   with ResponseStore(path) as store:
-    store.connection.execute("PRAGMA user_version=3")
-  with pytest.raises(UserError, match=r"schema 3.*knows 2.*update skymath"):
+    store.connection.execute("PRAGMA user_version=4")
+  with pytest.raises(UserError, match=r"schema 4.*knows 3.*update skymath"):
     ResponseStore(path)
 
 

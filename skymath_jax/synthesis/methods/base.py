@@ -46,13 +46,20 @@ class Rejected:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reply:
-  """One answer of the teacher, with what it was asked; `tokens` counts the answer's."""
+  """One answer of the teacher, with what it was asked.
+
+  Attributes:
+    text: what is visible of it, without the thought of a reasoning model.
+    finish_reason: `stop` where the teacher ended by itself; otherwise it was cut off.
+    tokens: of the answer.
+  """
 
   text: str
-  truncated: bool
   prompt: Prompt
   sampling: Sampling
   tokens: int
+  finish_reason: str = "stop"
+  thought: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,6 +202,7 @@ def instance(
     pseudo_gold=gold is not None and is_synthetic(problem),
     level=problem.level,
     tokens=worked.reply.tokens,
+    thought=worked.reply.thought or None,
   )
 
 

@@ -10,6 +10,7 @@ closing full stop. The stored form has none of these.
 
 import re
 
+from skymath_jax.generation.visible import flaw
 from skymath_jax.prompts import Prompt
 from skymath_jax.records import ANSWER_MARKER
 from skymath_jax.synthesis.methods.base import Rejection, Reply, Worked
@@ -92,10 +93,16 @@ def sections(reply: Reply, *headings: str) -> list[str]:
 
 
 def whole(reply: Reply) -> str:
-  """The reply's text, stripped, with plain line ends; rejected where it was cut off or says nothing."""
+  """The reply's text, stripped, with plain line ends.
+
+  Raises:
+    Rejection: it was cut off, says nothing, or holds what may not become data.
+  """
   text = reply.text.replace("\r\n", "\n").strip()
-  if reply.truncated:
-    raise Rejection("truncated", text)
+  if reply.finish_reason != "stop":
+    raise Rejection("truncated" if reply.finish_reason == "length" else f"unfinished: {reply.finish_reason}", text)
   if not text:
-    raise Rejection("empty", text)
+    raise Rejection("only_thought" if reply.thought else "empty", reply.thought)
+  if found := flaw(text):
+    raise Rejection(found, text)
   return text
