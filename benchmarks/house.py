@@ -21,9 +21,73 @@ from typing import Any
 
 HERE = Path(__file__).parents[1]
 MAX_LINES, MAX_FUNCTION = 400, 50
-# What a reader opens to follow one thing from the command to the arithmetic, in the order of the calls; names are
-# "module:function" or "module:Class.function" below skymath_jax. The first list whose functions are all there counts.
-WAYS: dict[str, list[list[str]]] = {}
+# What a reader opens to follow one thing: (what the command goes through before, what runs for each one), in the order
+# of the calls, once for the house as it is and once as it was at 6c02807. Names are module:function below skymath_jax.
+WAYS: dict[str, list[tuple[list[str], list[str]]]] = {
+  "training_step": [
+    (
+      ["cli.recipe:train", "recipe.stages:perform", "recipe.train:train"],
+      [
+        "training.loop:train", "training.optimizer:make", "training.packing:iterate",
+        "training.packing:Steps.__getitem__", "training.step:step", "training.step:loss_and_gradient",
+        "training.loss:weighted_sum", "models.decoder:Decoder.hidden",
+      ],
+    ),
+    (
+      ["verbs.recipe:train", "pipeline:recipe", "pipeline:perform", "stages.model:train"],
+      [
+        "training.loop:train", "training.loop:_Loop.run", "training.optimizer:make", "training.batches:iterate",
+        "training.batches:Steps.__getitem__", "training.step:step", "training.step:loss_and_gradient",
+        "training.loss:weighted_sum", "models.decoder:Decoder.hidden",
+      ],
+    ),
+  ],
+  "served_request": [
+    (
+      ["cli.serve:serve", "server.serve:serve_model", "server.serve:start"],
+      [
+        "server.http:_answer", "server.driver:Driver.ask",
+        "engine.engine:Engine.prefill_each", "engine.programs:Programs._prefill", "engine.batching:Loop.start", "engine.slots:Slots.insert",
+        "engine.batching:Loop.step", "engine.slots:Slots.generate", "engine.programs:Programs._generate",
+        "models.decoder:Decoder.decode", "models.attention:cached", "engine.sampling:sample",
+        "server.driver:StreamedJob.chunks",
+      ],
+    ),
+    (
+      ["verbs.tools:serve", "stages.tools:serve", "serving.server:serve", "serving.server:start"],
+      [
+        "serving.http:_answer", "serving.service:Frontend.submit", "serving.driver:Driver.submit", "serving.core:Core.prefill_each", "serving.core:Programs._prefill", "serving.loop:Loop.start", "serving.driver:EngineSlots.insert",
+        "serving.engine:DecoderEngine.insert", "serving.slots:SlotTable.insert", "serving.loop:Loop.step",
+        "serving.driver:EngineSlots.dispatch", "serving.engine:DecoderEngine.generate",
+        "serving.slots:SlotTable.generate", "serving.core:Programs._generate", "models.decoder:Decoder.decode",
+        "models.attention:cached", "serving.sampling:sample", "serving.driver:EngineSlots.rows",
+        "serving.service:StreamedJob.chunks",
+      ],
+    ),
+  ],
+  "synthesized_instance": [
+    (
+      ["cli.recipe:synthesize", "recipe.stages:perform", "recipe.synthesize:normal"],
+      [
+        "synthesis.run:synthesize", "synthesis.run:_perform", "synthesis.methods.xwin:augment",
+        "synthesis.session:StoredAsk.__call__", "prompts:load", "synthesis.session:Session.answer",
+        "synthesis.store:ResponseStore.get", "generation.jetstream:JetStreamGenerator.complete",
+        "synthesis.store:ResponseStore.put_async", "synthesis.methods.parse:sections",
+        "synthesis.methods.base:solutions", "synthesis.methods.base:instance", "synthesis.outcomes:Outcomes.put",
+      ],
+    ),
+    (
+      ["verbs.recipe:synthesize", "pipeline:recipe", "pipeline:perform", "stages.data:synthesize_normal"],
+      [
+        "synthesis.run:synthesize", "synthesis.plan:jobs", "synthesis.run:_perform", "synthesis.methods.xwin:augment",
+        "synthesis.asking:StoredAsk.__call__", "prompts:load", "synthesis.store:ResponseStore.get",
+        "synthesis.asking:StoredAsk._send", "generation.jetstream:JetStreamGenerator.complete",
+        "synthesis.store:ResponseStore.put_async", "synthesis.methods.parse:sections",
+        "synthesis.methods.ask:solutions", "synthesis.methods.ask:instance", "synthesis.outcomes:Outcomes.put",
+      ],
+    ),
+  ],
+}  # fmt: skip
 # Section of the config → rooms that take its settings (a key of none belongs to all).
 TAKEN_BY = {
   "seeds": {"problems", "datasets", "recipe"},
@@ -68,9 +132,9 @@ class Function:
 
 
 def functions(package: Path) -> Iterator[Function]:
-  """All functions of modules and classes, not those inside functions."""
-  for path in sorted(package.rglob("*.py")):
-    source, file = path.read_text(), str(path.relative_to(package))
+  """All functions of modules and classes, not those inside functions; `package` may be one file."""
+  for path in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
+    source, file = path.read_text(), str(path.relative_to(package)) if package.is_dir() else path.name
     for node in ast.parse(source).body:
       if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         yield Function(file, node.name, node, None, source)
@@ -211,44 +275,40 @@ def private_reaches(root: Path) -> list[str]:
   return sorted(set(found))
 
 
-def way(package: Path, steps: list[str]) -> list[str]:
-  """The modules of one way, in order.
+def modules_of(package: Path, steps: list[str]) -> list[str]:
+  """The modules of a way, in order.
 
   Raises:
-    LookupError: a function is not there, or is not called by one before it as far as names in its text can tell.
+    LookupError: a function is not there, or neither the modules before it nor its own name it (a class, where Python
+      calls the method).
   """
-  found = {
-    (f.file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"), f.name): f for f in functions(package)
-  }
-  seen: list[Function] = []
+  opened: dict[str, set[str]] = {}
   for step in steps:
     module, _, name = step.partition(":")
-    if (module, name) not in found:
+    path = package / f"{module.replace('.', '/')}.py"
+    path = path if path.exists() else package / module.replace(".", "/") / "__init__.py"
+    if not path.exists() or name not in {f.name for f in functions(path)}:
       raise LookupError(f"there is no {step}")
-    f = found[module, name]
-    owner, _, short = name.rpartition(".")
-    wanted = {owner} if short in ("__init__", "__call__", "__iter__") else {short}
-    if seen and not any(wanted & _names(before) for before in seen):
-      raise LookupError(f"nothing before it calls {step}")
-    seen.append(f)
-  return list(dict.fromkeys(step.partition(":")[0] for step in steps))
-
-
-def _names(f: Function) -> set[str]:
-  nodes = [f.node, *([f.owner] if f.owner else [])]
-  return {_last(n) for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)}
+    opened.setdefault(module, {_last(n) for n in ast.walk(ast.parse(path.read_text()))})
+    owner, _, last = name.rpartition(".")
+    if (owner if last.startswith("__") else last) not in set().union(*opened.values()) and step != steps[0]:
+      raise LookupError(f"nothing before it names {step}")
+  return list(opened)
 
 
 def ways(package: Path) -> Iterator[tuple[str, list[str] | str]]:
-  """Name of each way and its modules, or what is wrong with it."""
+  """Name of each way and its modules, without and with the command, or what is wrong with it."""
   for name, versions in WAYS.items():
     wrong = ""
-    for steps in versions:
+    for before, each in versions:
       try:
-        yield name, way(package, steps)
-        break
+        whole, inside = modules_of(package, before + each), modules_of(package, each)
       except LookupError as error:
-        wrong = wrong or str(error)
+        wrong = f"{wrong}; {error}".lstrip("; ")
+        continue
+      yield name, inside
+      yield f"{name}_from_command", whole
+      break
     else:
       yield name, wrong
 

@@ -83,9 +83,7 @@ def abstract_state(
   return _by_axes(put, jax.eval_shape(lambda: idle_state(config, slots, length, kv_dtype)))
 
 
-def abstract_kv(
-  config: DecoderConfig, rows: int, length: int, where: jax.sharding.Mesh | jax.sharding.Sharding
-) -> Any:
+def abstract_kv(config: DecoderConfig, rows: int, length: int, where: jax.sharding.Mesh | jax.sharding.Sharding) -> Any:
   """What prefill gives, arrays `[rows length kv_heads head_dim]`, as shapes with places."""
   shape = (rows, length, config.kv_heads, config.head_dim)
   place = named(where, *KV_AXES, shape=shape) if isinstance(where, jax.sharding.Mesh) else where
