@@ -1,0 +1,129 @@
+"""The face that all of the project sees of a tokenizer."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from skymath_jax import files
+
+# What travels with a model, unread and byte for byte: from the imported folder through checkpoints to the exported one
+SIDE_FILES = (
+  "tokenizer*.json",
+  "tokenizer.model*",
+  "tekken.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template*",
+  "generation_config.json",
+  "LICENSE*",
+  "USE_POLICY*",
+  "NOTICE*",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backend:
+  """What a vocabulary's library does.
+
+  `special` holds the texts of the special tokens by role (`bos`, `eos`, `pad`, …). `before` and `after` are the ids
+  that the tokenizer itself puts around a text: its post-processor's, or those of `add_bos_token` and `add_eos_token`.
+  """
+
+  encode: Callable[[str], list[int]]
+  encode_plain: Callable[[str], list[int]]  # the same where text that spells a special token is only text
+  decode: Callable[[list[int]], str]
+  token: Callable[[int], str | None]
+  token_id: Callable[[str], int | None]
+  vocab_size: int
+  special: Mapping[str, str]
+  before: tuple[int, ...] = ()
+  after: tuple[int, ...] = ()
+
+
+class Tokenizer:
+  """Immutable; made by `load`.
+
+  Attributes:
+    model_type: that of the config.json beside, None without one; transformers reads some files by it.
+    vocab_size: number of ids.
+    bos_id, eos_id, pad_id: ids of the special tokens, None where the model has none.
+    before: ids that the tokenizer itself puts before a text. A model may name a bos token and want none.
+    end_ids: ids that end a response: eos, and those of generation_config.json and config.json.
+    special_tokens: role (`bos_token`, …) → text, as chat templates see them.
+    hash: hex digest of the vocabulary's file, equal for equal tokenizers.
+  """
+
+  def __init__(self, side_files: dict[str, bytes], backend: Backend, config: Mapping[str, Any]):
+    self._files = side_files
+    self._backend = backend
+    self._config = {key: config[key] for key in ("model_type", "eos_token_id") if config.get(key) is not None}
+    self.model_type: str | None = config.get("model_type")
+    self.vocab_size = backend.vocab_size
+    self.bos_id = self._id_of("bos")
+    self.eos_id = self._id_of("eos")
+    self.pad_id = self._id_of("pad")
+    self.before = backend.before
+    self.end_ids = self._end_ids()
+    self.special_tokens = {f"{role}_token": text for role, text in backend.special.items()}
+    main = "tokenizer.json" if "tokenizer.json" in side_files else "tokenizer.model"
+    self.hash = hashlib.sha256(side_files[main]).hexdigest()
+
+  def _id_of(self, role: str) -> int | None:
+    text = self._backend.special.get(role)
+    return None if text is None else self._backend.token_id(text)
+
+  def _end_ids(self) -> tuple[int, ...]:
+    named = [json.loads(self._files.get("generation_config.json", b"{}")).get("eos_token_id")]
+    named.append(self._config.get("eos_token_id"))
+    found = [] if self.eos_id is None else [self.eos_id]
+    for ids in named:
+      found += ids if isinstance(ids, list) else [] if ids is None else [ids]
+    return tuple(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i))
+
+  def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
+    """Ids of `text`.
+
+    Args:
+      text: what to encode; where it spells a special token, it is that token.
+      bos: put before it what the tokenizer itself puts there, which may be nothing.
+      eos: put the end-of-sequence token after it, if there is one.
+    """
+    first = self.before if bos else ()
+    last = () if not eos or self.eos_id is None else (self.eos_id,)
+    return [*first, *self._backend.encode(text), *last]
+
+  def encode_plain(self, text: str) -> list[int]:
+    """Ids of a text that is nobody's markup: what spells a special token stays text."""
+    return self._backend.encode_plain(text)
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Text of `ids`; special tokens leave nothing, bytes that are not UTF-8 become U+FFFD."""
+    return self._backend.decode([int(i) for i in ids])
+
+  def token(self, token_id: int) -> str:
+    """The vocabulary's entry of an id, for messages; empty where there is none."""
+    return self._backend.token(token_id) or ""
+
+  @property
+  def chat_template(self) -> str | None:
+    """The Jinja text that turns chat messages into a prompt, as transformers stores it; None if there is none."""
+    if "chat_template.jinja" in self._files:
+      return self._files["chat_template.jinja"].decode()
+    found = json.loads(self._files.get("tokenizer_config.json", b"{}")).get("chat_template")
+    if isinstance(found, list):  # several, by name
+      found = next((entry["template"] for entry in found if entry["name"] == "default"), None)
+    return found
+
+  def save(self, folder: epath.PathLike) -> None:
+    """Writes the tokenizer's files, byte for byte as they were loaded; a `config.json` only where none is."""
+    folder = epath.Path(folder)
+    for name, data in self._files.items():
+      files.write_bytes(folder / name, data)
+    if self._config and not (folder / "config.json").exists():
+      files.write_json(folder / "config.json", self._config)

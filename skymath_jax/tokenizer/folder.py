@@ -1,0 +1,236 @@
+"""The tokenizer of a model folder, by the rules that transformers reads such a folder with.
+
+Where a folder holds both vocabularies, `tokenizer.json` is taken. The class `LlamaTokenizer` brings rules of its own
+about blanks, which overrule the file's (`_rules`); tokens may be named outside the vocabulary, in three places
+(`_added_tokens`); and text that spells a special token is that token.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import sentencepiece
+from etils import epath
+
+from skymath_jax import files
+from skymath_jax.errors import UserError
+from skymath_jax.tokenizer.base import SIDE_FILES, Backend, Tokenizer
+from skymath_jax.tokenizer.vocabulary import DECODERS, SPACE, as_json
+
+if TYPE_CHECKING:
+  import tokenizers
+
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+# What transformers' classes name where the folder does not: by the stem of the class, without `Fast`
+DEFAULTS = {
+  "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+  "Qwen2Tokenizer": {"eos": "<|endoftext|>", "unk": "<|endoftext|>", "pad": "<|endoftext|>"},
+}
+LLAMA = ("LlamaTokenizer", "CodeLlamaTokenizer")
+CLASS_OF_TYPE = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}  # whatever class the folder names
+
+
+def load(folder: epath.PathLike) -> Tokenizer:
+  """The tokenizer of a model folder.
+
+  Raises:
+    UserError: no tokenizer there, or its file is damaged.
+  """
+  folder = epath.Path(folder)
+  names = sorted({path.name for pattern in SIDE_FILES for path in folder.glob(pattern) if not path.is_dir()})
+  side_files = {name: (folder / name).read_bytes() for name in names}
+  config = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+  for name, build in BUILDERS.items():
+    if name in side_files:
+      try:
+        return Tokenizer(side_files, build(side_files, config.get("model_type")), config)
+      except UserError:
+        raise
+      except Exception as error:  # both libraries raise bare Exceptions and RuntimeErrors
+        raise UserError(
+          f"not a readable tokenizer ({error})", where=folder / name, remedy="copy the file again"
+        ) from error
+  raise UserError("no tokenizer here", where=folder, remedy=f"put {' or '.join(BUILDERS)} into the folder")
+
+
+def _from_json(side_files: dict[str, bytes], model_type: str | None) -> Backend:
+  content, settings = json.loads(side_files["tokenizer.json"]), _settings(side_files)
+  kind = _class_of(settings, model_type, in_bytes="ByteLevel" in json.dumps(content["pre_tokenizer"]))
+  content |= _rules(kind, settings)
+  if kind in DEFAULTS and "added_tokens_decoder" in settings:
+    content[
+      "added_tokens"
+    ] = []  # these classes build themselves anew from the pieces, and take their tokens from there
+  return _over_json(content, side_files, DEFAULTS.get(kind, {}))
+
+
+def _from_sentencepiece(side_files: dict[str, bytes], model_type: str | None) -> Backend:
+  inner = sentencepiece.SentencePieceProcessor(model_proto=side_files["tokenizer.model"])
+  ids = {"bos": inner.bos_id(), "eos": inner.eos_id(), "pad": inner.pad_id(), "unk": inner.unk_id()}
+  named = {role: inner.id_to_piece(i) for role, i in ids.items() if i >= 0}
+  if settings := _settings(side_files):
+    kind = _class_of(settings, model_type, in_bytes=False)
+    content = as_json(inner) | _rules(kind, settings) | {"post_processor": None}
+    return _over_json(content, side_files, DEFAULTS.get(kind, {}) | named, switches=settings)
+  return Backend(
+    encode=inner.encode,
+    encode_plain=inner.encode,
+    decode=inner.decode,
+    token=lambda i: inner.id_to_piece(i) if 0 <= i < inner.get_piece_size() else None,
+    token_id=inner.piece_to_id,
+    vocab_size=inner.get_piece_size(),
+    special=named,
+    before=(inner.bos_id(),) if inner.bos_id() >= 0 else (),
+  )
+
+
+BUILDERS = {"tokenizer.json": _from_json, "tokenizer.model": _from_sentencepiece}  # in order of preference
+
+
+def _over_json(
+  content: dict[str, Any],
+  side_files: dict[str, bytes],
+  defaults: Mapping[str, str],
+  *,
+  switches: Mapping[str, Any] | None = None,
+) -> Backend:
+  """A tokenizer that works as `content`, in the format of tokenizer.json, says.
+
+  Args:
+    content: the vocabulary and its rules.
+    side_files: the files beside it, which may name more tokens.
+    defaults: special tokens by role where the files name none.
+    switches: settings whose `add_bos_token` and `add_eos_token` say what goes around a text; None: the post-processor.
+  """
+  import tokenizers  # only for folders that need it
+
+  special = _special_tokens(side_files, defaults)
+  inner = tokenizers.Tokenizer.from_str(json.dumps(content))
+  inner.no_truncation()
+  inner.no_padding()
+  _add_tokens(inner, side_files, special)
+  before, after = _around(inner)
+  if switches is not None:
+    ends = [inner.token_to_id(special[role]) if role in special else None for role in ("bos", "eos")]
+    wanted = [switches.get("add_bos_token", False), switches.get("add_eos_token", False)]
+    before, after = ((end,) if want and end is not None else () for end, want in zip(ends, wanted, strict=True))
+
+  @functools.cache
+  def plain() -> tokenizers.Tokenizer:
+    """A copy, made when it is first needed, that does not look for special tokens in text."""
+    copy = tokenizers.Tokenizer.from_str(inner.to_str())
+    copy.encode_special_tokens = True
+    return copy
+
+  return Backend(
+    encode=lambda text: inner.encode(text, add_special_tokens=False).ids,
+    encode_plain=lambda text: plain().encode(text, add_special_tokens=False).ids,
+    decode=lambda ids: inner.decode(ids, skip_special_tokens=True),
+    token=inner.id_to_token,
+    token_id=inner.token_to_id,
+    vocab_size=inner.get_vocab_size(),
+    special=special,
+    before=before,
+    after=after,
+  )
+
+
+def _around(inner: "tokenizers.Tokenizer") -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """The ids that the post-processor puts before and after a text."""
+  plain = inner.encode("a", add_special_tokens=False).ids
+  whole = inner.encode("a", add_special_tokens=True).ids
+  start = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), 0)
+  return tuple(whole[:start]), tuple(whole[start + len(plain) :])
+
+
+def _settings(side_files: dict[str, bytes]) -> dict[str, Any]:
+  """What transformers wrote about the tokenizer's class and switches."""
+  found: dict[str, Any] = json.loads(side_files.get("tokenizer_config.json", b"{}") or b"{}")
+  return found
+
+
+def _class_of(settings: Mapping[str, Any], model_type: str | None, *, in_bytes: bool) -> str:
+  """The tokenizer class of transformers whose own rules hold for the folder; "" if none does.
+
+  For `mistral` it leaves the file as it is. So it does with a file of bytes: DeepSeek's names the Llama class, too, and
+  means it not.
+  """
+  if model_type in CLASS_OF_TYPE:
+    return CLASS_OF_TYPE[model_type]
+  name = str(settings.get("tokenizer_class") or "").removesuffix("Fast")
+  return "" if name in LLAMA and (model_type == "mistral" or in_bytes) else name
+
+
+def _rules(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+  """The parts of tokenizer.json that a class of transformers puts in place of the file's.
+
+  Llama: a blank is put before the text unless it begins with one (`legacy`: also after each special token), and taken
+  away again in decoding.
+  """
+  if kind == "Qwen2Tokenizer":
+    return {"normalizer": {"type": "NFC"}}
+  if kind not in LLAMA:
+    return {}
+  prefix = settings.get("add_prefix_space")
+  legacy = kind == "LlamaTokenizer" and settings.get("legacy")
+  scheme = "never" if prefix is False else "always" if legacy else "first"
+  strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+  return {
+    "normalizer": None,
+    "pre_tokenizer": {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False},
+    "decoder": {"type": "Sequence", "decoders": [*DECODERS, *([] if prefix is False else [strip])]},
+  }
+
+
+def _text(token: Any) -> str:
+  """The text of a token, which files name as a string or as an object."""
+  return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _merged_settings(side_files: dict[str, bytes]) -> dict[str, Any]:
+  """tokenizer_config.json, over which special_tokens_map.json has the say where the former lists no added tokens."""
+  settings = _settings(side_files)
+  if "added_tokens_decoder" not in settings and "special_tokens_map.json" in side_files:
+    named = json.loads(side_files["special_tokens_map.json"])
+    settings |= {key: value for key, value in named.items() if key != "additional_special_tokens"}
+  return settings
+
+
+def _special_tokens(side_files: dict[str, bytes], defaults: Mapping[str, str]) -> dict[str, str]:
+  """Role → text of the special tokens that the files beside the vocabulary name, else of `defaults`; null is none."""
+  settings = _merged_settings(side_files)
+  found = {role: settings.get(f"{role}_token", defaults.get(role)) for role in ROLES}
+  return {role: _text(token) for role, token in found.items() if token is not None}
+
+
+def _add_tokens(inner: "tokenizers.Tokenizer", side_files: dict[str, bytes], special: Mapping[str, str]) -> None:
+  """Adds the tokens that the vocabulary's file does not name as such: each gets the next free id, or keeps its own.
+
+  They stand in `added_tokens_decoder` of tokenizer_config.json or else in added_tokens.json, by id; among the special
+  tokens by role; and as `additional_special_tokens` (or `extra_special_tokens`).
+  """
+  import tokenizers
+
+  settings = _merged_settings(side_files)
+  extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+  extra_texts = [_text(v) for k, v in settings.items() if k.endswith("_token") and isinstance(v, str | dict)]
+  extra_texts += [_text(token) for token in (extra.values() if isinstance(extra, dict) else extra)]
+  known = {token.content: token for token in inner.get_added_tokens_decoder().values()}
+  wanted: dict[str, tokenizers.AddedToken] = {}
+  specials = {*special.values(), *extra_texts}
+  if decoder := settings.get("added_tokens_decoder"):
+    for _, entry in sorted(decoder.items(), key=lambda item: int(item[0])):
+      fields = {k: v for k, v in entry.items() if k in ("single_word", "lstrip", "rstrip", "normalized")}
+      is_special = bool(entry.get("special")) or entry["content"] in special.values()
+      wanted[entry["content"]] = tokenizers.AddedToken(entry["content"], **fields, special=is_special)
+  elif "added_tokens.json" in side_files:
+    listed: dict[str, int] = json.loads(side_files["added_tokens.json"])
+    for text in sorted(listed, key=lambda text: listed[text]):
+      wanted[text] = tokenizers.AddedToken(text, normalized=text not in specials, special=text in specials)
+  for text in [*special.values(), *extra_texts]:
+    if text not in wanted and text not in known:
+      wanted[text] = tokenizers.AddedToken(text, normalized=False, special=True)
+  for text, token in wanted.items():
+    if text not in known or (token.special and not known[text].special):
+      (inner.add_special_tokens if token.special else inner.add_tokens)([token])
