@@ -47,7 +47,8 @@ WAYS: dict[str, list[tuple[list[str], list[str]]]] = {
       ["cli.serve:serve", "server.serve:serve_model", "server.serve:start"],
       [
         "server.http:_answer", "server.driver:Driver.ask",
-        "engine.engine:Engine.prefill_each", "engine.programs:Programs._prefill", "engine.batching:Loop.start", "engine.slots:Slots.insert",
+        "engine.engine:Engine.prefill_each", "engine.programs:Programs._prefill", "engine.batching:Loop.start",
+        "engine.slots:Slots.insert",
         "engine.batching:Loop.step", "engine.slots:Slots.generate", "engine.programs:Programs._generate",
         "models.decoder:Decoder.decode", "models.attention:cached", "engine.sampling:sample",
         "server.driver:StreamedJob.chunks",
@@ -56,7 +57,9 @@ WAYS: dict[str, list[tuple[list[str], list[str]]]] = {
     (
       ["verbs.tools:serve", "stages.tools:serve", "serving.server:serve", "serving.server:start"],
       [
-        "serving.http:_answer", "serving.service:Frontend.submit", "serving.driver:Driver.submit", "serving.core:Core.prefill_each", "serving.core:Programs._prefill", "serving.loop:Loop.start", "serving.driver:EngineSlots.insert",
+        "serving.http:_answer", "serving.service:Frontend.submit", "serving.driver:Driver.submit",
+        "serving.core:Core.prefill_each", "serving.core:Programs._prefill", "serving.loop:Loop.start",
+        "serving.driver:EngineSlots.insert",
         "serving.engine:DecoderEngine.insert", "serving.slots:SlotTable.insert", "serving.loop:Loop.step",
         "serving.driver:EngineSlots.dispatch", "serving.engine:DecoderEngine.generate",
         "serving.slots:SlotTable.generate", "serving.core:Programs._generate", "models.decoder:Decoder.decode",

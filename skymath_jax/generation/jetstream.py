@@ -6,10 +6,11 @@ had sent of an answer before it died is thrown away.
 """
 
 import asyncio
+import functools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -113,7 +114,7 @@ class JetStreamGenerator:
   Args:
     addresses: `host:port` of each replica; a request goes to the one with the fewest calls under way, and to another
       one when that fails.
-    tokenizer: of the served model; prompts get its bos token in front.
+    tokenizer: of the served model.
     model_id: name and weights hash of the served model.
     concurrency: calls under way at most.
     deadline: seconds that one attempt may take, and that a request waits for a server that is full.
@@ -121,6 +122,8 @@ class JetStreamGenerator:
     first_pause: seconds before the second attempt.
     certificate: file with the PEM certificate that signs the servers'; empty means no TLS.
     token: the servers' bearer token; empty sends none.
+    encode: from a prompt to token ids, such as `chat.question_encoder` gives; None: the bare text, after what the
+      tokenizer itself puts before a text.
 
   Attributes:
     stats: what was sent, completed and retried; `stats.completed` compares with the server's `requests_completed`.
@@ -138,6 +141,7 @@ class JetStreamGenerator:
     first_pause: float = 0.2,
     certificate: str = Teacher.certificate,
     token: str = "",
+    encode: Callable[[str], list[int]] | None = None,
   ):
     if not addresses:
       raise UserError("no server to ask", where="teacher.addresses", remedy="give at least one host:port")
@@ -145,6 +149,7 @@ class JetStreamGenerator:
     self.stats = Stats()
     self._addresses = list(addresses)
     self._tokenizer = tokenizer
+    self._encode = encode or functools.partial(tokenizer.encode, bos=True)
     self._concurrency = concurrency
     self._deadline = deadline
     self._attempts = attempts
@@ -163,7 +168,7 @@ class JetStreamGenerator:
       UserError: no server answered in `attempts` attempts, or one failed in a way that will not pass.
     """
     async with self._connect():
-      tokens = self._tokenizer.encode(request.prompt, bos=True)
+      tokens = self._encode(request.prompt)
       failures = pauses = 0
       patience = time.monotonic() + self._deadline
       while True:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 from etils import epath
 
+from skymath_jax import chat, distributed, models
 from skymath_jax import config as config_lib
-from skymath_jax import distributed, models
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.config import Serving
 from skymath_jax.engine.generator import LocalGenerator
@@ -94,7 +94,8 @@ class Teacher:
     config = self._config
     decoder, tokenizer = models.load_any(config.model)
     settings = EngineSettings(**dataclasses.asdict(self._serving))
-    return LocalGenerator(decoder, tokenizer, models.model_id(config.model), settings)
+    encode = chat.question_encoder(tokenizer, config.chat)
+    return LocalGenerator(decoder, tokenizer, models.model_id(config.model), settings, encode=encode)
 
   def _jetstream(self) -> JetStreamGenerator:
     config = self._config
@@ -104,13 +105,15 @@ class Teacher:
     if self._server is not None:
       self._server.wait_until_ready(config.start_seconds)
       addresses = [self._server.address]
+    tokenizer = tokenizer_lib.load(models.resolve(config.model))
     return JetStreamGenerator(
       addresses,
-      tokenizer_lib.load(models.resolve(config.model)),
+      tokenizer,
       decoder_id,
       concurrency=config.concurrency,
       certificate=config.certificate,
       token=os.environ.get(TOKEN_VARIABLE, ""),
+      encode=chat.question_encoder(tokenizer, config.chat),
     )
 
   def _spent(self, client: OpenAIGenerator) -> float:

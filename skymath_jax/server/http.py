@@ -18,9 +18,9 @@ import prometheus_client
 import pydantic
 from aiohttp import web
 
+from skymath_jax.chat import Messages
 from skymath_jax.engine.batching import UnavailableError
 from skymath_jax.generation import RequestRejected, Sampling
-from skymath_jax.server.chat import Messages
 from skymath_jax.server.driver import Driver, StreamedJob
 from skymath_jax.server.metrics import registry_of
 from skymath_jax.server.settings import ServerSettings
@@ -74,7 +74,7 @@ class Options(pydantic.BaseModel):
     {"type": "text"}, description="only the type text is supported"
   )
 
-  def prompts(self, chat_prompt: Callable[[Messages], str]) -> Sequence[str | list[int]]:
+  def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
     """Texts or token ids."""
     raise NotImplementedError
 
@@ -102,7 +102,7 @@ class Completion(Options):
     pydantic.Field(description=f"prompt must be a text, at most {MAX_CHOICES} texts, or a list of token ids")
   )
 
-  def prompts(self, chat_prompt: Callable[[Messages], str]) -> Sequence[str | list[int]]:
+  def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
     """One, or those of a list of them."""
     if isinstance(self.prompt, str):
       return [self.prompt]
@@ -135,7 +135,7 @@ class ChatCompletion(Options):
     min_length=1, description="messages must be a list of objects, each with a role and a text as content"
   )
 
-  def prompts(self, chat_prompt: Callable[[Messages], str]) -> Sequence[str | list[int]]:
+  def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
     """The messages as one prompt."""
     return [chat_prompt([message.as_text() for message in self.messages])]
 
@@ -146,7 +146,7 @@ class Front:
 
   driver: Driver
   model_id: str
-  chat_prompt: Callable[[Messages], str]
+  chat_prompt: Callable[[Messages], list[int]]
 
 
 def app(front: Front, settings: ServerSettings) -> web.Application:

@@ -55,7 +55,7 @@ class _TokenizerAdapter(tokenizer_api.Tokenizer):
 
   @property
   def stop_tokens(self) -> set[int]:
-    return set() if self.eos_id is None else {self.eos_id}
+    return set(self._tokenizer.end_ids)
 
 
 class DecoderEngine(engine_api.Engine):
@@ -72,9 +72,8 @@ class DecoderEngine(engine_api.Engine):
   """
 
   def __init__(self, decoder: Decoder, tokenizer: Tokenizer, **settings: Any):
-    stop_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
     shape = dataclasses.asdict(config.Serving()) | settings
-    self.engine = Engine(decoder, EngineSettings(**shape), stop_ids=stop_ids)
+    self.engine = Engine(decoder, EngineSettings(**shape), stop_ids=tokenizer.end_ids)
     self._tokenizer = tokenizer
     self._slots: Slots | None = None
 

@@ -15,7 +15,7 @@ import grpc
 import jax
 from aiohttp import web
 
-from skymath_jax import models, sharding
+from skymath_jax import chat, models, sharding
 from skymath_jax.console import log
 from skymath_jax.engine.batching import SlotsLike
 from skymath_jax.engine.engine import Engine
@@ -25,7 +25,7 @@ from skymath_jax.engine.warm_up import warm_up
 from skymath_jax.errors import UserError
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE
 from skymath_jax.models import Decoder
-from skymath_jax.server import chat, compat
+from skymath_jax.server import compat
 from skymath_jax.server import http as http_front
 from skymath_jax.server.driver import Driver, EngineLike
 from skymath_jax.server.grpc import Orchestrator
@@ -162,8 +162,7 @@ def start(
     UserError: a port is in use, or what was asked for is not safe.
   """
   settings.check()
-  stop_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-  engine = Engine(decoder, engine_settings, stop_ids=stop_ids)
+  engine = Engine(decoder, engine_settings, stop_ids=tokenizer.end_ids)
   warm_up(engine)
   return start_engine(engine, Slots(engine), tokenizer, model_id, settings)
 
@@ -178,7 +177,7 @@ def start_engine(
   """
   driver = Driver(engine, slots, tokenizer, queue_size=settings.queue_size)
   try:
-    chat_prompt = chat.renderer(tokenizer.chat_template, settings.chat_frame)
+    chat_prompt = chat.encoder(tokenizer, settings.chat_frame)
     return Server(http_front.Front(driver=driver, model_id=model_id, chat_prompt=chat_prompt), settings)
   except BaseException:
     driver.stop()  # its threads would keep the process

@@ -7,9 +7,11 @@ class ByteTokenizer:
   """Id 1 is bos, the Latin-1 character c is id 3 + ord(c); `eos_id` as given."""
 
   bos_id, pad_id, vocab_size, chat_template = 1, 0, 260, None
+  control_tokens: tuple[str, ...] = ()
 
   def __init__(self, eos_id: int | None = 2):
     self.eos_id = eos_id
+    self.end_ids = () if eos_id is None else (eos_id,)
 
   def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
     """One token a character."""
@@ -25,6 +27,7 @@ class CodePointTokenizer:
   """For a server whose clients send token ids; a text is its code points."""
 
   bos_id = eos_id = pad_id = chat_template = None
+  end_ids: tuple[int, ...] = ()
   vocab_size = 32_000
 
   def encode(self, text: str, *, bos: bool = False) -> list[int]:

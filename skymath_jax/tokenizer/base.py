@@ -42,6 +42,7 @@ class Backend:
   token_id: Callable[[str], int | None]
   vocab_size: int
   special: Mapping[str, str]
+  control: tuple[str, ...] = ()  # texts of the tokens that are marked as special
   before: tuple[int, ...] = ()
   after: tuple[int, ...] = ()
 
@@ -56,20 +57,22 @@ class Tokenizer:
     before: ids that the tokenizer itself puts before a text. A model may name a bos token and want none.
     end_ids: ids that end a response: eos, and those of generation_config.json and config.json.
     special_tokens: role (`bos_token`, …) → text, as chat templates see them.
+    control_tokens: texts that are control tokens wherever `encode` meets them.
     hash: hex digest of the vocabulary's file, equal for equal tokenizers.
   """
 
-  def __init__(self, side_files: dict[str, bytes], backend: Backend, config: Mapping[str, Any]):
+  def __init__(self, side_files: dict[str, bytes], backend: Backend, model_config: Mapping[str, Any]):
     self._files = side_files
     self._backend = backend
-    self._config = {key: config[key] for key in ("model_type", "eos_token_id") if config.get(key) is not None}
-    self.model_type: str | None = config.get("model_type")
+    self._model_config = {k: model_config[k] for k in ("model_type", "eos_token_id") if model_config.get(k) is not None}
+    self.model_type: str | None = model_config.get("model_type")
     self.vocab_size = backend.vocab_size
     self.bos_id = self._id_of("bos")
     self.eos_id = self._id_of("eos")
     self.pad_id = self._id_of("pad")
     self.before = backend.before
     self.end_ids = self._end_ids()
+    self.control_tokens = backend.control
     self.special_tokens = {f"{role}_token": text for role, text in backend.special.items()}
     main = "tokenizer.json" if "tokenizer.json" in side_files else "tokenizer.model"
     self.hash = hashlib.sha256(side_files[main]).hexdigest()
@@ -80,7 +83,7 @@ class Tokenizer:
 
   def _end_ids(self) -> tuple[int, ...]:
     named = [json.loads(self._files.get("generation_config.json", b"{}")).get("eos_token_id")]
-    named.append(self._config.get("eos_token_id"))
+    named.append(self._model_config.get("eos_token_id"))
     found = [] if self.eos_id is None else [self.eos_id]
     for ids in named:
       found += ids if isinstance(ids, list) else [] if ids is None else [ids]
@@ -125,5 +128,5 @@ class Tokenizer:
     folder = epath.Path(folder)
     for name, data in self._files.items():
       files.write_bytes(folder / name, data)
-    if self._config and not (folder / "config.json").exists():
-      files.write_json(folder / "config.json", self._config)
+    if self._model_config and not (folder / "config.json").exists():
+      files.write_json(folder / "config.json", self._model_config)

@@ -37,20 +37,24 @@ def load(folder: epath.PathLike) -> Tokenizer:
   Raises:
     UserError: no tokenizer there, or its file is damaged.
   """
-  folder = epath.Path(folder)
+  folder = epath.Path(folder).expanduser()
   names = sorted({path.name for pattern in SIDE_FILES for path in folder.glob(pattern) if not path.is_dir()})
   side_files = {name: (folder / name).read_bytes() for name in names}
-  config = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+  for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    if name in side_files:
+      files.read_json(folder / name)  # refuses one that is empty or damaged, by its own name
+  model_config = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
   for name, build in BUILDERS.items():
     if name in side_files:
       try:
-        return Tokenizer(side_files, build(side_files, config.get("model_type")), config)
+        return Tokenizer(side_files, build(side_files, model_config.get("model_type")), model_config)
       except UserError:
         raise
       except Exception as error:  # both libraries raise bare Exceptions and RuntimeErrors
-        raise UserError(
-          f"not a readable tokenizer ({error})", where=folder / name, remedy="copy the file again"
-        ) from error
+        what, remedy = f"not a readable tokenizer ({error})", "copy the file again"
+        if files.is_lfs_pointer(folder / name):
+          what, remedy = files.LFS_FOUND
+        raise UserError(what, where=folder / name, remedy=remedy) from error
   raise UserError("no tokenizer here", where=folder, remedy=f"put {' or '.join(BUILDERS)} into the folder")
 
 
@@ -59,9 +63,8 @@ def _from_json(side_files: dict[str, bytes], model_type: str | None) -> Backend:
   kind = _class_of(settings, model_type, in_bytes="ByteLevel" in json.dumps(content["pre_tokenizer"]))
   content |= _rules(kind, settings)
   if kind in DEFAULTS and "added_tokens_decoder" in settings:
-    content[
-      "added_tokens"
-    ] = []  # these classes build themselves anew from the pieces, and take their tokens from there
+    # these classes build themselves anew from the pieces, and take their tokens from there
+    content |= {"added_tokens": []}
   return _over_json(content, side_files, DEFAULTS.get(kind, {}))
 
 
@@ -131,6 +134,7 @@ def _over_json(
     token_id=inner.token_to_id,
     vocab_size=inner.get_vocab_size(),
     special=special,
+    control=tuple(sorted(t.content for t in inner.get_added_tokens_decoder().values() if t.special)),
     before=before,
     after=after,
   )
@@ -146,7 +150,7 @@ def _around(inner: "tokenizers.Tokenizer") -> tuple[tuple[int, ...], tuple[int, 
 
 def _settings(side_files: dict[str, bytes]) -> dict[str, Any]:
   """What transformers wrote about the tokenizer's class and switches."""
-  found: dict[str, Any] = json.loads(side_files.get("tokenizer_config.json", b"{}") or b"{}")
+  found: dict[str, Any] = json.loads(side_files.get("tokenizer_config.json", b"{}"))
   return found
 
 
