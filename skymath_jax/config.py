@@ -189,7 +189,7 @@ class Evaluation:
   limit: Count = 0  # at most so many problems a benchmark; 0 = all
   mode: Literal["strict", "symbolic"] = "strict"  # strict is the paper's string grader
   samples: Positive = 1  # responses to each problem; several need a temperature and give pass@k and maj@k
-  template: str = ""  # how the models are asked: as training.template says; empty = that one
+  template: str = ""  # for models not trained here: a frame, chat or chat:FRAME; empty = training.template
   temperature: Amount = 0.0  # 0 = greedy, as the paper's grader script
   max_tokens: Positive = 2048  # of one response
 

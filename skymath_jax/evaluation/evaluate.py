@@ -17,12 +17,15 @@ from typing import Any
 
 from etils import epath
 
-from skymath_jax import files, prompts, records
+from skymath_jax import files, records
 from skymath_jax.console import bar, log
 from skymath_jax.errors import UserError
 from skymath_jax.evaluation.benchmarks import checked
 from skymath_jax.evaluation.summary import summarize
+from skymath_jax.evaluation.template import Template
+from skymath_jax.evaluation.template import template as named_template
 from skymath_jax.generation.types import Generator, Request, Response, Sampling
+from skymath_jax.generation.visible import visible
 from skymath_jax.grading import equivalent, grade_response
 from skymath_jax.records import Problem, stable_id
 
@@ -40,7 +43,7 @@ async def evaluate_async(
   problems: Sequence[Problem],
   folder: epath.PathLike,
   *,
-  template: str,
+  template: str | Template,
   mode: str,
   sampling: Sampling,
   samples: int,
@@ -53,7 +56,7 @@ async def evaluate_async(
     generator: where responses come from; it stays open.
     problems: each with an `answer`; ids must differ.
     folder: gets `predictions.jsonl` and `summary.json`.
-    template: name of the prompt frame; must be the one of training.
+    template: how a question is put (`evaluation.template`); of a model that we trained, the frame of its training.
     mode: `strict` or `symbolic`; strict reads the answer after the paper's marker only.
     sampling: greedy, or with a seed from which each request gets its own.
     samples: responses to each problem; more than one needs a temperature.
@@ -67,11 +70,12 @@ async def evaluate_async(
     UserError: several samples without a temperature, bad problems, or a folder that is in use or damaged.
   """
   _require_variety(sampling, samples)
-  folder, frame = epath.Path(folder), prompts.load(template)
+  how = named_template(template) if isinstance(template, str) else template
+  folder = epath.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   asked = {_label(p, i): (p, i) for p in checked(problems, name) for i in range(samples)}
-  requests = {label: _request(label, p, i, frame, sampling) for label, (p, i) in asked.items()}
-  keys = {id: _key(generator.model_id, request) for id, request in requests.items()}
+  requests = {label: _request(label, p, i, how, sampling) for label, (p, i) in asked.items()}
+  keys = {id: _key(generator.model_id, request, how) for id, request in requests.items()}
   lock = contextlib.nullcontext() if "://" in str(folder) else files.lock(folder / ".lock", "this evaluation folder")
   with lock:
     stored = _resume(folder / PREDICTIONS, keys)
@@ -84,7 +88,7 @@ async def evaluate_async(
     records.write_lines(folder / PREDICTIONS, rows)
     summary = {
       **_counts(rows, name, generator.model_id, mode),
-      **_settings(frame, sampling, provenance or {}),
+      **_settings(how, sampling, provenance or {}),
       **_speed(fresh.values(), seconds, previous),
       "responses": {"asked": len(fresh), "kept": len(stored)},
       "requests_hash": _requests_hash(keys),
@@ -109,13 +113,13 @@ def _require_variety(sampling: Sampling, samples: int) -> None:
     )
 
 
-def _settings(frame: prompts.Prompt, sampling: Sampling, provenance: Mapping[str, Any]) -> Row:
+def _settings(how: Template, sampling: Sampling, provenance: Mapping[str, Any]) -> Row:
   """How the problems were asked, where that comes from, and what does not fit together."""
   return {
-    "prompt": {"name": frame.name, "hash": frame.hash},
+    "prompt": how.facts(),
     "sampling": {**dataclasses.asdict(sampling), "stop": list(sampling.stop)},
     "provenance": dict(provenance),
-    "warnings": _warnings(frame, provenance),
+    "warnings": _warnings(how, provenance),
   }
 
 
@@ -124,17 +128,18 @@ def _label(problem: Problem, sample: int) -> str:
   return f"{problem.id}#{sample}" if sample else problem.id
 
 
-def _request(label: str, problem: Problem, sample: int, frame: prompts.Prompt, sampling: Sampling) -> Request:
+def _request(label: str, problem: Problem, sample: int, how: Template, sampling: Sampling) -> Request:
   """Sampled (not greedy) requests get a seed each, from the run's seed and the problem, so order does not matter."""
   if sampling.temperature > 0:
     parts = (sampling.seed, problem.id, *([sample] if sample else []))
     sampling = dataclasses.replace(sampling, seed=int(stable_id(*parts)[:7], 16))
-  return Request(id=label, prompt=frame.render(query=problem.question), sampling=sampling)
+  return Request(id=label, prompt=how.render(problem.question), sampling=sampling)
 
 
-def _key(model_id: str, request: Request) -> str:
+def _key(model_id: str, request: Request, how: Template) -> str:
   """Identifies what was asked of whom; a stored response with another key is not an answer to this request."""
-  return stable_id(model_id, request.prompt, json.dumps(dataclasses.asdict(request.sampling), sort_keys=True))
+  sampling = json.dumps(dataclasses.asdict(request.sampling), sort_keys=True)
+  return stable_id(model_id, request.prompt, sampling, *([how.chat] if how.chat else []))
 
 
 def _requests_hash(keys: Mapping[str, str]) -> str:
@@ -239,13 +244,17 @@ def _appender(path: epath.Path) -> Iterator[Any]:
 
 
 def _row(problem: Problem, sample: int, response: Response, key: str) -> Row:
-  """What is stored of a response before it is graded."""
+  """What is stored of a response before it is graded; a thought stands apart, and one that was cut is no answer."""
+  shown = visible(response.text)
+  thought = "\n\n".join(filter(None, (response.thought, shown.thought)))
+  cut = response.finish_reason == "length" and bool(thought) and not shown.text.strip()
   return {
     "id": problem.id,
     "sample": sample,
     "query": problem.question,
     "gold": problem.answer,
-    "response": response.text,
+    "response": shown.text,
+    **({"thought": thought, "thought_cut": cut or not shown.whole} if thought else {}),
     "finish_reason": response.finish_reason,
     "prompt_tokens": response.prompt_tokens,
     "tokens": response.completion_tokens,
@@ -276,9 +285,9 @@ def _speed(rows: Any, seconds: float, previous: Row | None) -> Row:
   return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / seconds, 1) if tokens else 0.0}
 
 
-def _warnings(frame: prompts.Prompt, provenance: Mapping[str, Any]) -> list[str]:
+def _warnings(how: Template, provenance: Mapping[str, Any]) -> list[str]:
   trained_with = provenance.get("template_hash")
-  if trained_with is None or trained_with == frame.hash:
+  if trained_with is None or (trained_with == how.frame.hash and not how.chat):
     return []
-  asked_with = f"the prompt {frame.name} ({frame.hash})"
+  asked_with = f"the prompt {how.name} ({how.frame.hash})"
   return [f"{asked_with} is not the one of training ({trained_with}); accuracy will be lower than it need be"]

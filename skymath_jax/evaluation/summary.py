@@ -32,6 +32,9 @@ GROUPS: dict[str, Callable[[Row], str | None]] = {
 def summarize(rows: Sequence[Row], same: Callable[[str, str], bool] | None = None) -> Row:
   """Accuracy with its 95 % interval, by level, subject and length, and the counts of what went wrong.
 
+  `thoughts` are counted where the model thinks aloud: how many there are, how many the token limit cut, and their mean
+  length in characters.
+
   Args:
     rows: all responses, those to one problem in the order of its samples.
     same: whether two answers count as one in a majority vote; needed for several samples only.
@@ -53,8 +56,17 @@ def summarize(rows: Sequence[Row], same: Callable[[str, str], bool] | None = Non
       "prompt": sum(row["prompt_tokens"] for row in rows),
       "completion": sum(row["tokens"] for row in rows),
     },
+    **_thoughts(rows),
     **(_over_samples(list(problems.values()), samples, same) if samples > 1 else {}),
   }
+
+
+def _thoughts(rows: Sequence[Row]) -> Row:
+  thoughts = [len(row["thought"]) for row in rows if "thought" in row]
+  if not thoughts:
+    return {}
+  cut = sum(row.get("thought_cut", False) for row in rows)
+  return {"thoughts": {"responses": len(thoughts), "cut": cut, "characters": round(_mean(thoughts))}}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -63,7 +75,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def interval(shares: Sequence[float], samples: int) -> tuple[float, float]:
   """The 95 % interval of the mean over problems; `shares` are the problems' own pass@1."""
-  if samples == 1 or not shares:
+  if samples == 1 or not shares or set(shares) in ({0.0}, {1.0}):  # of equal values a bootstrap draws no interval
     return statistics.wilson(round(sum(shares)), len(shares))
   return statistics.bootstrap_mean(shares)
 
@@ -92,16 +104,19 @@ def _grouped(problems: Mapping[str, list[Row]], shares: Mapping[str, float], sam
 
 
 def _over_samples(problems: Sequence[Sequence[Row]], samples: int, same: Callable[[str, str], bool] | None) -> Row:
-  """pass@k and maj@k for k = 1, 2, 4, … and the number of samples, each with its interval over problems."""
+  """avg@k of all samples, pass@k and maj@k for k = 1, 2, 4, … and all, each with its interval over problems."""
   ks = [k for k in (2**i for i in range(samples.bit_length())) if k < samples] + [samples]
   rights = [sum(row["correct"] for row in found) for found in problems]
   passed, voted = {}, {}
   for k in ks:
-    shares = [statistics.pass_at_k(samples, right, k) for right in rights]
-    passed[str(k)] = {"value": _mean(shares), "ci95": list(statistics.bootstrap_mean(shares))}
-    wins = [_majority_right(found[:k], same) for found in problems]
-    voted[str(k)] = {"value": _mean(wins), "ci95": list(statistics.wilson(sum(wins), len(wins)))}
-  return {"samples": samples, "pass_at_k": passed, "maj_at_k": voted}
+    passed[str(k)] = _estimate([statistics.pass_at_k(samples, right, k) for right in rights], samples)
+    voted[str(k)] = _estimate([float(_majority_right(found[:k], same)) for found in problems], 1)
+  averaged = {str(samples): _estimate([right / samples for right in rights], samples)}
+  return {"samples": samples, "avg_at_k": averaged, "pass_at_k": passed, "maj_at_k": voted}
+
+
+def _estimate(shares: Sequence[float], samples: int) -> Row:
+  return {"value": _mean(shares), "ci95": list(interval(shares, samples))}
 
 
 def _majority_right(found: Sequence[Row], same: Callable[[str, str], bool] | None) -> bool:

@@ -1,7 +1,7 @@
 """Prompts are text files: Jinja templates with named fields, identified by name and content hash.
 
 `few_shot/STYLE/NAME` is the prompt NAME with worked examples, in the style of competition problems (`math`) or of word
-problems (`word`); the plain ones serve both.
+problems (`word`); the plain ones serve both. `ask/NAME` puts a test question to a model that follows instructions.
 
 `load("metamath/rephrase").render(question=...)` fills one in. A prompt ends with exactly one newline; what the model
 writes starts on the next line. The same frame (`sft/alpaca`) serves training and evaluation (Skywork section 4.1.3).
@@ -18,7 +18,7 @@ import jinja2
 from skymath_jax.errors import UserError
 
 FOLDER = Path(__file__).parent
-OPTIONAL = ("few_shot", "judge")  # what a run can do without
+OPTIONAL = ("few_shot", "judge", "ask")  # what a run can do without
 STYLES = ("math", "word")
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
 

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 
 from etils import epath
 
+from skymath_jax import chat, distributed, evaluation, files, models, records
 from skymath_jax import config as config_lib
-from skymath_jax import distributed, evaluation, files, models, records
 from skymath_jax.config import Experiment
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
+from skymath_jax.errors import UserError
 from skymath_jax.evaluation import lm_eval
-from skymath_jax.generation import Sampling
+from skymath_jax.evaluation import template as template_lib
+from skymath_jax.evaluation.template import Template
+from skymath_jax.generation import Generator, Sampling
 from skymath_jax.models import orbax_folder
 from skymath_jax.problems import catalog
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts, Problem
+from skymath_jax.tokenizer import Tokenizer
 
 READS = ("rng_seed", "model", "training", "evaluation")
 ANSWER_SECONDS = 7 * 86400.0  # how long the fastest process of an evaluation waits for the slowest
@@ -99,18 +103,46 @@ def _benchmarks(config: Experiment, folder: str, names: Sequence[str]) -> Iterat
 
 def _evaluator(config: Experiment, path: epath.PathLike) -> Callable[..., Facts]:
   """`evaluation.evaluate` of the model at `path`, on this process's first device."""
-  settings = config.evaluation
+  trained = trained_with(path)
   decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
   serving = EngineSettings(**dataclasses.asdict(config.serving))
-  generator = LocalGenerator(decoder, tokenizer, models.model_id(path), serving)
+  how = template_of(config, tokenizer, trained=bool(trained))
+  encode = chat.question_encoder(tokenizer, "template" if how.chat else "raw")
+  generator = LocalGenerator(decoder, tokenizer, models.model_id(path), serving, encode=encode)
+  return _asker(config, generator, how, trained)
+
+
+def template_of(config: Experiment, tokenizer: Tokenizer, *, trained: bool) -> Template:
+  """How a model with this tokenizer is asked: one that we trained as it was trained, others by `evaluation.template`.
+
+  Raises:
+    UserError: there is no such frame, or no chat template.
+  """
+  text = config.training.template if trained else config.evaluation.template or config.training.template
+  if not template_lib.is_chat(text):
+    return template_lib.template(text)
+  if tokenizer.chat_template is None:
+    remedy = "name a frame, such as raw or sft/alpaca"
+    raise UserError("the model's tokenizer has no chat template", where="config.evaluation.template", remedy=remedy)
+  return template_lib.template(text, chat=template_lib.chat_hash(tokenizer.chat_template), frame=_frame(config))
+
+
+def _frame(config: Experiment) -> str:
+  """The frame of `chat` alone."""
+  return template_lib.MARKED if config.evaluation.mode == "strict" else template_lib.BOXED
+
+
+def _asker(config: Experiment, generator: Generator, how: Template, known: Facts) -> Callable[..., Facts]:
+  """`evaluation.evaluate` with the settings of the config; `known` adds to the provenance."""
+  settings = config.evaluation
   return functools.partial(
     evaluation.evaluate,
     generator,
-    template=config.training.template,
+    template=how,
     mode=settings.mode,
     sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens, seed=config.rng_seed),
     samples=settings.samples,
-    provenance={"config_hash": config_lib.config_hash(config), **trained_with(path)},
+    provenance={"config_hash": config_lib.config_hash(config), **known},
   )
 
 

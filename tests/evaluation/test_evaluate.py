@@ -15,6 +15,7 @@ import scipy.stats
 from skymath_jax import evaluation, prompts, statistics
 from skymath_jax.errors import UserError
 from skymath_jax.evaluation import compare
+from skymath_jax.evaluation.template import template
 from skymath_jax.generation.types import Request, Response, Sampling
 from skymath_jax.records import Problem, stable_id
 
@@ -200,7 +201,7 @@ def test_responses_of_other_settings_do_not_count(tmp_path, change):
   evaluate(Scripted(), PROBLEMS, tmp_path)
   model = Scripted(model_id="scripted@2" if change == "model" else "scripted@1")
   template = "raw" if change == "template" else "sft/alpaca"
-  sampling = Sampling(max_tokens=99) if change == "sampling" else None
+  sampling = Sampling(max_tokens=99 if change == "sampling" else 2048)
   summary = evaluate(model, PROBLEMS, tmp_path, template=template, sampling=sampling)
   assert len(model.asked) == 12 and summary["responses"]["kept"] == 0
   assert len(rows(tmp_path)) == 12
@@ -240,7 +241,7 @@ def test_two_evaluations_of_one_folder_exclude_each_other(tmp_path):
       from skymath_jax.evaluation.evaluate import evaluate_async
 
       with pytest.raises(UserError, match="in use"):
-        await evaluate_async(Scripted(), PROBLEMS, tmp_path)
+        await evaluate_async(Scripted(), PROBLEMS, tmp_path, **USUAL)
       async for response in super().generate(requests):
         yield response
 
@@ -340,3 +341,43 @@ def test_comparison_of_two_evaluations(tmp_path):
     compare(first, tmp_path / "other")
   with pytest.raises(UserError, match="no such file"):
     compare(first, tmp_path / "nothing")
+
+
+def test_a_chat_template_is_named_and_part_of_what_a_stored_response_answers(tmp_path):
+  how = template("chat:raw", chat="1234")
+  summary = evaluate(Scripted(), PROBLEMS, tmp_path, template=how)
+  assert summary["prompt"] == {"name": "chat:raw", "hash": prompts.load("raw").hash, "chat": "1234"}
+  for other in ("raw", template("chat:raw", chat="5678")):  # the very same text goes to the model
+    model = Scripted()
+    evaluate(model, PROBLEMS, tmp_path, template=other)
+    assert len(model.asked) == 12
+  assert model.asked[0].prompt.startswith("What is ")
+
+
+def test_chat_alone_asks_for_what_the_grader_reads():
+  assert template("chat", chat="1").name == "chat:ask/answer"
+  assert template("chat", chat="1", frame="ask/boxed").render("2 + 2?").endswith(r"into \boxed{}.")
+  with pytest.raises(UserError, match="no prompt named 'nothing'"):
+    template("chat:nothing")
+
+
+def test_a_model_trained_in_a_frame_is_warned_about_when_it_is_asked_in_a_chat(tmp_path):
+  trained = {"template_hash": prompts.load("sft/alpaca").hash}
+  asked = evaluate(Scripted(), PROBLEMS, tmp_path, template=template("chat:sft/alpaca", chat="1"), provenance=trained)
+  assert "chat:sft/alpaca" in asked["warnings"][0]
+
+
+def test_thoughts_stand_apart_and_a_cut_one_is_no_answer(tmp_path):
+  class Thinking(Scripted):
+    def text(self, prompt):
+      index = int(prompt.split("What is ")[1].split(" ")[0])
+      if index == 3:  # the limit ended it before it answered
+        return "<think>\nThe answer is 6", "length"
+      return f"<think>\nThe answer is -1? No.\n</think>\nThe answer is {2 * index}", "stop"
+
+  summary = evaluate(Thinking(), PROBLEMS, tmp_path)
+  assert summary["accuracy"]["all"] == 11 / 12 and summary["no_answer"] == 1
+  assert summary["thoughts"] == {"responses": 12, "cut": 1, "characters": round((11 * 21 + 15) / 12)}
+  found = rows(tmp_path)
+  assert found[0]["response"] == "The answer is 0" and found[0]["thought"] == "The answer is -1? No."
+  assert [row["thought_cut"] for row in found] == [index == 3 for index in range(12)]
