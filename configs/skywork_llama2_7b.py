@@ -4,7 +4,7 @@
   skymath preflight --config=configs/skywork_llama2_7b.py:HARDWARE
 
 Paper's result, GSM8K / MATH: 72.9 / 47.7 after stage 2 (its table 1; greedy, strict grader). Ours: not run yet.
-Steps in the paper: 202,500 + 37,500 of 32 examples. Teacher: any OpenAI-compatible endpoint, or JetStream replicas
+Steps in the paper: 202,500 + 37,500 of 32 examples. Teacher: JetStream replicas of an open model, or any endpoint
 (teacher.backend, teacher.addresses). HARDWARE is v4-32, v5e-16, v5p-16, h200, … (skymath_jax/hardware.py); peak memory
 and estimated seconds a step are in benchmarks/results/training.md.
 """
@@ -21,8 +21,9 @@ def get_config(machine=""):
   # not its `math` subset, which is MATH test.
   c.seeds.sources = ("math", "olympiadbench", "agieval:sat_math+aqua_rat", "scibench", "jeebench")
 
-  c.teacher.backend = "openai"
-  c.teacher.model = "gpt-4-1106-preview"
+  # The paper's teacher (GPT-4) is gone. This one is open (Apache-2.0), made for mathematics, served by JetStream
+  # replicas, one a chip. A vendor's instead: c.teacher.backend = "openai" with its c.teacher.base_url and model name.
+  c.teacher.model = "Qwen/Qwen2.5-Math-7B-Instruct"
 
   c.synthesis.prompts = "few_shot"  # as MetaMath asks; our own worked examples
 

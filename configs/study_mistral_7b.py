@@ -20,8 +20,9 @@ def get_config(machine=""):
   # not its `math` subset, which is MATH test.
   c.seeds.sources = ("math", "olympiadbench", "agieval:sat_math+aqua_rat", "scibench", "jeebench")
 
-  c.teacher.backend = "openai"
-  c.teacher.model = "gpt-4-1106-preview"
+  # The paper's teacher (GPT-4) is gone. This one is open (Apache-2.0), made for mathematics, served by JetStream
+  # replicas, one a chip. A vendor's instead: c.teacher.backend = "openai" with its c.teacher.base_url and model name.
+  c.teacher.model = "Qwen/Qwen2.5-Math-7B-Instruct"
 
   c.model.path = "models/Mistral-7B-v0.1"
 
