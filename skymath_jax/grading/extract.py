@@ -21,8 +21,14 @@ _KIND = re.compile(  # what is said of the answer before it: `the point (1, 2)`
   r"(?=[^A-Za-z\s])"
 )
 _GLOSS = re.compile(
-  r"(?<=\d) (?:\([a-z][a-z -]{2,40}\)|of (?:the|a|an|his|her|their|its|all)\b[^=\d]*)$"
+  r"(?<=\d) (?:\((?!mod\b|base\b)[a-z]{3}[^()=]{0,40}\)|of (?:the|a|an|his|her|their|its|all)\b[^=\d]*"
+  r"|(?:in (?:total|all)|altogether|as \w+ed|overall)\b[^=\d]*)$"
 )  # … and after it
+
+_SAYS_MORE = re.compile(  # what follows a formula and says more of it
+  r"[(（](?![\d$\\-])|\(\$?=|[(\[](?:[^()\[\]]*[a-z]{3})|[-–—] [a-z]{3}"
+  r"|,\s+(?:where|which|because|since|as|with|when|for all)\b"
+)
 
 _CHOICE = re.compile(
   r"^\W*(?:(?:option|choice|letter|for sure|definitely|clearly)\s+)?\(?([A-J])"
@@ -146,6 +152,8 @@ def _tidy(answer: str) -> str | None:
     inner = answer[len(left) : -len(right)]
     if len(answer) > len(left + right) and answer.startswith(left) and answer.endswith(right) and left not in inner:
       answer = inner.strip().removesuffix(".").strip()
+  if answer[-1:] in {")", "]", "}"} and not re.search(r"[(\[{]", answer):  # it closes what the marker stood in
+    answer = answer[:-1].strip()
   if letter := _CHOICE.match(answer) or _CHOICE_AND_WORDS.match(answer):
     return letter[1].upper()
   return answer or None
@@ -156,7 +164,7 @@ def _said(sentence: str) -> str | None:
   sentence = sentence.strip().strip("*").strip()
   if formula := _MATH.match(sentence):  # what follows a formula in brackets says more of it
     rest = sentence[formula.end() :].strip(" *")
-    if re.match(r"[(（](?![\d$\\-])|\((?:[^()]*[a-z]{3})", rest):
+    if _SAYS_MORE.match(rest):
       return _tidy(formula[0])
   head = without_reason(sentence)
   answer = _tidy(head)
@@ -192,7 +200,7 @@ def _bare(number: str) -> str:
 
 def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
-  if (several := _several(text)) and len(text) <= SHORT:
+  if len(text) <= SHORT and (several := _several(text)):
     return several
   bold = _BOLD_END.search(text)
   if bold and re.search(r"\d", bold[1]) and not _prose(bold[1]):

@@ -10,14 +10,15 @@ _ENGLISH = (
   r"|approximately|about|given by)\b)*"
 )
 _CHINESE = (
-  r"【\s*(?:最终|正确|参考)?答案\s*】|答案\**(?:\s*(?:应该|应当|应|就|也|即|便))?\s*(?:[是为选]|等于|[:：])(?:\s*选项)?"
+  r"【\s*(?:最终|正确|参考)?答案\s*】|正确(?:的)?选项\s*(?:应该?)?[是为选:：]"
+  r"|答案\**(?:\s*(?:应该|应当|应|就|也|即|便))?\s*(?:[是为选]|等于|[:：])(?:\s*选项)?"
   r"|(?<![一-鿿])答\s*[:：]|(?:故|应|所以|因此|因而)选(?:择|项)?(?=[\s:：（(A-H])"
 )
 _OTHERS = (
-  r"(?:la\s+)?réponse(?:\s+(?:finale|correcte|exacte))?\s*(?:est|:)(?:\s+(?:donc|alors|ainsi|bien))?",
-  r"respuesta(?:\s+(?:final|correcta))?\s*(?:es|:)(?:\s+(?:entonces|pues|por (?:lo )?tanto|igual a))?",
-  r"resposta(?:\s+(?:final|correta))?\s*(?:é|:)(?:\s+(?:portanto|então|assim))?",
-  r"risposta(?:\s+(?:finale|corretta))?\s*(?:è|é|:)(?:\s+(?:quindi|dunque|allora|perciò))?",
+  r"(?:la\s+)?réponse(?:\s+(?:finale|correcte|exacte))?\s*(?:est|:)(?:,?\s+(?:donc|alors|ainsi|bien),?)?",
+  r"respuesta(?:\s+(?:final|correcta))?\s*(?:es|:)(?:,?\s+(?:entonces|pues|por (?:lo )?tanto|igual a),?)?",
+  r"resposta(?:\s+(?:final|correta))?\s*(?:é|:)(?:,?\s+(?:portanto|então|assim),?)?",
+  r"risposta(?:\s+(?:finale|corretta))?\s*(?:è|é|:)(?:,?\s+(?:quindi|dunque|allora|perciò),?)?",
   r"antwort\s*(?:ist|lautet|beträgt|:)(?:\s+(?:also|somit|daher|folglich|dann|damit))?",
   r"antwoord\s*(?:is|:)(?:\s+dus)?|odpowied[źz]\s*(?:to|:)|vastaus\s*(?:on|:)|cevap\s*:?|jawaban(?:nya)?\s*(?:adalah|:)",
   r"(?:ответ|відповідь)\**\s*(?:[:—–-]|равен|равна|есть|это|будет)",
@@ -40,9 +41,9 @@ _END = re.compile(
 _REASON = re.compile(
   r",?\s+(?:because|since|so that|due to|given that|assuming|as (?:it|the|we|this|they|there|shown|(?=[\d$\\])))"
   r"(?=[\s\d$\\])"
-  r"|,\s+(?:as|which|so|meaning|namely|i\.?e\.?|that is|thus|hence|or else|but|if|when|while)\b"
+  r"|,\s+(?:as|which|so|meaning|namely|i\.?e\.?|e\.?g\.?|with|that is|thus|hence|or else|but|if|when|while)\b"
   r"|,?\s+(?:and|but)\s+not\s|,?\s+(?:rather than|instead of)\s"
-  r"|,\s+and\s+(?:we|this|that|it|so|is|he|she|they)\b"
+  r"|,?\s+and\s+(?:we|this|that|it|so|is|he|she|they)\b"
   r"|\s+[—–]\s+|;\s+(?=[a-z]{2,} )"
   r"|\s+\((?:because|since|that is|i\.?e\.?|or|as|which|where|not|rounded|approx|about|since)\b"
   r"|[，,]\s*(?:因为|因此|所以|由于|故|即|其中|也就是)"

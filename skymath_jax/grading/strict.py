@@ -85,8 +85,8 @@ def _unwrapped_text(text: str) -> str:
 
 def _without_unit(text: str) -> str:
   r"""Drops one trailing `\text{ unit}`: it must begin with a space, as MATH writes units, and follow something."""
-  head, found, _ = text.partition("\\text{ ")
-  return head if found and head.strip() else text
+  head, found, tail = text.partition("\\text{ ")
+  return head if found and head.strip() and re.fullmatch(r"[^{}]*\}(?:\^\{?\d\}?)?\s*", tail) else text
 
 
 def _braced_fractions(text: str) -> str:

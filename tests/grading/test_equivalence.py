@@ -48,7 +48,7 @@ def test_strict_accepts_nothing_that_is_wrong_but_for_what_its_rules_drop():
 
 def test_strict_recall_is_low_and_known():
   right = [equivalent(g, p) for _, g, p, wanted in PAIRS if wanted]
-  assert 0.15 < sum(right) / len(right) < 0.5
+  assert 0.1 < sum(right) / len(right) < 0.5
 
 
 @pytest.mark.parametrize(

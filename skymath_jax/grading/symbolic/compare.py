@@ -63,9 +63,10 @@ def _same_range(a: Tree, b: Tree) -> bool | None:
   if first and second:
     return same(first.low, second.low) and same(first.high, second.high)
   found, other = (first, b) if first else (second, a)
-  if found is None or not found.certain:
+  if found is None:
     return None
-  return other[:3] == ("tuple", "[", "]") and _pairwise((found.low, found.high), other[3])
+  as_interval = other[:3] == ("tuple", "[", "]") and _pairwise((found.low, found.high), other[3])
+  return as_interval if found.certain or as_interval else None
 
 
 # Units and words

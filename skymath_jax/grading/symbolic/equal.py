@@ -120,7 +120,8 @@ def _readings(text: str) -> list[Tree]:
   """The trees that a text may be: `1,234` as one number and as two, `1,25` also as 1.25; words where it is no maths."""
   trees: list[Tree] = []
   decimal = text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else None
-  for reading in (joined_thousands(text), text, decimal, rows_in_brackets(text)):
+  rows = rows_in_brackets(text)
+  for reading in (rows,) if rows else (joined_thousands(text), text, decimal):
     if reading is None:
       continue
     try:

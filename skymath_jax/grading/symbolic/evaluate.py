@@ -289,6 +289,8 @@ class Evaluator:
 
   def _counting(self, name: str, arguments: list[Value]) -> Value:
     whole = all(isinstance(a, Fraction) and a.denominator == 1 and a >= 0 for a in arguments)
+    if name == "binom" and whole and len(arguments) == 2 and self._is_small_binomial(*arguments):
+      return bounded(Fraction(math.comb(*(int(a) for a in arguments))))
     if any(abs(a) > MAX_FACTORIAL for a in arguments):
       if not whole or len(arguments) > 2 or any(a.numerator.bit_length() > MAX_BITS // _BLOCK for a in arguments):
         raise UnevaluableError(f"{name} too large")
@@ -304,6 +306,9 @@ class Evaluator:
       return self.mp.factorial(*values) if name == "factorial" else self.mp.binomial(*values)
     except ValueError as error:
       raise UnevaluableError(str(error)) from None
+
+  def _is_small_binomial(self, n: Fraction, k: Fraction) -> bool:
+    return k > n or min(k, n - k) * n.numerator.bit_length() <= MAX_BITS // 4
 
   def _of_two(self, name: str, a: Value, b: Value) -> Value:
     if not all(isinstance(v, Fraction) and v.denominator == 1 for v in (a, b)) or (name == "mod" and b == 0):

@@ -295,7 +295,9 @@ class Expressions(Cursor, abc.ABC):
         self.position -= 1
         self.tokens[self.position] = Token("num", token.value[1:], False)
       return literal(token.value[0])
-    if token.kind in {"var", "pi", "("}:
+    if token.kind == "var":  # one letter, whatever follows: `\frac n2`
+      return ("const", token.value) if token.value in {"e", "i"} else ("var", token.value)
+    if token.kind in {"pi", "("}:
       self.position -= 1
       return self.primary()
     raise UnreadableError("argument")

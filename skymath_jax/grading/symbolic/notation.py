@@ -211,7 +211,8 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   # slips of typing, and prefixes of programs
   (r"\\sqrt\s*\{\s*\}\s*(?=\{)", r"\\sqrt"),
   (r"(?<=[}\w])\.(?=\s*[\])])", ""),
-  (r"\b(?:np|math|sympy)\.(?=[a-z])", ""),
+  (r"\b(?:np|numpy|math|sympy|sp)\.(?=[a-zA-Z])", ""),
+  (r"^\s*(?:Matrix|array|vector)\(\s*(.*)\s*\)\s*$", r"\1"),
   # numbers with marks
   (
     r"(?<![\w.,])(\d+)(?:(?:st|nd|rd|th)\b|\s*\\text\{\s*(?:st|nd|rd|th)\s*\}"
@@ -241,7 +242,8 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   (r"(?<![a-z])(and|or) ?,(?= ?[a-z]\w* ?=)", r"\1 "),
   (r"\\(?:land|wedge)(?![a-zA-Z])", " and "),
   (r"\\(?:lor|vee)(?![a-zA-Z])", " or "),
-  (r"[^\W\d_a-zA-Z]+", r"\\text{\g<0>}"),
+  (r"(?<=[\w)}\]])\s*(?:或者?|以及|和|及)\s*(?=[\w(\\\[-])", " and "),
+  (r"(?<![\\a-zA-Z])[a-zA-Z]*[^\W\d_a-zA-Z][^\W\d_]*", r"\\text{\g<0>}"),
   (
     r"(?i)\ball real (?:numbers|[a-z]) (?:except|other than|excluding)(?: for)?\b\s*(?:[a-z]\s*=)?(.+)$",
     r"\\reals \\setminus \\{\1\\}",

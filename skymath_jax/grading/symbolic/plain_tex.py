@@ -22,6 +22,9 @@ _LINES = re.compile(
 )
 _RELATION = r"=|<|>|\\[lg]eq?(?:slant)?(?![a-z])|\\neq?(?![a-z])|\\in(?![a-z])"
 _AT_RELATION = re.compile(rf"&\s*(?={_RELATION})|(?<=[=<>])\s*&")
+_BEFORE_CONDITION = re.compile(
+  r"[,;，；]\s*(?:\\q?quad\s*)*|\\q?quad\s*|\s+(?=\\text\w*\{\s*(?:if|for|when|otherwise)\b)|\s*(?=\(\w+\s*(?:=|\\[gl]e))"
+)
 _STARTS_WITH_RELATION = re.compile(rf"\s*(?:{_RELATION})")
 
 
@@ -77,12 +80,23 @@ def _blocks(text: str) -> str:
   return text
 
 
+def _case(row: str) -> str:
+  """`value & condition` of a line `value, condition`, which has no relation before the comma; else nothing."""
+  for separator in _BEFORE_CONDITION.finditer(row):
+    value, condition = row[: separator.start()].strip(), row[separator.end() :].strip()
+    if value and not re.search(_RELATION, value) and value.count("(") == value.count(")"):
+      return f"{value} & {condition}" if re.search(rf"{_RELATION}|\\text", condition) else ""
+  return ""
+
+
 def _lines(match: re.Match[str]) -> str:
   """Rows of equations as a list, and the steps of one calculation as a chain; anything else as it is."""
   rows = [_AT_RELATION.sub("", row).strip(" ,;\n") for row in re.split(r"\\\\(?:\s*\[[^\]]*\])?", match[2])]
   rows = [row for row in rows if row]
   if not rows or any("&" in row for row in rows):
     return match[0]
+  if len(rows) > 1 and all(cases := [_case(row) for row in rows]):
+    return "\\begin{cases}" + "\\\\".join(cases) + "\\end{cases}"
   if match[1] == "array" and not all(re.search(_RELATION, row) for row in rows):
     return match[0]
   joined = rows[0]

@@ -49,7 +49,8 @@ def divisible_points(names: set[str]) -> list[Point]:
 
 def far_points(names: set[str], *trees: Tree) -> list[Point]:
   """Points of both signs and of all sizes up to beyond the constants in `trees`, and beside each of them."""
-  constants = sorted({abs(node[1]) for tree in trees for node in walk(tree) if node[0] == "num" and node[1]})[-6:]
+  nodes = [node for tree in trees for node in walk(tree)]
+  constants = sorted({abs(value) for node in nodes if (value := _constant(node))})[-6:]
   sizes = [c * Fraction(*step) for c in constants for step in ((11, 10), (9, 10))]
   largest = max(constants, default=Fraction(1)) * max(constants[:-1], default=Fraction(1))
   smallest = min([Fraction(1, 2), *constants])
@@ -64,6 +65,15 @@ def far_points(names: set[str], *trees: Tree) -> list[Point]:
     return choices[zlib.crc32(f"far {name} {index}".encode()) % len(choices)]
 
   return [{name: coordinate(name, index) for name in names} for index in range(min(len(choices), 4 * FAR))]
+
+
+def _constant(node: Tree) -> Fraction | None:
+  """The number that a literal or a power of literals is; None for anything else, or what is too large to matter."""
+  if node[0] == "num":
+    return Fraction(node[1])
+  if node[0] == "pow" and node[1][0] == node[2][0] == "num" and node[2][1] in range(1, 41):
+    return Fraction(node[1][1] ** int(node[2][1])) if abs(node[1][1].numerator) < 10**6 else None
+  return None
 
 
 def inner_points(names: set[str]) -> list[Point]:

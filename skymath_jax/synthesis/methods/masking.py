@@ -9,6 +9,7 @@ Digits only are hidden, so the currency, percent and minus signs around them sta
 MetaMath's own rule (a token between spaces with a digit and no letter, bracket or sign) finds half as many in MATH.
 """
 
+import bisect
 import dataclasses
 import re
 
@@ -25,13 +26,14 @@ _MIXED = re.compile(r"\d\s+$")  # before a fraction: the whole part of a mixed n
 _OPENED = re.compile(r"[(\[{]\s*-?$")
 _NUMBERING = re.compile(r"\s*\(?")  # all that stands before "1. First" or "(2) second" on its line
 _CHOICES = re.compile(  # to the end; a number in a wrong choice could not be found again
-  r"(?:\$?\\text(?:bf|rm|it)?\s*\{\s*)?(?:\(A\)(?=.*\(B\))|\[A\](?=.*\[B\])).*\Z", re.DOTALL
+  r"(?:\$?\\text(?:bf|rm|it)?\s*\{\s*)?(?:\(A\)(?=.{0,2000}\(B\))|\[A\](?=.{0,2000}\[B\])).*\Z", re.DOTALL
 )
-_LAYOUT = re.compile(r"\\(?:[hv]space\*?|phantom|label|ref|tag|color|begin|end|sqrt(?=\[))[\[{][^\]}]*[\]}]")
+_LAYOUT = re.compile(r"\\(?:[hv]space\*?|phantom|label|ref|tag|color|begin|end|sqrt(?=\[))[\[{][^\]}]{0,200}[\]}]")
 _RAISED = re.compile(r"[\^_]\s*(?=\{)")
 _X = re.compile(r"(?<![A-Za-z\\])X(?![A-Za-z])")
 
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Prof|Fig|Eq|e\.g|i\.e)\.$")
+_LOOK_BACK = 40  # characters before a number or a break that say what it is
 _BREAK = re.compile(
   r"(?<=[.?!])[\"')\]$]*\s+(?=[^\sa-z])(?!\\[\])])"  # a full stop inside a displayed formula ends nothing ...
   r"|(?<=\\\])\s*(?=[A-Z])"  # ... but the formula may
@@ -57,11 +59,17 @@ _COMMON = {
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-  """A hidden number: the question with `X` in its place, and the number (without thousands separators)."""
+  """A number of a text that can be hidden (without thousands separators), and where it stands."""
 
-  question: str
+  text: str
   hidden: str
   start: int
+  end: int
+
+  @property
+  def question(self) -> str:
+    """The text with `X` in the number's place."""
+    return f"{self.text[: self.start]}X{self.text[self.end :]}"
 
 
 def uses_x(text: str) -> bool:
@@ -77,36 +85,53 @@ def masks(question: str) -> list[Mask]:
   found = []
   for match in _NUMBER.finditer(question):
     start, end = match.span()
-    if any(a <= start < b for a, b in closed) or not _stands_alone(question, start, end):
-      continue
-    hidden = re.sub(r"\{,\}|,|\\!", "", match[0])
-    found.append(Mask(f"{question[:start]}X{question[end:]}", hidden, start))
+    if not _covered(closed, start) and _stands_alone(question, start, end):
+      found.append(Mask(question, re.sub(r"\{,\}|,|\\!", "", match[0]), start, end))
   return found
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-  number, line, after = text[start:end], text[text.rfind("\n", 0, start) + 1 : start], text[end : end + 12]
+  nearest = max(0, start - _LOOK_BACK)
+  line_start = text.rfind("\n", nearest, start) + 1
+  number, line, after = text[start:end], text[max(line_start, nearest) : start], text[end : end + 12]
   if _BEFORE.search(line[-8:]) or _AFTER.match(after):
     return False
   if "/" in number and _MIXED.search(line[-3:]):
     return False
-  if _NUMBERING.fullmatch(line) and re.match(r"[.)]\s", after):
+  if (line_start or not nearest) and _NUMBERING.fullmatch(line) and re.match(r"[.)]\s", after):
     return False
   a_pair = _OPENED.search(line) and after.startswith((")", "]", "}", "\\}"))  # "(-100,200)" is two numbers
   return not (a_pair and re.fullmatch(r"\d+,\d+", number))
 
 
 def _closed_spans(text: str) -> list[tuple[int, int]]:
-  """Parts in which no number qualifies: drawings, choices, layout commands, braced exponents and indices."""
+  """Parts in which no number qualifies: drawings, choices, layout commands, braced exponents and indices; in order."""
   spans = [match.span() for pattern in (DRAWING, _CHOICES, _LAYOUT) for match in pattern.finditer(text)]
-  for match in _RAISED.finditer(text):
-    depth = 0
-    for index in range(match.end(), len(text)):
-      depth += {"{": 1, "}": -1}.get(text[index], 0)
-      if depth == 0:
-        break
-    spans.append((match.start(), index + 1))
-  return spans
+  ends, opened = {}, []
+  for brace in re.finditer(r"[{}]", text):
+    if brace[0] == "{":
+      opened.append(brace.start())
+    elif opened:
+      ends[opened.pop()] = brace.end()
+  spans += [(match.start(), ends.get(match.end(), len(text))) for match in _RAISED.finditer(text)]
+  return _merged(spans)
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+  """The same places as disjoint spans from left to right."""
+  merged: list[tuple[int, int]] = []
+  for start, end in sorted(spans):
+    if merged and start <= merged[-1][1]:
+      merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+    else:
+      merged.append((start, end))
+  return merged
+
+
+def _covered(spans: list[tuple[int, int]], place: int) -> bool:
+  """Whether `place` lies in one of the disjoint, ordered spans."""
+  index = bisect.bisect_right(spans, place, key=lambda span: span[0]) - 1
+  return index >= 0 and place < spans[index][1]
 
 
 def split_question(question: str) -> tuple[str, str]:
@@ -121,7 +146,8 @@ def split_question(question: str) -> tuple[str, str]:
   asking = [a for a, text in zip(starts, sentences, strict=True) if _ASKS.search(text) and not _FORM_ONLY.match(text)]
   start = asking[-1] if asking else starts[-1]
   if not question[:start].strip() and not _ORDER.match(question):
-    commas = [match.end() for match in _CLAUSE.finditer(question) if _GIVEN.search(question[: match.end()])]
+    given = _GIVEN.search(question)
+    commas = [match.end() for match in _CLAUSE.finditer(question) if given and given.start() < match.end()]
     start = commas[-1] if commas else 0
   return question[:start].rstrip(), question[start:].strip()
 
@@ -129,7 +155,7 @@ def split_question(question: str) -> tuple[str, str]:
 def set_apart(text: str) -> tuple[str, list[str]]:
   """The text without its drawings and choices, which have no place in a statement; and these, in order."""
   apart = re.compile(f"{DRAWING.pattern}|{_CHOICES.pattern}", re.DOTALL)
-  return re.sub(r"\s*\n\s*\n\s*|[ ]{2,}", " ", apart.sub(" ", text)).strip(), apart.findall(text)
+  return re.sub(r"(?<!\s)\s*\n\s*\n\s*|[ ]{2,}", " ", apart.sub(" ", text)).strip(), apart.findall(text)
 
 
 def continued(body: str, statement: str) -> str:
@@ -146,9 +172,10 @@ def continued(body: str, statement: str) -> str:
 
 
 def _sentence_starts(text: str) -> list[int]:
-  closed = [match.span() for pattern in (DRAWING, _CHOICES) for match in pattern.finditer(text)]
+  closed = _merged([match.span() for pattern in (DRAWING, _CHOICES) for match in pattern.finditer(text)])
   starts = [0]
   for match in _BREAK.finditer(text):
-    if not _ABBREVIATION.search(text[: match.start()]) and not any(a <= match.end() < b for a, b in closed):
+    before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
+    if not _ABBREVIATION.search(before) and not _covered(closed, match.end()):
       starts.append(match.end())
   return starts
