@@ -42,12 +42,14 @@ class Job:
     stop: texts that end the response.
     stop_tokens: ids that end it, beside the model's own; they are not part of it.
     decode: tokens to text; needed only for `stop` and `text`.
+    owner: whose it is, client and call, where several share an engine.
   """
 
   prompt: Prompt
   stop: tuple[str, ...] = ()
   stop_tokens: frozenset[int] = frozenset()
   decode: Callable[[Sequence[int]], str] = _no_tokenizer
+  owner: tuple[str, str] = ("", "")
   tokens: list[int] = dataclasses.field(default_factory=list)
   finish_reason: str | None = None
   cancelled: bool = False

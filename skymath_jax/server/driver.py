@@ -8,15 +8,17 @@ upstream: one per process.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import logging
 import queue
 import threading
 import time
 import types
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from skymath_jax.engine.batching import CancelledJobError, Job, Loop, SlotsLike, UnavailableError
 from skymath_jax.engine.counters import Counters
@@ -25,12 +27,16 @@ from skymath_jax.engine.sizes import MAX_PREFILL_TOKENS
 from skymath_jax.engine.types import Prompt, checked_prompt, prefix_budget
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.server import compat
+from skymath_jax.server.fair import FairQueue, Waiting
 from skymath_jax.tokenizer import Tokenizer
 
+Answer = TypeVar("Answer")
 orchestrator: Any = compat.load("core.orchestrator")
 MIN_PATIENCE = 0.02  # seconds
 MAX_STOPS = 16  # each is looked for after each call of the engine
 MAX_STOP_LENGTH = 256  # characters
+SHORT_TEXT = 2048  # characters: they are tokenized in less time than it takes to ask another thread
+MAX_TOKEN_LENGTH = 16  # characters to a token, over a whole prompt: only runs of one character have more
 
 
 class EngineLike(Protocol):
@@ -127,7 +133,7 @@ class Driver(orchestrator.Driver):
     engine: prefills prompts.
     slots: decode them.
     tokenizer: of the model.
-    queue_size: jobs that may wait for a slot; `submit` refuses more.
+    queue_size: jobs that may wait for a slot; `submit` refuses more, and first those of whoever has most there.
 
   Attributes:
     counters: totals, of this driver alone.
@@ -139,11 +145,13 @@ class Driver(orchestrator.Driver):
     self.engine = engine
     self.slot_count = slots.count
     self._tokenizer = tokenizer
-    self._queue_size = queue_size
     self._jobs_lock = threading.Lock()
-    self._waiting: dict[int, Job] = {}  # id → job, between submit and slot
+    self._waiting = Waiting(queue_size)  # between submit and slot
     self._draining = False
     self._loop = Loop(slots, self.counters)
+    self._to_slots = FairQueue(self._in_slots)
+    self._to_prefill = FairQueue(lambda: self._in_slots() + self._to_slots.jobs())
+    self._tokenizing = concurrent.futures.ThreadPoolExecutor(2, "tokenize")
     self._prefilled = _Budget(prefix_budget(engine.max_length))
     stock = types.SimpleNamespace(max_concurrent_decodes=slots.count)  # all that is asked of an engine from here on
     super().__init__(
@@ -154,8 +162,9 @@ class Driver(orchestrator.Driver):
       interleaved_mode=True,
       jax_padding=False,
     )
-    for backlog in self._generate_backlogs.values():
-      backlog.maxsize = 0  # the stock size of 1 makes every prefill wait for a slot; `_prefilled` is the bound instead
+
+  def _in_slots(self) -> list[Job]:
+    return list(self._loop.live.values())
 
   @property
   def accepting(self) -> bool:
@@ -172,10 +181,16 @@ class Driver(orchestrator.Driver):
     """Slots in use."""
     return len(self._loop.live)
 
-  def ask(
-    self, content: str | list[int], sampling: Sampling, *, stream: bool, stop_tokens: Sequence[int] = ()
+  async def ask(
+    self,
+    content: str | Sequence[int],
+    sampling: Sampling,
+    *,
+    stream: bool,
+    stop_tokens: Sequence[int] = (),
+    owner: tuple[str, str] = ("", ""),
   ) -> StreamedJob:
-    """A queued job; must be called in an event loop, and `leave` when nobody waits for it any more.
+    """A queued job; `leave` when nobody waits for it any more.
 
     Raises:
       RequestRejected: the request is at fault.
@@ -193,7 +208,7 @@ class Driver(orchestrator.Driver):
       if len(sampling.stop) > MAX_STOPS or any(len(text) > MAX_STOP_LENGTH for text in sampling.stop):
         what = f"more than {MAX_STOPS} stop texts, or one longer than {MAX_STOP_LENGTH} characters"
         raise RequestRejected(what, where="stop", remedy="use fewer and shorter ones")
-      tokens = self._encode(content) if isinstance(content, str) else content
+      tokens = await self._encode(content) if isinstance(content, str) else content
       prompt = checked_prompt(tokens, sampling, max_length=engine.max_length, vocab_size=engine.vocab_size)
     except RequestRejected:
       self.counters.add(rejected=1)
@@ -203,16 +218,32 @@ class Driver(orchestrator.Driver):
       stop=sampling.stop,
       stop_tokens=frozenset(stop_tokens),
       decode=self._tokenizer.decode,
+      owner=owner,
       stream=stream,
     )
     self.submit(job)
     return job
 
-  def _encode(self, text: str) -> list[int]:
+  def require_room(self, characters: int) -> None:
+    """Raises a `RequestRejected` where so long a text cannot fit, which is known before it is tokenized."""
+    most = self.engine.max_length
+    if characters > MAX_TOKEN_LENGTH * most:
+      what = f"the prompt has {characters:,} characters, but prompt and response share {most} tokens"
+      raise RequestRejected(what, where="prompt", remedy="shorten it, or serve with a larger max_length")
+
+  async def _encode(self, text: str) -> list[int]:
+    self.require_room(len(text))
     try:
-      return self._tokenizer.encode(text, bos=True)
+      if len(text) <= SHORT_TEXT:
+        return self._tokenizer.encode(text, bos=True)
+      return await self.off_the_loop(self._tokenizer.encode, text, bos=True)
     except (ValueError, TypeError, UnicodeError) as error:  # such as half a surrogate pair
       raise RequestRejected(f"the text cannot be tokenized ({error})", where="prompt") from None
+
+  async def off_the_loop(self, work: Callable[..., Answer], *args: Any, **kwargs: Any) -> Answer:
+    """What `work` returns; it runs in a thread, so that the event loop goes on meanwhile."""
+    call = functools.partial(work, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
 
   def leave(self, job: StreamedJob) -> None:
     """Frees what an unfinished job holds: its place in the queue now, its slot at the next step."""
@@ -220,7 +251,7 @@ class Driver(orchestrator.Driver):
       self.cancel(job)
 
   def submit(self, job: Job) -> None:
-    """Queues a job.
+    """Queues a job; where too many wait, in the place of one of whoever has more of them.
 
     Raises:
       queue.Full: too many wait already.
@@ -230,18 +261,23 @@ class Driver(orchestrator.Driver):
     with self._jobs_lock:
       if not self.accepting:
         raise UnavailableError("the server is stopping")
-      if len(self._waiting) >= self._queue_size:
+      try:
+        displaced = self._waiting.add(job)
+      except queue.Full:
         self.counters.add(refused=1)
-        raise queue.Full
-      self._waiting[id(job)] = job
+        raise
       self.counters.add(accepted=1)
-    self._prefill_backlog.put(request)
+    if displaced is not None:
+      displaced.cancelled = True
+      self.counters.add(failed=1)
+      displaced.on_error(queue.Full())
+    self._to_prefill.put(request)
 
   def cancel(self, job: Job) -> None:
     """Nobody waits for the job any more: it gives up its place in the queue now, or its slot at the next step."""
     job.cancelled = True
     with self._jobs_lock:
-      was_waiting = self._waiting.pop(id(job), None) is not None
+      was_waiting = self._waiting.discard(job)
     if was_waiting:
       self.counters.add(cancelled=1)
       job.on_error(CancelledJobError())
@@ -264,11 +300,14 @@ class Driver(orchestrator.Driver):
     with self._jobs_lock:
       self.live = False
     self._prefilled.close()
+    self._tokenizing.shutdown(wait=False, cancel_futures=True)
+    for line in (self._to_prefill, self._to_slots):
+      line.put(None)
     super().stop()
     error = UnavailableError("the server is stopping")
     self._loop.fail_all(error)
     with self._jobs_lock:
-      left, self._waiting = list(self._waiting.values()), {}
+      left = self._waiting.clear()
     for job in left:
       self.counters.add(failed=1)
       job.on_error(error)
@@ -291,11 +330,11 @@ class Driver(orchestrator.Driver):
       self.counters.add(prefill_seconds=time.monotonic() - start)
       for request in requests:
         request.prefill_result = prefixes.get(id(request.job), CancelledJobError())
-        self._generate_backlogs[idx].put(request)
+        self._to_slots.put(request)
 
   def _next_requests(self) -> list[_Request]:
     """The next request, and those behind it that fit into the same pass of prefill; none when the driver stops."""
-    request = self._prefill_backlog.get()
+    request = self._to_prefill.get()
     requests: list[_Request] = []
     tokens = 0
     with contextlib.suppress(queue.Empty):
@@ -304,21 +343,20 @@ class Driver(orchestrator.Driver):
         tokens += len(request.job.prompt.tokens)
         if tokens >= MAX_PREFILL_TOKENS or len(requests) >= self.engine.prefill_rows:
           break
-        request = self._prefill_backlog.get_nowait()
+        request = self._to_prefill.get_nowait()
     return [] if request is None else requests
 
   def _generate_thread(self, idx: int) -> None:
-    backlog = self._generate_backlogs[idx]
     while self.live:
       try:
-        if not self._fill(backlog):
+        if not self._fill():
           return
         self._loop.step()
       except Exception as error:  # none is known; stock JetStream would kill the process
         logging.getLogger(__name__).exception("the generate thread goes on after an error")
         self._loop.fail_all(UnavailableError(f"the generate thread met an error ({error})"))
 
-  def _fill(self, backlog: queue.Queue[_Request | None]) -> bool:
+  def _fill(self) -> bool:
     """Gives free slots to what waits; False when the driver stops.
 
     While sequences are running it waits for prefills no longer than the last call of the engine took, so that their
@@ -329,13 +367,13 @@ class Driver(orchestrator.Driver):
     end = time.monotonic() + max(loop.last_call, MIN_PATIENCE)
     while loop.free and (self._waiting or not loop.live):
       try:
-        request = backlog.get(timeout=max(0.0, end - time.monotonic()) if running else 1.0)
+        request = self._to_slots.get(timeout=max(0.0, end - time.monotonic()) if running else 1.0)
       except queue.Empty:
         return True
       if request is None:
         return False
       with self._jobs_lock:
-        wanted = self._waiting.pop(id(request.job), None) is not None
+        wanted = self._waiting.discard(request.job)
       if wanted:  # else it was cancelled, and told so
         loop.start(request.job, request.prefill_result)
       request.prefill_result = None

@@ -8,6 +8,7 @@ JetStream's proto has no sampling parameters; they travel as call metadata (`gen
 
 import json
 import queue
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -72,7 +73,7 @@ class Orchestrator(orchestrator.LLMOrchestrator):
     if not self._settings.admits(metadata.get("authorization")):
       await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants a bearer token")
     try:
-      job = self._job_of(request, metadata)
+      job = await self._job_of(request, metadata, context.peer())
       context.add_done_callback(lambda _: self._driver.leave(job))  # client gone, deadline passed, call cancelled
       text = TextStream(job.decode, job.stop) if request.HasField("text_content") else None
       async for tokens in job.chunks():
@@ -89,14 +90,16 @@ class Orchestrator(orchestrator.LLMOrchestrator):
       )
     )
 
-  def _job_of(self, request: Any, metadata: dict[str, Any]) -> StreamedJob:
-    content = request.text_content.text if request.HasField("text_content") else list(request.token_content.token_ids)
+  async def _job_of(self, request: Any, metadata: dict[str, Any], peer: str) -> StreamedJob:
     try:
       sampling, stop_tokens = sampling_from(metadata, request.max_tokens), _stop_tokens(metadata)
     except RequestRejected:
       self._driver.counters.add(rejected=1)
       raise
-    return self._driver.ask(content, sampling, stream=metadata.get("stream") == "1", stop_tokens=stop_tokens)
+    content = request.text_content.text if request.HasField("text_content") else request.token_content.token_ids
+    owner = (peer.rpartition(":")[0].partition(":")[2], secrets.token_hex(8))  # peer: ipv4:ADDRESS:PORT
+    streams = metadata.get("stream") == "1"
+    return await self._driver.ask(content, sampling, stream=streams, stop_tokens=stop_tokens, owner=owner)
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str]:

@@ -11,7 +11,7 @@ import json
 import queue
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 import prometheus_client
@@ -22,20 +22,19 @@ from skymath_jax.chat import Messages
 from skymath_jax.engine.batching import UnavailableError
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.server.driver import Driver, StreamedJob
+from skymath_jax.server.incoming import BODY_SECONDS, MAX_BODY, WRITE_SECONDS, Bodies, Handler, counted_as_busy
 from skymath_jax.server.metrics import registry_of
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.server.text import TextStream
 
-MAX_BODY = 4 << 20  # bytes
-BODY_SECONDS = 30.0  # in which a body must have come
 MAX_CHOICES = 128
+MAX_MESSAGES = 10_000
 HARMLESS = {
   *("model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
   *("parallel_tool_calls", "tool_choice", "function_call"),  # there is no tool that could be called
 }
 
 Body: TypeAlias = dict[str, Any]
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Number = Annotated[float, pydantic.Field(ge=-1e3, le=1e3)]  # JSON has integers that no float can hold
 FAIL_FAST = pydantic.Field(fail_fast=True)  # the first wrong entry of a list is enough to refuse it
 Ids = Annotated[list[int], FAIL_FAST]
@@ -132,12 +131,18 @@ class ChatCompletion(Options):
   """The body of `/v1/chat/completions`."""
 
   messages: Annotated[list[Message], FAIL_FAST] = pydantic.Field(
-    min_length=1, description="messages must be a list of objects, each with a role and a text as content"
+    min_length=1,
+    max_length=MAX_MESSAGES,
+    description="messages must be a list of objects, each with a role and a text as content",
   )
 
   def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
     """The messages as one prompt."""
     return [chat_prompt([message.as_text() for message in self.messages])]
+
+  def characters(self) -> int:
+    """Of all messages."""
+    return sum(len(message.as_text()["content"]) for message in self.messages)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,6 +158,7 @@ def app(front: Front, settings: ServerSettings) -> web.Application:
   """The application; `front.driver` does the work."""
   driver = front.driver
   registry = registry_of(driver)
+  bodies = Bodies(driver.off_the_loop)
 
   async def models(_: web.Request) -> web.Response:
     model = {"id": front.model_id, "object": "model", "created": 0, "owned_by": "skymath"}
@@ -177,14 +183,14 @@ def app(front: Front, settings: ServerSettings) -> web.Application:
       return web.json_response({"error": error}, status=401, headers={"WWW-Authenticate": "Bearer"})
     return await handler(request)
 
-  routes = web.Application(client_max_size=MAX_BODY, middlewares=[_errors_as_json, guard])
+  routes = web.Application(client_max_size=MAX_BODY, middlewares=[counted_as_busy, _errors_as_json, guard])
   routes.add_routes(
     [
       web.get("/health", health),
       web.get("/metrics", metrics),
       web.get("/v1/models", models),
-      web.post("/v1/completions", lambda request: _answer(request, front, Completion)),
-      web.post("/v1/chat/completions", lambda request: _answer(request, front, ChatCompletion)),
+      web.post("/v1/completions", lambda request: _answer(request, front, bodies, Completion)),
+      web.post("/v1/chat/completions", lambda request: _answer(request, front, bodies, ChatCompletion)),
     ]
   )
   return routes
@@ -197,6 +203,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     return await handler(request)
   except web.HTTPException as error:
     status, message = error.status, error.reason
+    headers = {name: error.headers[name] for name in ("Retry-After",) if name in error.headers}
   except RequestRejected as error:
     status, message = 400, str(error)
   except queue.Full:
@@ -213,16 +220,15 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
   return web.json_response({"error": {"message": message, "type": kind}}, status=status, headers=headers)
 
 
-async def _body(request: web.Request, form: type[Options]) -> Options:
+async def _body(request: web.Request, bodies: Bodies, form: type[Options]) -> Options:
   """The body as a `form`.
 
   Raises:
     RequestRejected: it is none, or asks for more than `form` has.
   """
   try:
-    async with asyncio.timeout(BODY_SECONDS):
-      body = await request.json()
-  except (ValueError, LookupError, RecursionError):  # no JSON, no such charset, nested without end
+    body = await bodies.read(request)
+  except (ValueError, RecursionError):  # no JSON, nested without end
     raise reject("the body is not JSON", "body") from None
   if not isinstance(body, dict):
     raise reject("the body is not a JSON object", "body")
@@ -239,18 +245,24 @@ async def _body(request: web.Request, form: type[Options]) -> Options:
   return asked
 
 
-async def _answer(request: web.Request, front: Front, form: type[Options]) -> web.StreamResponse:
-  asked = await _body(request, form)
+async def _answer(request: web.Request, front: Front, bodies: Bodies, form: type[Options]) -> web.StreamResponse:
+  asked = await _body(request, bodies, form)
   seed = secrets.randbits(62) if asked.seed is None else asked.seed  # without a seed each call gets one at random
-  prompts = asked.prompts(front.chat_prompt)
+  if isinstance(asked, ChatCompletion):
+    front.driver.require_room(asked.characters())
+  prompts = await front.driver.off_the_loop(asked.prompts, front.chat_prompt)  # a template is somebody's program
   if not 1 <= asked.n * len(prompts) <= MAX_CHOICES:
     raise reject(f"n × prompts must be between 1 and {MAX_CHOICES}", "n")
   jobs: list[StreamedJob] = []
+  owner = (request.remote or "", secrets.token_hex(8))
   try:
     for prompt in prompts:
       for choice in range(asked.n):  # the prefix cache makes one prefill of them
         sampling = asked.sampling(seed + choice, front.driver.engine.max_length)
-        jobs.append(front.driver.ask(prompt, sampling, stream=asked.stream, stop_tokens=asked.stop_token_ids))
+        job = await front.driver.ask(
+          prompt, sampling, stream=asked.stream, stop_tokens=asked.stop_token_ids, owner=owner
+        )
+        jobs.append(job)
     head = {"id": f"cmpl-{secrets.token_hex(8)}", "created": int(time.time()), "model": front.model_id}
     if asked.stream:
       usage = asked.stream_options.include_usage
@@ -271,6 +283,7 @@ async def _whole(jobs: list[StreamedJob], head: Body, *, chat: bool) -> web.Resp
   for index, job in enumerate(jobs):
     async for _ in job.chunks():
       pass
+    await asyncio.sleep(0)  # others' turn: a hundred long texts are a tenth of a second
     text = {"message": {"role": "assistant", "content": job.text()}} if chat else {"text": job.text()}
     choices.append({"index": index, **text, "finish_reason": job.finish_reason})
   kind = "chat.completion" if chat else "text_completion"
@@ -287,7 +300,11 @@ async def _stream(
 
   async def send(value: Body | str) -> None:
     data = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    await response.write(f"data: {data}\n\n".encode())
+    try:
+      async with asyncio.timeout(WRITE_SECONDS):
+        await response.write(f"data: {data}\n\n".encode())
+    except TimeoutError:
+      raise ConnectionResetError("the client does not read") from None
 
   async def one(index: int, job: StreamedJob) -> None:
     async for piece, reason in _pieces(job):

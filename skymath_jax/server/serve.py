@@ -25,7 +25,7 @@ from skymath_jax.engine.warm_up import warm_up
 from skymath_jax.errors import UserError
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE
 from skymath_jax.models import Decoder
-from skymath_jax.server import compat
+from skymath_jax.server import compat, incoming
 from skymath_jax.server import http as http_front
 from skymath_jax.server.driver import Driver, EngineLike
 from skymath_jax.server.grpc import Orchestrator
@@ -41,6 +41,8 @@ GRPC_OPTIONS = (
   ("grpc.server.max_pending_requests", 1 << 16),
   ("grpc.server.max_pending_requests_hard_limit", 1 << 17),
   ("grpc.server_max_unrequested_time_in_server", 3600),
+  ("grpc.server_handshake_timeout_ms", int(1000 * incoming.HANDSHAKE_SECONDS)),
+  ("grpc.max_connection_idle_ms", 300_000),  # no call under way
 )
 SWITCH_INTERVAL = 0.001  # seconds that one thread may keep others waiting while a server runs; Python's is 5 ms
 GRACE = 3.0  # seconds at most, for calls to send their last message
@@ -69,10 +71,14 @@ class Server:
     self._switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
     gc.freeze()
+    self._quiet = contextlib.ExitStack()
+    self._quiet.enter_context(incoming.one_line_of_trouble())
     self.event_loop = asyncio.new_event_loop()
     self._loop_thread = threading.Thread(target=self.event_loop.run_forever, name="event-loop")
     self._loop_thread.start()
     self._http: web.AppRunner | None = None
+    self._http_socket: asyncio.Server | None = None
+    self._watch: asyncio.Task[None] | None = None
     try:
       self.port, self.http_port = self._call(self._listen(front, settings))
     except BaseException:
@@ -80,7 +86,10 @@ class Server:
       raise
 
   async def _listen(self, front: http_front.Front, settings: ServerSettings) -> tuple[int, int]:
-    self._grpc_server = grpc.aio.server(options=GRPC_OPTIONS)
+    most = incoming.connections_for_each()
+    largest = min(incoming.MAX_BODY, max(incoming.MAX_BODY // 4, 64 * front.driver.engine.max_length))
+    limits = {"grpc.max_allowed_incoming_connections": most, "grpc.max_receive_message_length": largest}
+    self._grpc_server = grpc.aio.server(options=(*GRPC_OPTIONS, *limits.items()))
     jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Orchestrator(front.driver, settings), self._grpc_server)
     host, credentials = settings.host, settings.grpc_credentials()
     address = f"{host}:{settings.port}"
@@ -93,21 +102,36 @@ class Server:
       bound = 0
     if not bound:
       raise in_use(host, settings.port, "port")
-    runner = web.AppRunner(http_front.app(front, settings), access_log=None)
+    runner = web.AppRunner(http_front.app(front, settings), handler_cancellation=True)
     await runner.setup()
     self._http = runner
+    assert runner.server is not None
+    connections = incoming.Connections(runner.server, most)
+    tls = settings.http_credentials()
+    patience = incoming.HANDSHAKE_SECONDS if tls else None
     try:
-      await web.TCPSite(runner, host, settings.http_port, ssl_context=settings.http_credentials()).start()
+      self._http_socket = await self.event_loop.create_server(
+        connections,
+        host,
+        settings.http_port,
+        ssl=tls,
+        ssl_handshake_timeout=patience,
+        backlog=incoming.BACKLOG,
+      )
     except OSError:
       raise in_use(host, settings.http_port, "http_port") from None
+    self._watch = self.event_loop.create_task(connections.watch())
     await self._grpc_server.start()
-    return bound, runner.addresses[0][1]
+    return bound, self._http_socket.sockets[0].getsockname()[1]
 
   def _call(self, coroutine: Any) -> Any:
     return asyncio.run_coroutine_threadsafe(coroutine, self.event_loop).result()
 
   async def _async_stop(self) -> None:
     await self._grpc_server.stop(grace=GRACE)
+    for part in (self._http_socket, self._watch):
+      if part is not None:
+        part.close() if isinstance(part, asyncio.Server) else part.cancel()
     if self._http is not None:
       await self._http.cleanup()
     ending = asyncio.all_tasks() - {asyncio.current_task()}
@@ -132,6 +156,7 @@ class Server:
     self.event_loop.close()
     sys.setswitchinterval(self._switch_interval)
     gc.unfreeze()
+    self._quiet.close()
 
 
 def settings_of(**values: Any) -> tuple[EngineSettings, ServerSettings]:

@@ -64,7 +64,8 @@ class ServerSettings:
 
   def admits(self, authorization: str | None) -> bool:
     """Whether a call with this `Authorization` may be served."""
-    return not self.token or hmac.compare_digest((authorization or "").encode(), f"Bearer {self.token}".encode())
+    shown = (authorization or "").encode(errors="surrogateescape")  # so do headers come that are not UTF-8
+    return not self.token or hmac.compare_digest(shown, f"Bearer {self.token}".encode())
 
   def grpc_credentials(self) -> grpc.ServerCredentials | None:
     """For gRPC; None without TLS."""

@@ -21,6 +21,7 @@ from skymath_jax.tokenizer.vocabulary import DECODERS, SPACE, as_json
 if TYPE_CHECKING:
   import tokenizers
 
+LONG_TEXT = 2048  # characters: they take a millisecond
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # What transformers' classes name where the folder does not: by the stem of the class, without `Fast`
 DEFAULTS = {
@@ -127,8 +128,8 @@ def _over_json(
     return copy
 
   return Backend(
-    encode=lambda text: inner.encode(text, add_special_tokens=False).ids,
-    encode_plain=lambda text: plain().encode(text, add_special_tokens=False).ids,
+    encode=lambda text: _ids(inner, text),
+    encode_plain=lambda text: _ids(plain(), text),
     decode=lambda ids: inner.decode(ids, skip_special_tokens=True),
     token=inner.id_to_token,
     token_id=inner.token_to_id,
@@ -138,6 +139,13 @@ def _over_json(
     before=before,
     after=after,
   )
+
+
+def _ids(inner: "tokenizers.Tokenizer", text: str) -> list[int]:
+  """What `inner.encode` gives; of the library's two ways this one lets other threads run meanwhile."""
+  if len(text) < LONG_TEXT:
+    return inner.encode(text, add_special_tokens=False).ids
+  return inner.encode_batch([text], add_special_tokens=False)[0].ids
 
 
 def _around(inner: "tokenizers.Tokenizer") -> tuple[tuple[int, ...], tuple[int, ...]]:
