@@ -17,7 +17,7 @@ def get_config(machine=""):
   c.model.remat = "none"
   c.model.scan_layers = False
 
-  c.model.scratch.tokenizer = "asset:micro_teacher"  # one vocabulary for both
+  c.model.tokenizer = "asset:micro_teacher"  # one vocabulary for both
 
   c.training.data = "micro_gsm/base"
   c.training.examples = 110_000

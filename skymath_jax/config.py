@@ -39,7 +39,7 @@ class Teacher:
 
   backend: Literal["jetstream", "openai", "local"] = "jetstream"  # our server, an endpoint, or in this process
   model: str = ""  # HF folder, checkpoint folder, asset:NAME, or the endpoint's model name
-  chat: Literal["auto", "template", "raw"] = "auto"  # prompts in the model's chat template; auto: where it has one
+  chat: Literal["auto", "template", "raw"] = "auto"  # prompts as a chat of the model's; auto: where it has a template
   addresses: Free[Words] = ()  # host:port of running JetStream servers, or @FILE of them; empty = one is started
   base_url: Free[str] = ""  # OpenAI-compatible endpoint, up to and including /v1
   api_key_variable: Free[str] = "OPENAI_API_KEY"  # environment variable that holds the key
@@ -47,8 +47,7 @@ class Teacher:
   concurrency: Free[Positive] = 512  # requests in flight at most
   requests_per_minute: Free[Amount] = 0.0  # an endpoint's rate limit; 0 = none
   tokens_per_minute: Free[Amount] = 0.0  # an endpoint's rate limit, prompt and response together; 0 = none
-  price_in: Free[Amount] = 0.0  # money for a million prompt tokens of a paid endpoint
-  price_out: Free[Amount] = 0.0  # money for a million response tokens of a paid endpoint
+  prices: Free[tuple[Amount, Amount]] = (0.0, 0.0)  # of a paid endpoint: a million prompt tokens, a million written
   cost_ceiling: Free[Amount] = 0.0  # most money a workdir's answers may cost, resumed runs included; 0 = no ceiling
   parameters: Free[str] = ""  # JSON of what an endpoint wants otherwise, e.g. {"omit": ["seed"]}: generation/parameters
   start_seconds: Free[Positive] = 900  # how long a server that `run` starts may take to become healthy
@@ -105,17 +104,8 @@ class Curation:
   workers: Free[Count] = 0  # processes; 0 = one a core, none for small data
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scratch:
-  """A decoder made from nothing."""
-
-  embed: Positive = 128  # width
-  layers: Positive = 4  # depth
-  heads: Positive = 4  # query heads
-  kv_heads: Positive = 2  # key and value heads
-  mlp: Positive = 384  # inner width
-  tokenizer: str = ""  # folder whose tokenizer to use; empty = train one on the data
-  vocab_size: Positive = 896  # of the SentencePiece vocabulary trained on the data
+Size = Literal["embed", "layers", "heads", "kv_heads", "head_dim", "mlp", "vocab_size"]
+SCRATCH: dict[Size, int] = {"embed": 128, "layers": 4, "heads": 4, "kv_heads": 2, "mlp": 384, "vocab_size": 896}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +117,8 @@ class Model:
   param_dtype: Dtype = "float32"  # of master weights and Adam's second moment; bfloat16 halves them, for one GPU
   scan_layers: bool = True  # one compiled layer for all (fast to compile); False is faster to run on CPU
   remat: Free[Literal["none", "wide", "names", "full"]] = "names"  # what the backward pass recomputes: nothing to all
-  scratch: Scratch = Scratch()
+  scratch: Mapping[Size, Positive] = dataclasses.field(default_factory=SCRATCH.copy)  # sizes of a model from nothing
+  tokenizer: str = ""  # folder whose tokenizer a model from nothing has; empty = one is trained on the data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +252,7 @@ def nearest(name: str) -> str:
 
 
 def base() -> ConfigDict:
-  """The defaults as a ConfigDict, where a recipe starts; only methods of synthesis may be added to it."""
+  """The defaults as a ConfigDict, where a recipe starts; nothing may be added to it but a mapping's entries."""
   config = ConfigDict(dataclasses.asdict(Experiment()), sort_keys=False).lock()
   for key in KEYS.values():
     if key.kind is dict:
@@ -336,21 +327,20 @@ def stored(values: Mapping[str, Any], *, where: Any) -> Experiment:
     UserError: it holds a key that there is no more, or a value that makes no sense now.
   """
   flat = {name: tuple(value) if isinstance(value, list) else value for name, value in flatten(values).items()}
-  if gone := [name for name in flat if name not in KEYS]:
+  try:
+    known = {name: find(name).checked(value) for name, value in flat.items()}
+  except UserError as error:
     raise UserError(
-      f"made by another version of skymath, with the key config.{gone[0]}, which this one does not have",
+      f"made by another version of skymath, with the key {error.where} ({error.what})",
       where=where,
       remedy="go on with the version that made it, or copy seeds/, synthesis/ and sft/ into a new --workdir",
-    )
-  defaults = {name: key.default for name, key in KEYS.items()}
-  found: Experiment = built(
-    Experiment(), {name: KEYS[name].checked(value) for name, value in {**defaults, **flat}.items()}
-  )
+    ) from None
+  found: Experiment = built(Experiment(), {name: key.default for name, key in KEYS.items()} | known)
   return found
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
-  """{"training.rows": 8, …} of a ConfigDict, an experiment or its JSON values; runs by method stay together."""
+  """{"training.rows": 8, …} of a ConfigDict, an experiment or its JSON values; a mapping's entries stay together."""
   if dataclasses.is_dataclass(values):
     values = {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
   flat: dict[str, Any] = {}

@@ -38,7 +38,10 @@ Amount = Annotated[float, AtLeast(0)]
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-  """What is known of one key, read from its declaration; `element` is of a tuple's or a mapping's values."""
+  """What is known of one key, read from its declaration; `element` is of a tuple's or a mapping's values.
+
+  `choices` are the values allowed, or a mapping's names; none says that there is no such list.
+  """
 
   name: str
   kind: type
@@ -51,8 +54,15 @@ class Key:
   meaning: str
 
   def entry(self, name: str) -> "Key":
-    """The key of one entry of a mapping."""
-    return dataclasses.replace(self, name=f"{self.name}.{name}", kind=self.element, default=0.0)
+    """The key of one entry of a mapping.
+
+    Raises:
+      UserError: the mapping has names of its own, and this is none.
+    """
+    if self.choices and name not in self.choices:
+      remedy = f"use one of: {', '.join(self.choices)}"
+      raise UserError("there is no such entry", where=f"config.{self.name}.{name}", remedy=remedy)
+    return dataclasses.replace(self, name=f"{self.name}.{name}", kind=self.element, default=self.element(), choices=())
 
   def checked(self, value: Any) -> Any:
     """The value in the key's type.
@@ -99,7 +109,9 @@ def keys_of(part: Any, comments: Mapping[str, str], prefix: str = "") -> Iterato
         choices, hint = inner, str
       elif origin is Annotated:
         marks, hint = marks | set(hint.__metadata__), inner[0]
-      else:  # tuple[X, ...], tuple[X, X] or Mapping[str, X]
+      else:  # tuple[X, ...], tuple[X, X], Mapping[str, X] or Mapping[Literal[...], X]
+        if origin is not tuple and get_origin(inner[0]) is Literal:
+          choices = get_args(inner[0])
         length = len(inner) if origin is tuple and ... not in inner else None
         hint = inner[0] if origin is tuple else inner[1]
     least = next((mark.least for mark in marks if isinstance(mark, AtLeast)), None)

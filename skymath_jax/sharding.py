@@ -93,7 +93,11 @@ def serving_sizes(devices: int, *, kv_heads: int, heads: int, others: Sequence[i
 def abstract_mesh(
   data: int = config.Mesh.data, fsdp: int = config.Mesh.fsdp, tensor: int = config.Mesh.tensor, *, count: int
 ) -> jax.sharding.AbstractMesh:
-  """The mesh that `make_mesh` would make of `count` devices, for arithmetic about it."""
+  """The mesh that `make_mesh` would make of `count` devices, for arithmetic about it.
+
+  Raises:
+    UserError: the sizes do not multiply to `count`.
+  """
   sizes = _sizes({"data": data, "fsdp": fsdp, "tensor": tensor}, count)
   return jax.sharding.AbstractMesh(tuple(sizes.values()), MESH_AXES)
 
@@ -190,7 +194,8 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 def per_device(function: Callable[..., jax.Array], axes: Sequence[Axes], result: Axes) -> Callable[..., jax.Array]:
   """`function` applied to each device's share of its arguments: for kernels that XLA cannot split by itself.
 
-  `axes` and `result` are the logical axes of arguments and result. Outside `jax.set_mesh` it is `function`.
+  `axes` and `result` name the logical axes of the shapes of arguments and result. Outside `jax.set_mesh` it is
+  `function`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:

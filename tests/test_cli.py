@@ -123,7 +123,7 @@ def test_a_workdir_keeps_the_config_that_its_folders_were_made_with(tmp_path, ca
   assert cli.call([*arguments, "--config.seeds.limit=7"]) == 1
   said = capfd.readouterr().err
   assert "what is in synthesis was made with config.seeds.limit = 400, now it is 7" in said
-  assert cli.call([*arguments, "--config.training.stage1.epochs=7", "--config.teacher.price_in=1.0"]) == 0
+  assert cli.call([*arguments, "--config.training.stage1.epochs=7", "--config.teacher.prices=(1.0, 0.0)"]) == 0
   said = capfd.readouterr().err
   assert "config.training.stage1.epochs was" in said and "seeds: complete, skipped" in said
   assert cli.call(arguments) == 0  # back again
@@ -192,8 +192,8 @@ def test_a_rehearsal_without_prices_names_no_cost(tmp_path, capfd):
   arguments = ["synthesize", QUICKSTART, f"--config.seeds.sources={tmp_path}/s.jsonl", "--dry-run"]
   assert cli.call([*arguments, f"--workdir={tmp_path / 'a'}"]) == 0
   said = capfd.readouterr()
-  assert json.loads(said.out)["total"]["cost"] is None and "config.teacher.price_in" in said.err
-  assert cli.call([*arguments, f"--workdir={tmp_path / 'b'}", "--config.teacher.price_out=1000.0"]) == 0
+  assert json.loads(said.out)["total"]["cost"] is None and "config.teacher.prices" in said.err
+  assert cli.call([*arguments, f"--workdir={tmp_path / 'b'}", "--config.teacher.prices=(0.0, 1000.0)"]) == 0
   assert json.loads(capfd.readouterr().out)["total"]["cost"] > 1
 
 

@@ -56,6 +56,8 @@ def test_every_shipped_experiment_resolves(path):
     ("training.betas", (0.9,), r"config.training.betas: (0.9,) is not of type tuple. e.g. (0.9, 0.999)"),
     ("synthesis.hard_levels", ("four",), "config.synthesis.hard_levels"),
     ("synthesis.pass1", {"xwin": -1.0}, "config.synthesis.pass1.xwin: -1.0 is too small"),
+    ("model.scratch", {"embd": 4}, "config.model.scratch.embd: there is no such entry. use one of: embed, layers"),
+    ("model.scratch", {"embed": 0}, "config.model.scratch.embed: 0 is too small"),
     ("training.micro_batches", 3, "8 rows do not split into 3 micro-batches"),
   ],
 )
@@ -122,6 +124,10 @@ def test_what_another_version_left_is_read_or_refused():
   kept = config.as_json(config.changed(config.Experiment(), {"training.rows": 4}))
   del kept["hardware"], kept["serving"]  # keys that came later have their defaults
   assert config.stored(kept, where="config.json").training.rows == 4
-  kept["training"]["optimizer"] = "adamw"
-  with pytest.raises(UserError, match=r"another version of skymath, with the key config\.training\.optimizer"):
-    config.stored(kept, where="config.json")
+  for section, change, key in (
+    ("training", {"optimizer": "adamw"}, "training.optimizer"),
+    ("model", {"scratch": {"tokenizer": "asset:micro_teacher"}}, "model.scratch.tokenizer"),
+    ("teacher", {"price_in": 2.0}, "teacher.price_in"),
+  ):
+    with pytest.raises(UserError, match=rf"another version of skymath, with the key config\.{key}"):
+      config.stored(kept | {section: kept[section] | change}, where="config.json")

@@ -43,7 +43,6 @@ JAX_FREE = BASEMENT | {
 }
 MAY_IMPORT_LATE = {"cli", "models"}  # the last: Orbax costs a second that a Hugging Face folder does not need
 KNOWS_NO_SERVER = {"engine", "models", "training", "synthesis"}  # rooms that import nothing of a wire
-MENDING = pytest.mark.xfail(reason="rooms are being mended: python benchmarks/house.py --no_types --list")
 SILENT = 5  # public functions that raise one of our errors and do not say so
 LONG = 0.003  # share of functions over 50 lines
 # Tests and benchmarks that use a private attribute, and of what.
@@ -117,29 +116,24 @@ def test_files_and_functions_stay_small():
   assert not [name for name in long if int(name.partition("(")[2].rstrip(")")) > 60], long
 
 
-@MENDING
 def test_every_setting_has_one_default():
   assert house.second_defaults(PACKAGE, house.config_keys(ROOT)) == []
 
 
-@MENDING
 def test_public_functions_say_what_they_raise():
   silent = [f"{f.file}:{f.name}" for f in house.raisers(PACKAGE)[1]]
   assert len(silent) <= SILENT, silent
 
 
-@MENDING
 def test_functions_of_arrays_say_their_shapes():
   assert [f"{f.file}:{f.name}" for f in house.array_functions(PACKAGE)[1]] == []
 
 
-@MENDING
 def test_private_attributes_are_not_reached_into():
   reached = [place for place in house.private_reaches(ROOT) if place.partition(":")[0] not in REACHES]
   assert reached == []
 
 
-@MENDING
 def test_tests_import_one_way():
   for path in (ROOT / "tests").rglob("*.py"):
     for node in ast.walk(ast.parse(path.read_text())):

@@ -4,7 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -42,7 +42,11 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> Any:
     UserError: the config file is missing or broken, or an override names an unknown key.
   """
   values = flags.FlagValues()
-  define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, bool: flags.DEFINE_boolean}
+  define: dict[type, Callable[..., Any]] = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+  }
   for flag in wanted:
     define.get(type(flag.default), flags.DEFINE_string)(flag.name, flag.default, flag.help, flag_values=values)
   if "--help" in argv or "-h" in argv:
@@ -82,17 +86,17 @@ def _config_file(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _loaded(file: str, words: Sequence[str]) -> ConfigDict:
-  """The config of FILE or FILE:HARDWARE, sound as it stands, with a place for every method that `words` give runs."""
+  """The config of FILE or FILE:HARDWARE, sound as it stands, with a place for every mapping's entry in `words`."""
   path, _, hardware = file.partition(":")
   config = config_lib.load(shipped.recipe(path), *([hardware] if hardware else []))
   config_lib.resolve(config)
   for name, _ in _overrides(words):
-    group, _, method = name.rpartition(".")
+    group, _, entry = name.rpartition(".")
     key = config_lib.KEYS.get(group)
     if key is not None and key.kind is dict:
       section, _, field = group.rpartition(".")
-      runs = config[section][field]
-      runs[method] = runs.get(method, 0.0)
+      entries = config[section][field]
+      entries[entry] = entries.get(entry, key.entry(entry).default)
   return config
 
 

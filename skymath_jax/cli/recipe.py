@@ -50,7 +50,7 @@ def synthesize(argv: Sequence[str]) -> int:
     plan = synthesize.plan(run)
   print(json.dumps(plan, indent=2))
   if plan["total"]["cost"] is None:
-    log("no cost: set config.teacher.price_in and config.teacher.price_out, money for a million tokens")
+    log("no cost: set config.teacher.prices, money for a million tokens of prompts and of responses")
   return 0
 
 

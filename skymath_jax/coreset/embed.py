@@ -46,7 +46,7 @@ def embed(texts: Sequence[str], embedding: str, model: str = "") -> np.ndarray:
 
 
 def embedder(embedding: str, model: str = "") -> Callable[[Sequence[str]], np.ndarray]:
-  """The function from texts to unit vectors.
+  """The function from texts to unit vectors `[texts width]`.
 
   Raises:
     UserError: no such embedding, or its library is not installed.

@@ -72,7 +72,11 @@ def _parsed(line: bytes, where: Callable[[], str]) -> Instance:
 
 
 def chunks(paths: Sequence[str], size: int = CHUNK_BYTES) -> list[Chunk]:
-  """The files cut at line ends after about `size` bytes."""
+  """The files cut at line ends after about `size` bytes.
+
+  Raises:
+    UserError: a file is not there.
+  """
   found = []
   for path in paths:
     if not epath.Path(path).exists():
@@ -88,7 +92,13 @@ def chunks(paths: Sequence[str], size: int = CHUNK_BYTES) -> list[Chunk]:
 
 
 class FileRows:
-  """Reads single rows again, by their number."""
+  """Reads single rows again, by their number.
+
+  Args:
+    parts: of the files.
+    starts: number of the first row of each part.
+    offsets: bytes before each row in its file, int64 `[rows]`.
+  """
 
   def __init__(self, parts: Sequence[Chunk], starts: Sequence[int], offsets: np.ndarray):
     self._parts, self._starts, self._offsets = parts, np.array(starts), offsets

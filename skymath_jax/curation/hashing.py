@@ -23,7 +23,7 @@ def numbers(text: str) -> list[str]:
 
 
 def mix(values: np.ndarray) -> np.ndarray:
-  """Spreads each uint64 over all bits (the finalizer of MurmurHash3, in place)."""
+  """Spreads each uint64, of any shape, over all bits (the finalizer of MurmurHash3, in place)."""
   values ^= values >> np.uint64(33)
   values *= np.uint64(0xFF51AFD7ED558CCD)
   values ^= values >> np.uint64(33)

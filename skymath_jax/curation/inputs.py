@@ -25,7 +25,11 @@ def listed(paths: str | Sequence[str]) -> list[str]:
 
 
 def instance(row: dict[str, Any], where: str) -> Instance:
-  """One row as an Instance; a plain pair gets an id of its own and the method `user`."""
+  """One row as an Instance; a plain pair gets an id of its own and the method `user`.
+
+  Raises:
+    UserError: it is neither an Instance nor a pair of texts; `where` is named.
+  """
   if {"id", "method", "parents"} <= row.keys():
     try:
       return records.from_json(Instance, row)

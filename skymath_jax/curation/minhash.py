@@ -107,7 +107,10 @@ def near_by_keys(
   *,
   threshold: float,
 ) -> list[int | None]:
-  """`near` for queries whose `band_keys` and `crowded` bands are known; those of other rows may have been left out."""
+  """`near` for queries whose `band_keys` and `crowded` bands are known; those of other rows may have been left out.
+
+  `keys` and `crowded` (bool) are `[queries bands]`.
+  """
   earlier: list[int | None] = [None] * len(queries)
   buckets: dict[int, dict[frozenset[Any], list[int]]] = {}  # band key → lineage → kept queries
   for index in np.flatnonzero(crowded.any(axis=1)).tolist():

@@ -35,7 +35,7 @@ def stratified_order(ids: Sequence[str], strata: Sequence[Hashable], rng_seed: i
     rng_seed: of the order.
 
   Returns:
-    indices `[len(ids)]`, int64.
+    indices `[count]`, int64.
   """
   lots = np.array([int(stable_id("subset", rng_seed, name), 16) for name in ids], np.uint64)
   numbers: dict[Hashable, int] = {}

@@ -49,7 +49,11 @@ def folder_name(name: str) -> str:
 
 
 def math500(problems: Sequence[Problem]) -> list[Problem]:
-  """Those of MATH's 5,000 test problems whose ids `math500.txt` lists, by the first eight digits."""
+  """Those of MATH's 5,000 test problems whose ids `math500.txt` lists, by the first eight digits.
+
+  Raises:
+    UserError: some of them are not among `problems`.
+  """
   wanted = math500_ids()
   found = [problem for problem in problems if problem.id[:8] in wanted]
   if len(found) != len(wanted):

@@ -127,6 +127,9 @@ class JetStreamGenerator:
 
   Attributes:
     stats: what was sent, completed and retried; `stats.completed` compares with the server's `requests_completed`.
+
+  Raises:
+    UserError: no address is given, or the certificate cannot be read.
   """
 
   def __init__(

@@ -4,7 +4,7 @@ A request goes out only while its worst case (each byte of the prompt a token, e
 under the ceiling together with all that is under way; the real cost replaces the worst case when the answer is in. So
 the ceiling holds whatever is in flight, and near it requests wait for one another instead of failing. Example::
 
-  meter = Meter(Limits(requests_per_minute=500, price_in=2.5, price_out=10.0, cost_ceiling=40.0))
+  meter = Meter(Limits(requests_per_minute=500, prices=(2.5, 10.0), cost_ceiling=40.0))
   ticket = await meter.admit(request)  # waits its turn
   meter.settle(ticket, prompt_tokens=120, completion_tokens=310)
 """
@@ -32,31 +32,31 @@ class Limits:
 
   Args:
     requests_per_minute, tokens_per_minute: of all requests together; tokens are those of prompts and responses.
-    price_in, price_out: money for a million prompt tokens and for a million response tokens.
+    prices: money for a million prompt tokens, and for a million response tokens.
     cost_ceiling: most money that may be spent.
   """
 
   requests_per_minute: float = Teacher.requests_per_minute
   tokens_per_minute: float = Teacher.tokens_per_minute
-  price_in: float = Teacher.price_in
-  price_out: float = Teacher.price_out
+  prices: tuple[float, float] = Teacher.prices
   cost_ceiling: float = Teacher.cost_ceiling
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if not (math.isfinite(value) and value >= 0):
+      if not all(math.isfinite(number) and number >= 0 for number in (value if field.name == "prices" else [value])):
         raise UserError(f"{value!r} is out of range", where=f"teacher.{field.name}", remedy="give zero or more")
-    if self.cost_ceiling and not (self.price_in or self.price_out):
+    if self.cost_ceiling and not any(self.prices):
       raise UserError(
         "a cost ceiling without prices can never be reached",
         where="teacher.cost_ceiling",
-        remedy="set teacher.price_in and teacher.price_out, money for a million tokens",
+        remedy="set teacher.prices, money for a million tokens of prompts and of responses",
       )
 
   def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
     """Money for so many tokens."""
-    return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / MILLION
+    each_prompt, each_written = self.prices
+    return (prompt_tokens * each_prompt + completion_tokens * each_written) / MILLION
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # two alike may be under way at once

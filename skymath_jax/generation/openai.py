@@ -84,7 +84,7 @@ class OpenAIGenerator:
     *,
     concurrency: int,
     api_key_variable: str = Teacher.api_key_variable,
-    chat: bool = True,
+    chat: bool,
     first_pause: float = 0.5,
     limits: Limits | None = None,
     parameters: Parameters | None = None,

@@ -33,7 +33,10 @@ MAX_QUERY_BLOCKS = 8  # in a row, which bounds the size of the compiled program
 
 
 def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
-  """Plain einsums in blocks of queries, each over the keys that causality and window leave it: the reference."""
+  """Plain einsums in blocks of queries, each over the keys that causality and window leave it: the reference.
+
+  `segment_ids` is `[batch length]`; the result takes q `[batch length heads head_dim]`, k and v with `kv_heads`.
+  """
   B, T = segment_ids.shape
   size = max(MIN_QUERY_BLOCK, math.ceil(T / MAX_QUERY_BLOCKS))
   reach = T if config.window is None else config.window - 1
@@ -73,6 +76,7 @@ INTERPRET = False  # tests run the kernel's arithmetic without a TPU
 def splash(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   """JAX's Pallas kernel for TPU: never holds the scores, skips blocks that causality or window rule out.
 
+  `segment_ids` is `[batch length]`.
   Rows that are no multiple of 128 tokens (short prefills) take the reference.
   """
   T = segment_ids.shape[1]
@@ -145,7 +149,7 @@ def choose(config: DecoderConfig) -> str:
 
 
 def packed(config: DecoderConfig, segment_ids: jax.Array, *, keep_kv: bool = False) -> Attend:
-  """Attention within the rows of a batch; `keep_kv` hands out each layer's keys and values (prefill)."""
+  """Attention within the rows of a batch, `segment_ids` `[batch length]`; `keep_kv` hands out keys and values."""
   attention = BACKENDS[choose(config)](config, segment_ids)
 
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:

@@ -62,7 +62,7 @@ def weight(
 
 
 def constant(value: float, config: DecoderConfig, shape: dict[str, int], *, stack: int = 0) -> nnx.Param[jax.Array]:
-  """A parameter that starts as `value` everywhere: norm scales (1) and biases (0)."""
+  """A parameter of this shape (axis → size) that starts as `value` everywhere: norm scales (1) and biases (0)."""
   shape = {"layers": stack, **shape} if stack else shape
   filled = jnp.full(tuple(shape.values()), value, config.param_dtype)
   return nnx.Param(filled, out_sharding=tuple(shape), eager_sharding=False)
@@ -213,7 +213,7 @@ class Decoder(nnx.Module):
   def hidden_and_kv(
     self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
   ) -> tuple[jax.Array, KVCache]:
-    """`hidden` and `prefill` in one pass, where the first new token is wanted at once."""
+    """`hidden` and `prefill` in one pass of `[batch length]`, where the first new token is wanted at once."""
     x, kv = self._run(tokens, positions, segment_ids, keep_kv=True)
     if self.config.scan_layers:
       keys, values = kv

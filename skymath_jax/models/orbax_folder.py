@@ -194,7 +194,11 @@ def verify(tree: Any, expected: str, path: epath.Path) -> None:
 
 
 def weights_hash(folder: epath.PathLike) -> str:
-  """Checksum of the newest step's weights, read from its `meta`: no array is touched."""
+  """Checksum of the newest step's weights, read from its `meta`: no array is touched.
+
+  Raises:
+    UserError: the folder has no finished checkpoint.
+  """
   return read_meta(folder, _newest(folder))["weights"]
 
 

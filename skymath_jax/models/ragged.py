@@ -94,7 +94,7 @@ def _kernel(length_ref: Any, q_ref: Any, *refs: Any, window: int | None) -> None
 
 
 def cudnn(q: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array) -> jax.Array:
-  """The same by cuDNN's kernel for one query per slot; bfloat16 or float16, no window, no 8 bits."""
+  """The same shapes by cuDNN's kernel for one query per slot; bfloat16 or float16, no window, no 8 bits."""
   # private: the public entry point has no layout with heads before positions, and would copy the cache to get one
   from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
 

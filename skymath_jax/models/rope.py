@@ -15,12 +15,12 @@ from skymath_jax.models.config import DecoderConfig, RopeScaling
 
 
 def linear(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-  """Position interpolation (Chen et al., 2306.15595): all angles shrink by one factor."""
+  """Position interpolation (Chen et al., 2306.15595): all angles, `[head_dim / 2]`, shrink by one factor."""
   return frequencies / scaling.factor
 
 
 def llama3(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-  """Llama 3.1's rule: short wavelengths stay, long ones shrink, those between are blended."""
+  """Llama 3.1's rule for `[head_dim / 2]` angles: short wavelengths stay, long ones shrink, others are blended."""
   wavelengths = 2 * math.pi / frequencies
   low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
   keep = np.clip((scaling.original_positions / wavelengths - low) / (high - low), 0.0, 1.0)

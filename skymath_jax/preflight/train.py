@@ -90,7 +90,7 @@ def outcome_of(lowered: jax.stages.Lowered) -> Outcome:
   try:
     plan: Any = lowered.compile().memory_analysis()  # None only for platforms that keep no plan
   except jax.errors.JaxRuntimeError as error:
-    needed = _needed(str(error))
+    needed = bytes_needed(str(error))
     if needed is None:
       raise
     return Outcome(fits=False, peak_bytes=needed, temporary_bytes=0, seconds=time.perf_counter() - start)
@@ -99,7 +99,7 @@ def outcome_of(lowered: jax.stages.Lowered) -> Outcome:
   return Outcome(fits=True, peak_bytes=peak, temporary_bytes=plan.temp_size_in_bytes, seconds=seconds)
 
 
-def _needed(message: str) -> int | None:
+def bytes_needed(message: str) -> int | None:
   """Bytes that the compiler asked for in its out-of-memory message; None if the message is about something else."""
   if "RESOURCE_EXHAUSTED" not in message:
     return None

@@ -139,7 +139,11 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return self._manual / file.name
 
   def problems(self) -> list[Problem]:
-    """The problems of this split, prepared at the first call."""
+    """The problems of this split, prepared at the first call.
+
+    Raises:
+      UserError: files are missing, are not what they should be, or cannot be kept here.
+    """
     try:
       with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself there
         self.download_and_prepare()

@@ -133,7 +133,11 @@ class Math(Source):
 
   @classmethod
   def by_hand(cls, folder: epath.Path, split: str) -> list[epath.Path] | None:
-    """One `SPLIT.jsonl`, or the folder `SPLIT/` of the original archive; accepted by content, not by bytes."""
+    """One `SPLIT.jsonl`, or the folder `SPLIT/` of the original archive; accepted by content, not by bytes.
+
+    Raises:
+      UserError: the problems in them are not those of MATH.
+    """
     paths = [path for path in (folder / f"{split}.jsonl", folder / f"{split}.jsonl.gz") if path.exists()][:1]
     if not paths and (folder / split).is_dir():
       # sorted by subject, then by the number in the file's name; `val/` is the rest of one copy's training set

@@ -96,6 +96,9 @@ def problem(row: Mapping[str, Any], where: str, *, source: str, seen: dict[str, 
     where: file:line for messages.
     source: the Problem's source, where the row names none.
     seen: question → times seen so far; updated.
+
+  Raises:
+    UserError: no question, or a value of another type than its key's.
   """
   question = _text(row, "question", where)
   if question is None or not question.strip():

@@ -211,11 +211,10 @@ def plan(run: Run) -> Facts:
   )
   if config.judge:
     passes["judge"] = synthesis.plan_judging(made, config.judge, lengths)
-  prices = {"price_in": teacher.price_in, "price_out": teacher.price_out}
   return {
     **passes,
     "total": {
-      **synthesis.total_cost(passes, max_tokens=config.max_tokens, **prices),
+      **synthesis.total_cost(passes, max_tokens=config.max_tokens, prices=teacher.prices),
       "instances_at_most": made,
       "stored_already": sum(_stored(run.workdir / "synthesis" / f"stage{n}" / RESPONSES) for n in (1, 2)),
     },

@@ -83,6 +83,7 @@ class Teacher:
       config.model,
       api_key_variable=config.api_key_variable,
       concurrency=config.concurrency,
+      chat=config.chat != "raw",
       parameters=Parameters.from_json(config.parameters),
       limits=Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)}),
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 from flax import nnx
@@ -10,7 +11,7 @@ import skymath_jax
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, files, models, prompts, sft, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
-from skymath_jax.config import Experiment, Model, Training
+from skymath_jax.config import SCRATCH, Experiment, Model, Training
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import FETCH_SECONDS
 from skymath_jax.records import Facts
@@ -60,7 +61,7 @@ ON_TEXTS = dataclasses.replace(STAGES[0], name="train", needs=())
 def step_of(config: Experiment) -> tuple[models.DecoderConfig, Training]:
   """What the compiled step of a stage depends on, without weights or data."""
   m = config.model
-  shape = models.config_of(m.path) if m.path else _scratch_config(config, m.scratch.vocab_size)
+  shape = models.config_of(m.path) if m.path else _scratch_config(config)
   shape = dataclasses.replace(shape, dtype=m.dtype, param_dtype=m.param_dtype, remat=m.remat, scan_layers=m.scan_layers)
   return shape, config.training
 
@@ -93,38 +94,31 @@ def _start_model(
 
 def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
   """A new decoder, and a vocabulary made from the training text with the prompts' fixed lines as single tokens."""
-  scratch, folder = run.config.model.scratch, run.workdir / TOKENIZER
-  if scratch.tokenizer:
-    folder = models.resolve(scratch.tokenizer)
+  model, folder = run.config.model, run.workdir / TOKENIZER
+  if model.tokenizer:
+    folder = models.resolve(model.tokenizer)
   elif not folder.exists() and distributed.is_writer():
     with files.new_folder(folder) as temporary:
       tokenizer_lib.train_sentencepiece(
         (source[i]["query"] + source[i]["response"] for i in range(min(len(source), TOKENIZER_EXAMPLES))),
         temporary,
-        vocab_size=scratch.vocab_size,
+        vocab_size=_scratch_config(run.config).vocab_size,
         fixed=_fixed_pieces(),
       )
     run.workdir.push(TOKENIZER)
   distributed.barrier("the tokenizer is there", seconds=FETCH_SECONDS)
   run.workdir.pull(TOKENIZER)
   tokenizer = tokenizer_lib.load(folder)
-  decoder_config = _scratch_config(run.config, tokenizer.vocab_size)
+  decoder_config = dataclasses.replace(_scratch_config(run.config), vocab_size=tokenizer.vocab_size)
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
 
 
-def _scratch_config(config: Experiment, vocab_size: int) -> models.DecoderConfig:
-  scratch = config.model.scratch
-  return models.DecoderConfig(
-    vocab_size=vocab_size,
-    embed=scratch.embed,
-    layers=scratch.layers,
-    heads=scratch.heads,
-    kv_heads=scratch.kv_heads,
-    head_dim=scratch.embed // scratch.heads,
-    mlp=scratch.mlp,
-    max_positions=config.training.max_length,
-    param_dtype=config.model.param_dtype,
-  )
+def _scratch_config(config: Experiment) -> models.DecoderConfig:
+  """The sizes of `model.scratch`; its heads share the width where no `head_dim` says otherwise."""
+  sizes: dict[Any, Any] = {**SCRATCH, **config.model.scratch}
+  sizes.setdefault("head_dim", sizes["embed"] // sizes["heads"])
+  length, dtype = config.training.max_length, config.model.param_dtype
+  return models.DecoderConfig(**sizes, max_positions=length, param_dtype=dtype)
 
 
 def _fixed_pieces() -> list[str]:

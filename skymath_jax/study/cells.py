@@ -53,7 +53,11 @@ def cells_of(config: config_lib.Experiment) -> list[Cell]:
 
 
 class Study:
-  """The cells of one workdir: what is there, and how to make what is not."""
+  """The cells of one workdir: what is there, and how to make what is not.
+
+  Raises:
+    UserError: the config names no base model, or the data sets are not there.
+  """
 
   def __init__(self, config: config_lib.Experiment, workdir: epath.PathLike):
     if not config.model.path:

@@ -64,7 +64,11 @@ class Outcomes:
       ) from error
 
   def put(self, job: int, made: Iterable[Instance | Rejected]) -> None:
-    """Keeps what one job made."""
+    """Keeps what one job made.
+
+    Raises:
+      UserError: the disk is full, or the file is lost.
+    """
     for each in made:
       if isinstance(each, Rejected):
         each = dataclasses.replace(each, text=each.text[:MAX_REJECTED_TEXT])
@@ -84,7 +88,11 @@ class Outcomes:
       self._end += len(line)
 
   def finish(self) -> "Outcomes":
-    """To be called once, after the last `put`."""
+    """To be called once, after the last `put`.
+
+    Raises:
+      UserError: as `put`.
+    """
     with self._translated():
       self._file.flush()
     self._order = np.argsort(np.array(self._jobs, np.int64), kind="stable")

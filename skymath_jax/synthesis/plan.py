@@ -111,23 +111,27 @@ def plan_judging(instances: int, names: Sequence[str], lengths: Lengths) -> dict
 
 
 def total_cost(
-  passes: Mapping[str, Mapping[str, Mapping[str, int]]], *, max_tokens: int, price_in: float, price_out: float
+  passes: Mapping[str, Mapping[str, Mapping[str, int]]], *, max_tokens: int, prices: tuple[float, float]
 ) -> dict[str, float | None]:
   """All passes together, with the money at prices for a million tokens: as guessed, and at most; None without prices.
 
   Args:
     max_tokens: most tokens of one response.
+    prices: of prompt tokens, and of response tokens.
   """
   rows = [row for methods in passes.values() for row in methods.values()]
   requests, prompt, completion = (
     sum(row[key] for row in rows) for key in ("requests", "prompt_tokens", "completion_tokens")
   )
-  priced = price_in > 0 or price_out > 0
+
+  def cost(written: int) -> float:
+    return (prompt * prices[0] + written * prices[1]) / MILLION
+
   return {
     "requests": requests,
     "prompt_tokens": prompt,
     "completion_tokens": completion,
     "completion_tokens_at_most": requests * max_tokens,
-    "cost": round((prompt * price_in + completion * price_out) / MILLION, 2) if priced else None,
-    "cost_at_most": round((prompt * price_in + requests * max_tokens * price_out) / MILLION, 2) if priced else None,
+    "cost": round(cost(completion), 2) if any(prices) else None,
+    "cost_at_most": round(cost(requests * max_tokens), 2) if any(prices) else None,
   }

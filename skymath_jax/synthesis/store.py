@@ -231,7 +231,11 @@ class ResponseStore:
       return int(self._reader.execute("SELECT count(*) FROM responses").fetchone()[0])
 
   def tokens_of(self, teacher: str) -> tuple[int, int]:
-    """Prompt and response tokens of all responses of this teacher."""
+    """Prompt and response tokens of all responses of this teacher.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     sums = "SELECT total(prompt_tokens), total(completion_tokens) FROM responses WHERE teacher = ?"
     with self._translated(), self._reading:
       prompt, completion = self._reader.execute(sums, (teacher,)).fetchone()

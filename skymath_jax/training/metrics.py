@@ -218,7 +218,11 @@ class StepReport:
     self._owed = (number, rate, result, batch)
 
   def flush(self) -> None:
-    """Reports the step that is owed; raises as `add` does."""
+    """Reports the step that is owed.
+
+    Raises:
+      UserError: too many steps in a row had a loss or gradient that is not finite.
+    """
     if self._owed is None:
       return
     number, rate, result, batch = self._owed

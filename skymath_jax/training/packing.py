@@ -26,7 +26,7 @@ PACKING_WINDOW = 4096  # examples packed together; TRL's and Grain's best-fit fi
 
 
 def pack(lengths: np.ndarray, capacity: int) -> list[list[int]]:
-  """Best-fit-decreasing: indices of `lengths` grouped so that no group exceeds `capacity`; each index once."""
+  """Best-fit-decreasing: indices of `lengths` `[examples]` in groups within `capacity`; each index once."""
   groups: list[list[int]] = []
   room: list[tuple[int, int]] = []  # (free tokens, group), sorted
   for index in np.argsort(-lengths, kind="stable").tolist():
@@ -79,6 +79,9 @@ class Steps:
 
   A batch holds `tokens`, `positions`, `segment_ids` (int32) and `loss_weights` (float32), each
   `[micro_batches rows length]`. `loss_weights[..., t]` is the weight of predicting token t from those before it.
+
+  Raises:
+    UserError: the rows do not split into the micro-batches.
   """
 
   def __init__(self, examples: Examples, packing: Packing):
@@ -146,7 +149,10 @@ class Steps:
 
 
 def iterate(steps: Steps, *, ahead: int = 2) -> grain.DatasetIterator[dict[str, np.ndarray]]:
-  """A Grain iterator over `steps` with `get_state` and `set_state` (a JSON dict); a thread builds `ahead` batches."""
+  """A Grain iterator over `steps` with `get_state` and `set_state` (a JSON dict); a thread builds `ahead` batches.
+
+  A batch maps each of its keys to an array `[micro_batches rows length]`.
+  """
   options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
   return iter(grain.MapDataset.source(steps).to_iter_dataset(options))
 

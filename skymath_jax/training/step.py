@@ -136,7 +136,7 @@ def _to_float32(x: jax.Array) -> jax.Array:
 
 
 def stochastic_round(x: jax.Array, dtype: Any, step: jax.Array, salt: int) -> jax.Array:
-  """`x` in `dtype`; from float32 to bfloat16 by chance, up or down in proportion to the distance, so that means agree.
+  """`x`, of any shape, in `dtype`; from float32 to bfloat16 by chance, in proportion to the distance: means agree.
 
   Rounding to the nearest would lose most updates: at 2e-5 a step is smaller than half a bfloat16 digit of a weight of
   0.02, and so is a 1e-3 share of a second moment. The chance is a hash of (step, array, place in it): the same after a

@@ -15,6 +15,7 @@ import scipy.stats
 from skymath_jax import evaluation, prompts, statistics
 from skymath_jax.errors import UserError
 from skymath_jax.evaluation import compare
+from skymath_jax.evaluation.evaluate import evaluate_async
 from skymath_jax.evaluation.template import template
 from skymath_jax.generation.types import Request, Response, Sampling
 from skymath_jax.records import Problem, stable_id
@@ -238,8 +239,6 @@ def test_lost_responses_are_an_error(tmp_path):
 def test_two_evaluations_of_one_folder_exclude_each_other(tmp_path):
   class Nested(Scripted):
     async def generate(self, requests):
-      from skymath_jax.evaluation.evaluate import evaluate_async
-
       with pytest.raises(UserError, match="in use"):
         await evaluate_async(Scripted(), PROBLEMS, tmp_path, **USUAL)
       async for response in super().generate(requests):

@@ -13,7 +13,7 @@ def request(prompt="x" * 84, max_tokens=100):
 
 
 WORST = 84 + CHAT_OVERHEAD + 100  # tokens of `request()` at most
-PRICES = {"price_in": 1e6, "price_out": 1e6}  # one unit of money a token
+PRICES = {"prices": (1e6, 1e6)}  # one unit of money a token
 
 
 def test_the_ceiling_is_never_passed_and_requests_near_it_wait_for_one_another():
@@ -68,6 +68,6 @@ def test_unused_tokens_are_given_back_to_the_minute():
 
 
 def test_bad_limits_are_refused():
-  for bad in ({"price_in": -1.0}, {"requests_per_minute": float("nan")}, {"cost_ceiling": 5.0}):
+  for bad in ({"prices": (-1.0, 0.0)}, {"requests_per_minute": float("nan")}, {"cost_ceiling": 5.0}):
     with pytest.raises(UserError, match="teacher"):
       Limits(**bad)

@@ -80,11 +80,11 @@ def test_a_null_text_and_a_length_stop_are_taken():
 
 def test_a_bad_address_is_refused_at_once():
   with pytest.raises(UserError, match="no web address"):
-    OpenAIGenerator("api.openai.com/v1", "gpt", concurrency=1)
+    OpenAIGenerator("api.openai.com/v1", "gpt", concurrency=1, chat=True)
 
 
 def test_the_cost_is_what_the_usage_says_and_the_ceiling_holds():
-  limits = Limits(price_in=1e6, price_out=1e6, cost_ceiling=100.0)
+  limits = Limits(prices=(1e6, 1e6), cost_ceiling=100.0)
   results, stats, calls = ask(
     in_turn((500, "down", {}), completion()), ["2+2"] * 30, sampling=Sampling(max_tokens=8), limits=limits
   )
@@ -95,7 +95,7 @@ def test_the_cost_is_what_the_usage_says_and_the_ceiling_holds():
 
 
 def test_an_answer_that_never_came_is_taken_as_paid():
-  limits = Limits(price_in=1e6, price_out=1e6)
+  limits = Limits(prices=(1e6, 1e6))
   sampling = Sampling(max_tokens=8)
   [response], stats, _ = ask(in_turn((200, "no json", {}), completion()), sampling=sampling, limits=limits)
   assert response.text == "4" and stats.cost == (3 + 16 + 8) + 4

@@ -9,6 +9,7 @@ from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.generation.types import as_completed, cut_at_stop
+from skymath_jax.testing.tokenizers import ByteTokenizer
 
 
 def test_clients_load_neither_jax_nor_tensorflow():
@@ -71,7 +72,10 @@ def test_requests_are_drawn_no_faster_than_answered_and_an_error_cancels_the_res
 
 @pytest.mark.parametrize(
   "generator",
-  [JetStreamGenerator(["127.0.0.1:1"], None, "m", concurrency=4), OpenAIGenerator("http://h/v1", "m", concurrency=4)],
+  [
+    JetStreamGenerator(["127.0.0.1:1"], ByteTokenizer(), "m", concurrency=4),
+    OpenAIGenerator("http://h/v1", "m", concurrency=4, chat=True),
+  ],
 )
 def test_two_requests_with_one_id_are_refused(generator):
   """Their responses could not be told apart; `LocalGenerator` has the same test of its own."""

@@ -1,5 +1,6 @@
 """Verdicts on pairs of answers: the table of cases, the strict rules, symmetry, hostile text."""
 
+import inspect
 import random
 import statistics
 import sys
@@ -122,14 +123,7 @@ def test_a_full_stack_does_not_raise():
   def deep(n):
     return deep(n - 1) if n else equivalent(r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", "symbolic")
 
-  deep(sys.getrecursionlimit() - 80 - len(list(iter_frames())))
-
-
-def iter_frames():
-  frame = sys._getframe()
-  while frame is not None:
-    yield frame
-    frame = frame.f_back
+  deep(sys.getrecursionlimit() - 80 - len(inspect.stack(context=0)))
 
 
 def test_threads_do_not_disturb_each_other():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ def troubled(row):
   if row.get("trouble") == "hang":
     time.sleep(60)
   if row.get("trouble") == "die":
-    os._exit(3)
+    os.kill(os.getpid(), signal.SIGKILL)
   return {**row, "extracted": str(row["n"]), "correct": True}
 
 

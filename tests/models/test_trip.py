@@ -183,18 +183,22 @@ def test_a_tensor_that_differs_is_named(tmp_path, words):
     hf.verify(model, tmp_path / "m")
 
 
+SHARD = "model-00001-of-00001.safetensors"
+
+
 @pytest.mark.parametrize(
   ("index", "says"),
   [
-    ({"weight_map": {"model.norm.weight": "../model.safetensors"}}, "no safetensors file of this folder"),
+    ({"weight_map": {"model.norm.weight": f"../{SHARD}"}}, "no safetensors file of this folder"),
     ({"weight_map": {"model.norm.weight": "weights.bin"}}, "no safetensors file of this folder"),
-    ({"weight_map": ["model.safetensors"]}, "no weight_map"),
+    ({"weight_map": [SHARD]}, "no weight_map"),
     ({}, "no weight_map"),
-    ({"weight_map": {"model.other.weight": "model.safetensors"}}, r"model\.other\.weight is not in model\.safetensors"),
+    ({"weight_map": {"model.other.weight": SHARD}}, rf"model\.other\.weight is not in {SHARD}"),
   ],
 )
 def test_an_index_that_lies_is_refused(tmp_path, words, index, says):
   hf.save(Decoder(CONFIG), tmp_path / "m", words)
+  (tmp_path / "m" / weight_files.SINGLE).rename(tmp_path / "m" / SHARD)
   (tmp_path / "m" / weight_files.INDEX).write_text(json.dumps(index))
   with pytest.raises(UserError, match=says):
     hf.load(tmp_path / "m")

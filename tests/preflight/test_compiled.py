@@ -54,10 +54,10 @@ def test_the_compiled_function_is_the_one_that_training_runs(tmp_path):
 
 def test_the_compilers_words_for_too_little_memory_are_understood():
   spoken = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 19.16G of 15.75G hbm. Exceeded by 3.4G."
-  assert train._needed(spoken) == int(19.16 * hardware.GIB)
+  assert train.bytes_needed(spoken) == int(19.16 * hardware.GIB)
   other = "RESOURCE_EXHAUSTED: … total memory required for HLO temporaries (447.06G) exceeds available HBM (30.75G)."
-  assert train._needed(other) == int(447.06 * hardware.GIB)
-  assert train._needed("INVALID_ARGUMENT: Mosaic failed") is None
+  assert train.bytes_needed(other) == int(447.06 * hardware.GIB)
+  assert train.bytes_needed("INVALID_ARGUMENT: Mosaic failed") is None
 
 
 MODELS = ("llama2_7b", "mistral_7b", "deepseekmath_7b")

@@ -79,7 +79,7 @@ def ask(answer: Callable[[Call], Answer], prompts=("2+2",), *, sampling: Samplin
 
   async def run():
     async with serving(answer) as (url, calls):
-      options_ = {"first_pause": 0.001, "concurrency": 32, "api_key_variable": "TEST_KEY", **options}
+      options_ = {"first_pause": 0.001, "concurrency": 32, "chat": True, "api_key_variable": "TEST_KEY", **options}
       if isinstance(options_.get("parameters"), dict):
         options_["parameters"] = Parameters(**options_["parameters"])
       client = OpenAIGenerator(url, "gpt", **options_)

@@ -7,7 +7,7 @@ def get_config():
   c = base()
   c.name = "experiment"
   c.model.dtype = "float32"
-  c.model.scratch.tokenizer = "asset:micro_teacher"
+  c.model.tokenizer = "asset:micro_teacher"
   c.model.scratch.embed = 48
   c.model.scratch.layers = 2
   c.model.scratch.mlp = 80

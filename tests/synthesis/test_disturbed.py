@@ -59,6 +59,7 @@ def client(path: str, port: int, problems: int) -> None:
     f"http://127.0.0.1:{port}/v1",
     "scripted",
     concurrency=CONCURRENCY,
+    chat=True,
     first_pause=0.02,
     parameters=Parameters(attempts=40, seconds=20),
   )

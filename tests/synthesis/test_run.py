@@ -204,7 +204,7 @@ def test_the_plan_guesses_tokens_and_money_by_the_lengths_of_the_problems():
   assert (
     judged["verdict"]["requests"] == 7 and judged["verdict"]["prompt_tokens"] > judged["difficulty"]["prompt_tokens"]
   )
-  money = total_cost({"pass1": planned, "judge": judged}, max_tokens=1000, price_in=2.0, price_out=10.0)
+  money = total_cost({"pass1": planned, "judge": judged}, max_tokens=1000, prices=(2.0, 10.0))
   assert money["requests"] == 20 + 20 + 14
   assert money["cost"] == round((money["prompt_tokens"] * 2 + money["completion_tokens"] * 10) / 1e6, 2)
   assert money["cost_at_most"] == round((money["prompt_tokens"] * 2 + 54 * 1000 * 10) / 1e6, 2)

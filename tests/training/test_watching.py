@@ -104,8 +104,7 @@ FULL_DISK = """
   import resource, signal, sys
   from tests.support.doubles import some_rows
   from tests.support.short_run import train
-  from skymath_jax.config import Training
-from skymath_jax.errors import UserError
+  from skymath_jax.errors import UserError
   signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   calls = []
   def fill(_):

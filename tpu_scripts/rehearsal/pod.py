@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SKYMATH = [sys.executable, "-m", "skymath_jax.cli"]
 TRAINING = (  # a model of 60 thousand parameters, from scratch, on the micro world's text
   "--config.training.data=micro_gsm/base", "--config.training.examples=120", "--config.model.path=",
-  "--config.model.scratch.tokenizer=asset:micro_teacher", "--config.model.scratch.embed=32",
+  "--config.model.tokenizer=asset:micro_teacher", "--config.model.scratch.embed=32",
   "--config.model.scratch.layers=1", "--config.model.scratch.heads=2", "--config.model.scratch.kv_heads=1",
   "--config.model.scratch.mlp=64", "--config.training.template=raw", "--config.training.rows=4",
   "--config.training.checkpoint_every=2", "--config.training.stage1.epochs=2",

@@ -112,6 +112,6 @@ class Filter(Rule):
 
 
 def first_of(keys: np.ndarray) -> np.ndarray:
-  """For each entry the index of the first that equals it, int64 `[len(keys)]`."""
+  """For each entry the index of the first that equals it, int64 `[length]`."""
   _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
   return first[inverse]

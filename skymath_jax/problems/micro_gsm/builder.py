@@ -30,6 +30,9 @@ def problems(split: str = "train", count: int | None = None, rng_seed: int = 0) 
     split: "train" (seeds) or "test"; no problem of one has the relations and numbers of a problem of the other.
     count: how many; default 1,200 seeds or 500 test problems.
     rng_seed: another seed draws other problems, of the same split.
+
+  Raises:
+    UserError: there is no such split.
   """
   if split not in SPLITS:
     raise UserError(f"micro_gsm has no split {split!r}", where=f"{SOURCE}:{split}", remedy=f"use {' or '.join(SPLITS)}")
