@@ -10,7 +10,7 @@ from skymath_jax.study import choices
 from skymath_jax.study.ablations import ABLATIONS
 from skymath_jax.study.cells import cells_of
 from skymath_jax.study.plan import BASE, Cell, Part, Phase, grid, normal, starts_needed
-from tests.study.conftest import instance, settings
+from tests.support.study import instance, settings
 
 POOL = [instance(n) for n in range(400)]
 

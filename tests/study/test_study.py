@@ -9,7 +9,7 @@ from skymath_jax import files
 from skymath_jax.study import Study, plot, results
 from skymath_jax.study.ablations import ABLATIONS
 from skymath_jax.study.plan import Cell, normal
-from tests.study.conftest import PROBLEMS, settings, write_sets
+from tests.support.study import PROBLEMS, settings, write_sets
 
 
 def make_all(config, workdir):
