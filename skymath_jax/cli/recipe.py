@@ -79,34 +79,49 @@ def train(argv: Sequence[str]) -> int:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-  """`skymath evaluate`: the models of a run, or `--model` on `--benchmark`; `--compare` two evaluations.
+  """`skymath evaluate`: the models of a run, or `--model` on `--benchmarks`; `--compare` two evaluations.
 
   Raises:
     UsageError: it is not said what to evaluate, or on what.
   """
-  model = Flag("model", None, "HF folder, checkpoint folder or asset:NAME to evaluate on its own")
-  benchmark = Flag("benchmark", None, "catalog name, math500 or JSONL file; @distractors1 to 5 after it weaves them in")
+  model = Flag("model", None, "HF folder, checkpoint folder or asset:NAME, or what the endpoint calls its model")
+  endpoint = Flag("endpoint", None, "base URL of an OpenAI-compatible server, up to and including /v1")
+  benchmarks = Flag(
+    "benchmarks", None, "catalog names, math500, files, suites (paper, outside, competition); commas between"
+  )
   pair = Flag("compare", None, "FOLDER,FOLDER of two evaluations of the same problems, to compare one by one")
+  argv = [argument.replace("--benchmark=", "--benchmarks=") for argument in argv]
   if any(argument.startswith("--compare") for argument in argv):
     workdir = dataclasses.replace(WORKDIR, required=False)
     return _compare(parse(argv, workdir, pair, config="optional").compare)  # only `pair` counts here
-  values = parse(argv, WORKDIR, model, benchmark, pair, config="optional")
+  if _given("endpoint", argv) and not _given("config", argv):
+    argv = [*argv, "--config=endpoint"]
+  values = parse(argv, WORKDIR, model, endpoint, benchmarks, pair, config="optional")
   from skymath_jax.recipe import evaluate, stages
 
   if values.model is None:
-    if values.config is None:
-      raise UsageError("give --config (the models of a run) or --model and --benchmark. See skymath evaluate --help.")
+    if values.config is None or values.endpoint is not None:
+      raise UsageError("give --config (the models of a run) or --model and --benchmarks. See skymath evaluate --help.")
     stages.perform(evaluate.stages(values.config), values.config, values.workdir)
     return 0
-  if values.benchmark is None:
-    raise UsageError("--benchmark is missing: a catalog name such as micro_gsm:test, or a JSONL file.")
-  from skymath_jax import evaluation
-
+  if values.benchmarks is None and values.config is None:
+    raise UsageError("--benchmarks is missing: a catalog name such as micro_gsm:test, a suite, or a JSONL file.")
   config = values.config if values.config is not None else config_lib.Experiment()
-  folder = epath.Path(values.workdir) / "evaluation" / evaluation.folder_name(values.benchmark)
-  summary = evaluate.evaluate_model(config, folder, values.model, (values.benchmark,))
-  print(json.dumps(summary, indent=2))
+  if values.benchmarks is not None:
+    names = tuple(filter(None, values.benchmarks.split(",")))
+    config = config_lib.changed(config, {"evaluation.benchmarks": names})
+  if values.endpoint is None:
+    summaries = evaluate.evaluate_apart(config, epath.Path(values.workdir) / "evaluation", values.model)
+  else:
+    from skymath_jax.recipe import endpoint as endpoints
+
+    summaries = endpoints.evaluate_endpoint(config, epath.Path(values.workdir), values.endpoint, values.model)
+  print(json.dumps(summaries, indent=2))
   return 0
+
+
+def _given(name: str, argv: Sequence[str]) -> bool:
+  return any(word.partition("=")[0] in (f"--{name}", f"-{name}") for word in argv)
 
 
 def _compare(folders: str) -> int:

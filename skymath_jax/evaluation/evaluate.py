@@ -2,8 +2,8 @@
 
 `predictions.jsonl` grows by one line a response, so a killed run loses at most the line it was writing; the next run
 asks only for what is missing. A stored response counts only while model, prompt and sampling are the ones it was made
-with; grading is always done anew, so a change of grader needs no model. At the end the file is in problem order,
-whatever order the responses came in.
+with; those of others move to `earlier.jsonl`, and back when their settings do. Grading is always done anew, so a change
+of grader needs no model. At the end the file is in problem order, whatever order the responses came in.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from skymath_jax.records import Problem, stable_id
 
 Row = dict[str, Any]
 PREDICTIONS = "predictions.jsonl"
+EARLIER = "earlier.jsonl"  # responses of other models and settings: they may have been paid for, and be wanted again
 
 
 def evaluate(generator: Generator, problems: Sequence[Problem], folder: epath.PathLike, **options: Any) -> Row:
@@ -148,12 +149,16 @@ def _requests_hash(keys: Mapping[str, str]) -> str:
 
 def _resume(path: epath.Path, keys: Mapping[str, str]) -> dict[str, Row]:
   """Stored rows that answer one of the requests; the file is rewritten when it held anything else."""
+  aside = path.with_name(EARLIER)
   lines = list(_whole_lines(path))
-  rows = {_label_of(row): row for row in lines if row is not None}
-  kept = {label: row for label, row in rows.items() if keys.get(label) == row["request"]}
-  stale = sum(row is not None for row in lines) - len(kept)
+  stored = [row for row in lines if row is not None]
+  earlier = {(_label_of(row), row["request"]): row for row in _whole_lines(aside) if row is not None}
+  known = earlier | {(_label_of(row), row["request"]): row for row in stored}
+  kept = {label: known[label, key] for label, key in keys.items() if (label, key) in known}
+  stale = [row for row in stored if keys.get(_label_of(row)) != row["request"]]
   if stale:
-    log(f"{path}: {stale:,} stored responses belong to another model, prompt or setting; those problems are asked anew")
+    log(f"{path}: {len(stale):,} stored responses of another model, prompt or setting are moved to {aside.name}")
+    records.write_lines(aside, (earlier | {(_label_of(row), row["request"]): row for row in stale}).values())
   if len(kept) != len(lines):
     records.write_lines(path, kept.values())
   if kept:

@@ -38,12 +38,16 @@ _TIMEOUT = 30  # seconds without a byte
 
 @dataclasses.dataclass(frozen=True)
 class RemoteFile:
-  """One file of a source: its name in the manual folder, its address, and what its bytes must be."""
+  """One file of a source: its name in the manual folder, its address, and what its bytes must be.
+
+  Where the bytes were never at hand, `blob` is the id that git gives them; where neither is known, any will do.
+  """
 
   name: str
   url: str
-  sha256: str
-  size: int
+  sha256: str = ""
+  size: int = 0
+  blob: str = ""
 
 
 def read_bytes(path: epath.PathLike) -> bytes:
@@ -119,7 +123,7 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
     del dl_manager
     split = self.builder_config.name
-    paths = self.by_hand(self._manual, split) or [self._path(file) for file in self.FILES[split]]
+    paths = self.by_hand(self._manual, split) or [fetched(file, self._manual) for file in self.FILES[split]]
     return {split: self._generate_examples(paths)}
 
   def _generate_examples(self, paths: Iterable[epath.Path]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -128,15 +132,6 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       row = dataclasses.asdict(problem)
       row |= {key: row[key] or "" for key in _OPTIONAL}
       yield index, row | {"level": _UNKNOWN_LEVEL if problem.level is None else problem.level}
-
-  def _path(self, file: RemoteFile) -> epath.Path:
-    for path in (self._manual / file.name, self._manual / f"{file.name}.gz"):
-      if path.exists():
-        check(read_bytes(path), file, where=path)
-        return path
-    data = download(file, remedy=f"fetch it by hand and put it at {self._manual / file.name}")
-    files.write_bytes(self._manual / file.name, data)
-    return self._manual / file.name
 
   def problems(self) -> list[Problem]:
     """The problems of this split, prepared at the first call.
@@ -158,16 +153,34 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return [_problem(row) for row in self.as_data_source(self.builder_config.name)]
 
 
+def fetched(file: RemoteFile, folder: epath.Path) -> epath.Path:
+  """The file in `folder`, put there by hand (perhaps as `.gz`) or now by download; its bytes are checked.
+
+  Raises:
+    UserError: it cannot be had, or is not what it must be.
+  """
+  for path in (folder / file.name, folder / f"{file.name}.gz"):
+    if path.exists():
+      check(read_bytes(path), file, where=path)
+      return path
+  data = download(file, remedy=f"fetch it by hand and put it at {folder / file.name}")
+  files.write_bytes(folder / file.name, data)
+  return folder / file.name
+
+
 def check(data: bytes, file: RemoteFile, *, where: object) -> None:
   """Compares bytes with what `file` must be.
 
   Raises:
     UserError: they differ; both hashes are named.
   """
-  found = hashlib.sha256(data).hexdigest()
-  if found != file.sha256:
+  kind, wanted = ("git blob id", file.blob) if file.blob else ("SHA-256", file.sha256)
+  content = b"blob %d\0" % len(data) + data if file.blob else data
+  found = (hashlib.sha1 if file.blob else hashlib.sha256)(content).hexdigest()
+  if wanted and found != wanted:
+    size = f"{file.size:,} " if file.size else ""
     raise UserError(
-      f"not the expected {file.name} ({len(data):,} bytes with SHA-256 {found}, not {file.size:,} with {file.sha256})",
+      f"not the expected {file.name} ({len(data):,} bytes with {kind} {found}, not {size}with {wanted})",
       where=where,
       remedy="fetch it again, or name your own file by its path (ending in .jsonl)",
     )
@@ -181,7 +194,7 @@ def download(file: RemoteFile, *, remedy: str) -> bytes:
   """
   import pooch
 
-  console.log(f"fetching {file.url} ({file.size:,} bytes)")
+  console.log(f"fetching {file.url}" + (f" ({file.size:,} bytes)" if file.size else ""))
   pooch.get_logger().setLevel("WARNING")  # it would announce the file a second time
   with tempfile.TemporaryDirectory() as folder:
     try:

@@ -4,20 +4,21 @@
   load("math:test")                 one split
   load("agieval:sat_math+aqua_rat") several
   load("micro_gsm:test*2000")       so many problems of the micro world, which can draw any number
+  load("svamp"), load("mgsm:de")    a published test set (`published.py`); `suites.py` says which belong together
   load("mine.jsonl")                a file of the user's; also .parquet, .arrow, and folders of such (with a slash)
 
-A new source = one class in `sources.py` and one line here.
+A new source of seeds = one class in `sources.py` and one line here; a new test set = one entry in `published.py`.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow_datasets as tfds
 from etils import epath
 
 from skymath_jax.config import Seeds
 from skymath_jax.errors import UserError
-from skymath_jax.problems import sources, user_files
+from skymath_jax.problems import published, sources, user_files
 from skymath_jax.problems.builder import Source
 from skymath_jax.problems.micro_gsm import builder as micro_gsm
 from skymath_jax.problems.micro_gsm import oracle as micro_gsm_oracle
@@ -45,12 +46,14 @@ def oracle(sources: Sequence[str]) -> Oracle | None:
 
 def citation(name: str) -> str:
   """`; CITATION` of a catalog source, nothing for other names: what a card adds to the name."""
+  if name in published.SETS:
+    return f"; {published.SETS[name].citation}"
   return f"; {SOURCES[name].CITATION}" if name in SOURCES else ""
 
 
 def names() -> list[str]:
   """All names that `load` knows, sorted."""
-  return sorted([*SOURCES, MICRO_GSM])
+  return sorted([*SOURCES, *published.SETS, MICRO_GSM])
 
 
 def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLike = Seeds.data_dir) -> list[Problem]:
@@ -71,6 +74,11 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
   wanted = split or after_colon or None
   if name == MICRO_GSM:
     return _micro_gsm(text, wanted or "train")
+  if name in published.SETS:
+    found_set = published.SETS[name]
+    splits = wanted.split("+") if wanted else [found_set.default]
+    folder = epath.Path(data_dir).expanduser()
+    return [p for part in splits for p in published.load(name, _checked(part, found_set.files, text), folder)]
   if name not in SOURCES:
     if epath.Path(text).expanduser().exists():
       raise UserError(
@@ -86,10 +94,15 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
   source = SOURCES[name]
   found = []
   for part in wanted.split("+") if wanted else source.DEFAULT:
-    if part not in source.FILES:
-      raise UserError(f"{name} has no split {part!r}", where=text, remedy=f"use one of {', '.join(source.FILES)}")
-    found += _prepared(source, part, epath.Path(data_dir).expanduser())
+    found += _prepared(source, _checked(part, source.FILES, text), epath.Path(data_dir).expanduser())
   return found
+
+
+def _checked(split: str, splits: Iterable[str], text: str) -> str:
+  if split not in splits:
+    remedy = f"use one of {', '.join(splits)}"
+    raise UserError(f"{text.partition(':')[0]} has no split {split!r}", where=text, remedy=remedy)
+  return split
 
 
 def _micro_gsm(text: str, wanted: str) -> list[Problem]:

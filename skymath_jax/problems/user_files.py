@@ -67,11 +67,15 @@ def _rows(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
   elif path.suffix == ".jsonl":
     yield from ((f"{path}:{number}", row) for number, row in records.read_lines(path))
   else:
-    yield from ((f"{path}:{number}", row) for number, row in enumerate(_table(path), start=1))
+    yield from ((f"{path}:{number}", row) for number, row in enumerate(table(path), start=1))
 
 
-def _table(path: epath.Path) -> Iterator[dict[str, Any]]:
-  """The rows of a Parquet file or of an Arrow file of the `datasets` library, without loading all at once."""
+def table(path: epath.Path) -> Iterator[dict[str, Any]]:
+  """The rows of a Parquet file or of an Arrow file of the `datasets` library, without loading all at once.
+
+  Raises:
+    UserError: it is not there, or cannot be read.
+  """
   try:
     import pyarrow.parquet
   except ImportError:

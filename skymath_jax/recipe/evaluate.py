@@ -14,10 +14,9 @@ from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
 from skymath_jax.evaluation import lm_eval
 from skymath_jax.evaluation import template as template_lib
-from skymath_jax.evaluation.template import Template
-from skymath_jax.generation import Generator, Sampling
+from skymath_jax.generation import Sampling
 from skymath_jax.models import orbax_folder
-from skymath_jax.problems import catalog
+from skymath_jax.problems import catalog, suites
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts, Problem
 from skymath_jax.tokenizer import Tokenizer
@@ -47,7 +46,7 @@ def evaluate(run: Run, name: str) -> Facts:
   """
   folder, summaries = f"evaluation/{name}", []
   ask = _evaluator(run.config, model_path(run, name))
-  for benchmark, problems, target in _benchmarks(run.config, folder, run.config.evaluation.benchmarks):
+  for benchmark, problems, target in _benchmarks(run.config, folder, benchmarks_of(run.config)):
     if distributed.process_count() > 1:
       _ask_shares(run, ask, benchmark, problems, target)
     if distributed.is_writer():
@@ -93,57 +92,112 @@ def evaluate_model(
   }
 
 
+def evaluate_apart(config: Experiment, root: epath.Path, path: epath.PathLike) -> dict[str, Facts]:
+  """Evaluates the model at `path` on the benchmarks of the config, the files of each in `root/NAME`.
+
+  Raises:
+    UserError: no such model, or benchmarks that are not at hand.
+  """
+  found = at_hand(config, benchmarks_of(config))
+  ask = _evaluator(config, path)
+  return {name: ask(problems, root / evaluation.folder_name(name), name=name) for name, problems in found.items()}
+
+
+def benchmarks_of(config: Experiment) -> tuple[str, ...]:
+  """The benchmarks of the config, those of its suites among them."""
+  return suites.expanded(config.evaluation.benchmarks)
+
+
+def at_hand(config: Experiment, names: Sequence[str]) -> dict[str, Sequence[Problem]]:
+  """The problems of each benchmark, as many as the config allows; all are looked for before any model is asked.
+
+  Raises:
+    UserError: some cannot be had; all of them are named.
+  """
+  found: dict[str, Sequence[Problem]] = {}
+  missing: dict[str, UserError] = {}
+  for name in names:
+    try:
+      found[name] = problems_of(config, name)[: config.evaluation.limit or None]
+    except UserError as error:
+      missing[name] = error
+  if len(missing) == 1:
+    raise next(iter(missing.values()))
+  if missing:
+    what = f"{len(missing)} of {len(names)} benchmarks are not at hand ({', '.join(missing)})"
+    remedy = f"put their files there or name others; of the first: {next(iter(missing.values()))}"
+    raise UserError(what, where="config.evaluation.benchmarks", remedy=remedy)
+  return found
+
+
 def _benchmarks(config: Experiment, folder: str, names: Sequence[str]) -> Iterator[tuple[str, Sequence[Problem], str]]:
   """(name, problems, folder) of each benchmark."""
-  for index, name in enumerate(names):
-    problems, limit = problems_of(config, name), config.evaluation.limit
-    target = folder if index == 0 else f"{folder}/{evaluation.folder_name(name)}"
-    yield name, problems[:limit] if limit else problems, target
+  for index, (name, problems) in enumerate(at_hand(config, names).items()):
+    yield name, problems, folder if index == 0 else f"{folder}/{evaluation.folder_name(name)}"
 
 
 def _evaluator(config: Experiment, path: epath.PathLike) -> Callable[..., Facts]:
-  """`evaluation.evaluate` of the model at `path`, on this process's first device."""
+  """`evaluation.evaluate` of the model at `path`, on this process's first device.
+
+  One that we trained is asked as it was trained, others as `evaluation.template` says.
+  """
   trained = trained_with(path)
   decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
   serving = EngineSettings(**dataclasses.asdict(config.serving))
-  how = template_of(config, tokenizer, trained=bool(trained))
-  encode = chat.question_encoder(tokenizer, "template" if how.chat else "raw")
+  text = template_of(config, trained=bool(trained))
+  identity = chat_identity(text, tokenizer)
+  encode = chat.question_encoder(tokenizer, "template" if identity else "raw")
   generator = LocalGenerator(decoder, tokenizer, models.model_id(path), serving, encode=encode)
-  return _asker(config, generator, how, trained)
+
+  def ask(problems: Sequence[Problem], folder: epath.PathLike, *, name: str) -> Facts:
+    options = options_of(config, text, identity, name, known=trained)
+    return evaluation.evaluate(generator, problems, folder, name=name, **options)
+
+  return ask
 
 
-def template_of(config: Experiment, tokenizer: Tokenizer, *, trained: bool) -> Template:
-  """How a model with this tokenizer is asked: one that we trained as it was trained, others by `evaluation.template`.
+def template_of(config: Experiment, *, trained: bool) -> str:
+  """How a model is asked: as it was trained, or as `evaluation.template` says."""
+  return config.training.template if trained else config.evaluation.template or config.training.template
+
+
+def chat_identity(text: str, tokenizer: Tokenizer) -> str:
+  """The hash of the tokenizer's chat template, where `text` asks for it; else nothing.
 
   Raises:
-    UserError: there is no such frame, or no chat template.
+    UserError: there is none.
   """
-  text = config.training.template if trained else config.evaluation.template or config.training.template
   if not template_lib.is_chat(text):
-    return template_lib.template(text)
+    return ""
   if tokenizer.chat_template is None:
     remedy = "name a frame, such as raw or sft/alpaca"
     raise UserError("the model's tokenizer has no chat template", where="config.evaluation.template", remedy=remedy)
-  return template_lib.template(text, chat=template_lib.chat_hash(tokenizer.chat_template), frame=_frame(config))
+  return template_lib.chat_hash(tokenizer.chat_template)
 
 
-def _frame(config: Experiment) -> str:
-  """The frame of `chat` alone."""
-  return template_lib.MARKED if config.evaluation.mode == "strict" else template_lib.BOXED
+def options_of(config: Experiment, text: str, identity: str, name: str, *, known: Facts) -> Facts:
+  """The options of `evaluation.evaluate` for one benchmark.
 
+  Args:
+    config: says how to sample and grade.
+    text: the template by name.
+    identity: of the chat template.
+    name: of the benchmark.
+    known: of the model's training.
 
-def _asker(config: Experiment, generator: Generator, how: Template, known: Facts) -> Callable[..., Facts]:
-  """`evaluation.evaluate` with the settings of the config; `known` adds to the provenance."""
+  Raises:
+    UserError: there is no such frame.
+  """
   settings = config.evaluation
-  return functools.partial(
-    evaluation.evaluate,
-    generator,
-    template=how,
-    mode=settings.mode,
-    sampling=Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens, seed=config.rng_seed),
-    samples=settings.samples,
-    provenance={"config_hash": config_lib.config_hash(config), **known},
-  )
+  frame = template_lib.MARKED if settings.mode == "strict" else suites.frame_of(name)
+  sampling = Sampling(temperature=settings.temperature, max_tokens=settings.max_tokens, seed=config.rng_seed)
+  return {
+    "template": template_lib.template(text, chat=identity, frame=frame),
+    "mode": settings.mode,
+    "sampling": sampling,
+    "samples": settings.samples,
+    "provenance": {"config_hash": config_lib.config_hash(config), **known},
+  }
 
 
 def problems_of(config: Experiment, name: str) -> list[Problem]:

@@ -28,7 +28,7 @@ def export(run: Run) -> Facts:
     new_tokens=NEW_TOKENS,
     overwrite=True,  # by an earlier run of this stage
   )
-  tasks = {task: evaluate.problems_of(run.config, task) for task in run.config.evaluation.benchmarks}
+  tasks = {task: evaluate.problems_of(run.config, task) for task in evaluate.benchmarks_of(run.config)}
   lm_eval.write(folder, tasks, frame, max_tokens=run.config.evaluation.max_tokens)
   return {"output": models.weights_hash(folder), **facts}
 

@@ -112,7 +112,7 @@ class Study:
     trained = self._weights(cell) if cell.phases else {}
     between = time.perf_counter()
     [summary] = evaluate.evaluate_model(
-      self.config, folder, self._path(cell), self.config.evaluation.benchmarks[:1]
+      self.config, folder, self._path(cell), evaluate.benchmarks_of(self.config)[:1]
     ).values()
     facts = {
       "inputs": self.inputs,

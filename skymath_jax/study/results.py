@@ -7,6 +7,7 @@ import numpy as np
 
 from skymath_jax import config as config_lib
 from skymath_jax import files, records
+from skymath_jax.recipe import evaluate
 from skymath_jax.records import Facts
 from skymath_jax.statistics import mcnemar, wilson
 from skymath_jax.study import fit, resample
@@ -38,7 +39,7 @@ def summarize(study: Study) -> Facts:
   summary = {
     "name": config.name,
     "config_hash": config_lib.config_hash(config),
-    "benchmark": config.evaluation.benchmarks[0],
+    "benchmark": evaluate.benchmarks_of(config)[0],
     "base": _base(study),
     "curve": curve["points"],
     "fits": curve["fits"],

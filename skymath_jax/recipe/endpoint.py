@@ -1,0 +1,70 @@
+"""Evaluates what answers behind an OpenAI-compatible address: no checkpoint, the same questions, grader and files.
+
+A workdir is a purse: what its evaluations have cost counts against `teacher.cost_ceiling`, resumed runs included.
+"""
+
+import asyncio
+import dataclasses
+import re
+
+from etils import epath
+
+from skymath_jax import records
+from skymath_jax.config import Experiment
+from skymath_jax.evaluation import PREDICTIONS, folder_name
+from skymath_jax.evaluation import template as template_lib
+from skymath_jax.evaluation.evaluate import EARLIER, evaluate_async
+from skymath_jax.generation.limits import Limits
+from skymath_jax.generation.openai import OpenAIGenerator
+from skymath_jax.generation.parameters import Parameters
+from skymath_jax.recipe import evaluate
+from skymath_jax.records import Facts
+
+CHAT = "endpoint"  # whatever template the endpoint has
+
+
+def evaluate_endpoint(config: Experiment, workdir: epath.Path, url: str, model: str) -> dict[str, Facts]:
+  """Evaluates `model` at `url` on the benchmarks of the config, the files of each in `evaluation/MODEL/NAME`.
+
+  Raises:
+    UserError: benchmarks that are not at hand, an endpoint that refuses, or a cost ceiling that is reached.
+  """
+  found = evaluate.at_hand(config, evaluate.benchmarks_of(config))
+  root = workdir / "evaluation" / re.sub(r"[^\w.+-]", "_", model)
+  text = evaluate.template_of(config, trained=False)
+  identity = CHAT if template_lib.is_chat(text) else ""
+  client = _client(config, url, model, chat=bool(identity))
+  client.meter.spent = _spent(client, workdir / "evaluation")
+
+  async def run() -> dict[str, Facts]:
+    summaries = {}
+    try:
+      for name, problems in found.items():
+        options = evaluate.options_of(config, text, identity, name, known={"endpoint": url})
+        summaries[name] = await evaluate_async(client, problems, root / folder_name(name), name=name, **options)
+    finally:
+      await client.close()
+    return summaries
+
+  return asyncio.run(run())
+
+
+def _client(config: Experiment, url: str, model: str, *, chat: bool) -> OpenAIGenerator:
+  teacher = config.teacher
+  return OpenAIGenerator(
+    url,
+    model,
+    api_key_variable=teacher.api_key_variable,
+    concurrency=teacher.concurrency,
+    chat=chat,
+    parameters=Parameters.from_json(teacher.parameters),
+    limits=Limits(**{field.name: getattr(teacher, field.name) for field in dataclasses.fields(Limits)}),
+  )
+
+
+def _spent(client: OpenAIGenerator, folder: epath.Path) -> float:
+  """Money that all responses below `folder` have cost, by the prices of now."""
+  paths = [path for name in (PREDICTIONS, EARLIER) for path in sorted(folder.glob(f"*/*/{name}"))]
+  rows = {(path.parent, row["request"]): row for path in paths for _, row in records.read_lines(path)}
+  prompt, completion = (sum(row[key] for row in rows.values()) for key in ("prompt_tokens", "tokens"))
+  return client.meter.limits.cost(prompt, completion)
