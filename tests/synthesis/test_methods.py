@@ -59,6 +59,22 @@ SOLUTIONS = [
   ("So.\n**The answer is 1,234.**", "So.\nThe answer is 1,234", "1,234"),
   ("So.\nThe answer is 3.5", "So.\nThe answer is 3.5", "3.5"),
   ("So.\nThe answer is $x=2$.", "So.\nThe answer is $x=2$", "$x=2$"),
+  ("It is 8. The answer is 8.", "It is 8.\nThe answer is 8", "8"),
+  # what real models write instead
+  ("Sum.\nThe answer is 8.\n\nI hope this helps!", "Sum.\nThe answer is 8", "8"),
+  ("Sum.\n**The answer is:** **8**", "Sum.\nThe answer is 8", "8"),
+  ("Sum.\nThe answer is 8.\n\nThe answer is 8", "Sum.\nThe answer is 8", "8"),
+  ("Solution:\n5 + 3 = 8\n\nThe answer is `8`.", "5 + 3 = 8\nThe answer is 8", "8"),
+  ("```\n5 + 3 = 8\nThe answer is 8\n```", "5 + 3 = 8\nThe answer is 8", "8"),
+  ("Sum.\n\nThe answer is:\n\\[\n\\boxed{8}\n\\]", "Sum.\nThe answer is 8", "8"),
+  ("Sum.\nThe answer is \\(\\frac{1}{2}\\).", "Sum.\nThe answer is $\\frac{1}{2}$", "$\\frac{1}{2}$"),
+  ("So.\nThe answer is $\\boxed{8}$ apples.", "So.\nThe answer is 8", "8"),
+  ("She has \\(\\boxed{8}\\) apples.", "She has \\(\\boxed{8}\\) apples.\nThe answer is 8", "8"),
+  ("Sum.\n\nThus \\boxed{1} and \\boxed{2}.", "Sum.\n\nThus \\boxed{1} and \\boxed{2}.\nThe answer is 1, 2", "1, 2"),
+  ("5 + 3 = 8.\nSo the final answer is 8.", "5 + 3 = 8.\nThe answer is 8", "8"),
+  ("5 + 3 = 8.\n\n### Final Answer\n8", "5 + 3 = 8.\nThe answer is 8", "8"),
+  ("5 + 3 = 8.\n**Answer:** 8 apples", "5 + 3 = 8.\nThe answer is 8 apples", "8 apples"),
+  ("5 + 3 = 8.\n#### 8", "5 + 3 = 8.\nThe answer is 8", "8"),
 ]
 
 
@@ -75,11 +91,10 @@ def test_good_solutions_get_the_one_response_format(text, response, answer):
     ("", "empty"),
     (" \n ", "empty"),
     ("It is 8.", "no_answer_line"),
-    ("So the answer is 8.", "no_answer_line"),
-    ("It is 8. The answer is 8.", "answer_not_on_last_line"),
-    ("Sum.\nThe answer is 8.\nI hope this helps!", "answer_not_on_last_line"),
+    ("So the answer is 8.", "no_solution"),
+    ("Sum.\nThe answer is 8.\nBut 5 + 3 = 9.", "answer_not_on_last_line"),
     ("The answer is 7.\nNo:\nThe answer is 8.", "several_answer_lines"),
-    ("Sum.\nThe answer is 8. The answer is 8.", "several_answer_lines"),
+    ("Sum.\nThe answer is 7. The answer is 8.", "several_answer_lines"),
     ("Sum.\nThe answer is .", "empty_answer"),
     ("Sum.\nThe answer is", "empty_answer"),
     ("The answer is 8.", "no_solution"),
@@ -128,13 +143,41 @@ def test_rephrase_solves_the_new_wording():
     ("", "empty"),
     (MIA.question.replace(" ", "  "), "unchanged"),
     ("Mia gets 8.\nThe answer is 8.", "answer_in_question"),
-    ("New wording: Mia has 5.", "label_in_question"),
+    ("To find it, add: \\(5 + 3 = \\boxed{8}\\)", "answer_in_question"),
     ("Mia has 5.\n\nproblem:\nMia", "label_in_question"),
-    ("Mia has 5. How many?\nSolution: 5", "label_in_question"),
+    ("Mia has 5. New wording: Mia has 6.", "label_in_question"),
   ],
 )
 def test_bad_rephrasings_are_rejected_before_a_solution_is_paid_for(text, reason):
   assert refused("rephrase", text) == reason
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    "New wording: {}",
+    "**New wording:**\n{}",
+    "Sure! Here is the problem in other words:\n\n{}",
+    "Here's a new wording:\n{}",
+    "To say it in other words, we keep all numbers. Here's the new problem:\n\n{}",
+    '"{}"',
+    "**{}**",
+    "{}\n\nSolution:\n5 + 3 = 8",
+    "{}\n\n**Answer:** 8",
+  ],
+)
+def test_what_stands_around_a_question_is_not_part_of_it(text):
+  question = "Mia starts with 5 apples and gets 3 more. How many does that make?"
+  [made], _ = augment("rephrase", text.format(question), GOOD)
+  assert made.query == question
+
+
+@pytest.mark.parametrize(
+  "start", ["Consider the following numbers:\n1, 2", "Here is Mia: 5 apples", "Mia has:\n- 5 apples"]
+)
+def test_a_question_that_begins_like_a_greeting_stays_whole(start):
+  [made], _ = augment("rephrase", f"{start}\nand 3 more. How many?", GOOD)
+  assert made.query == f"{start}\nand 3 more. How many?"
 
 
 def test_fobar_hides_one_number_and_tells_the_answer():
@@ -258,7 +301,7 @@ def test_self_verification_of_a_single_sentence_puts_x_into_the_statement():
     ("Has she 8 apples now?", "not_a_statement"),
     ("She has 8.\nThat is all.", "not_a_statement"),
     ("She has many apples.", "statement_without_answer"),
-    ("Statement: she has 8.", "label_in_question"),
+    ("She says, Statement: she has 8.", "label_in_question"),
   ],
 )
 def test_bad_statements_are_rejected(text, reason):
@@ -282,6 +325,9 @@ def test_headings_may_be_bold():
   bold = "**CREATED QUESTION:** a\n## VERIFICATION AND MODIFICATION: b\n**FINAL CREATED QUESTION:**\nWhat is 2?"
   [made], _ = augment("xwin", bold, "**SOLUTION:**\nIt is 2.\n**FINAL ANSWER:** 2")
   assert (made.query, made.answer) == ("What is 2?", "2")
+  real = "Sure!\n\nCreated QUESTION:\na\n\n---\n### 2. Verification and Modification\nb\n**Final Created Question**:\n"
+  [made], _ = augment("xwin", real + "What is 2?", "It is twice 1.\n\nThe final answer is:\n\\[ \\boxed{2} \\]")
+  assert (made.query, made.answer) == ("What is 2?", "2")
 
 
 @pytest.mark.parametrize(
@@ -293,10 +339,10 @@ def test_headings_may_be_bold():
     (FINAL, "section_missing"),
     (XWIN + FINAL + FINAL, "section_repeated"),
     (FINAL + XWIN, "sections_out_of_order"),
-    ("Sure!\n" + XWIN + FINAL, "sections_out_of_order"),
+    ("Ann asks.\n" + XWIN + FINAL, "sections_out_of_order"),
     (XWIN + "FINAL CREATED QUESTION:\n", "empty_section"),
     (XWIN + FINAL + "The answer is 2.", "answer_in_question"),
-    (XWIN + FINAL + "SOLUTION: 2", "label_in_question"),
+    (XWIN + FINAL + "Ask this. SOLUTION: 2", "label_in_question"),
   ],
 )
 def test_bad_creations_are_rejected(text, reason):
@@ -307,13 +353,13 @@ def test_bad_creations_are_rejected(text, reason):
   ("text", "reason"),
   [
     (None, "truncated"),
-    ("It is 2.", "section_missing"),
-    ("SOLUTION: It is 2.", "section_missing"),
+    ("It is 2.", "no_answer_line"),
+    ("SOLUTION: It is 2.", "no_answer_line"),
     ("FINAL ANSWER: 2\nSOLUTION: It is 2.", "sections_out_of_order"),
     ("SOLUTION:\nFINAL ANSWER: 2", "empty_section"),
     ("SOLUTION: a\nFINAL ANSWER:", "empty_section"),
     ("SOLUTION: a\nFINAL ANSWER: 2\nor 3", "answer_of_several_lines"),
-    ("SOLUTION: a\nThe answer is 2\nFINAL ANSWER: 2", "several_answer_lines"),
+    ("SOLUTION: a\nThe answer is 3\nFINAL ANSWER: 2", "several_answer_lines"),
     ("SOLUTION: a\nFINAL ANSWER: .", "empty_answer"),
   ],
 )
@@ -363,7 +409,7 @@ SORRY = "I am sorry, I cannot.\nThe answer is 0"
 ELIMINATED = [
   (["mia has 5 APPLES; she buys 3 more! How many apples has she now"], "no_gain"),
   (["Mia has 5 apples. How many apples has she now?"], "no_gain"),
-  (["New problem: Mia has 11 apples?"], "label_in_question"),
+  (["Mia has 11 apples. New problem: Mia?"], "label_in_question"),
   (["Mia has 11 apples?", SORRY], "sorry"),
   (["Mia has 11 apples?", "... , and it is\nThe answer is that"], "only_stop_words"),
 ]

@@ -1,45 +1,88 @@
-"""Strict reading of what the teacher wrote: a reply has the asked form, or it is rejected with a reason.
+r"""Reading of what the teacher wrote: a reply says what was asked for, or it is rejected with a reason.
 
 >>> solution(reply)      # "5 + 3 = 8\\nThe answer is 8." → response "5 + 3 = 8\\nThe answer is 8", answer "8"
 >>> question(reply)      # the text of a new question; no label of the prompt, no answer in it
 >>> sections(reply, …)   # the texts below labelled headings, each there once and in order
 
-Tolerated everywhere: Markdown asterisks or hashes around a label or the last line, a colon after the marker, one
-closing full stop. The stored form has none of these.
+Real models were read for this: they greet ("Sure, here is …:"), repeat the label they were given, set headings in bold,
+end with `\boxed{8}` although asked for words, solve what they were to reword, and wish good luck. What says the asked
+thing in another dress is taken; the stored form has one dress. What says two different things is rejected.
 """
 
 import re
 
 from skymath_jax.generation.visible import flaw
+from skymath_jax.grading.boxes import adjacent_boxes, last_box
+from skymath_jax.grading.markers import HASHES, HEADING, PHRASE
 from skymath_jax.prompts import Prompt
 from skymath_jax.records import ANSWER_MARKER
 from skymath_jax.synthesis.methods.base import Rejection, Reply, Worked
 
 _MARKER = ANSWER_MARKER.strip()
-_LAST_LINE = re.compile(rf"\s*\**\s*{_MARKER}\b\**:?\**(?P<answer>.*)", re.DOTALL)
+_DRESS = r"[\s*_#>`]*"  # Markdown around a label
+_STATED = re.compile(rf"(?s)(?P<body>.*?){_DRESS}{_MARKER}\b{_DRESS}:?{_DRESS}(?P<answer>[^\n]*)")
+_SOLUTION = re.compile(rf"(?i)\A{_DRESS}solution{_DRESS}:{_DRESS}")
+_SENTENCE = re.compile(r"(?s)(?<=[.!?\n])[^.!?\n]*\Z|\A[^.!?\n]*\Z")  # the beginning of one, at the end of a text
+_COURTESY = re.compile(
+  r"(?i)\n\s*(?:i hope|hope (?:this|that)|(?:please )?let me know|if you (?:have|need)|feel free"
+  r"|is there anything|good luck|great job|well done|keep (?:up|practicing))[^\n\d\\$]*\Z"
+)
+_TASK = r"(?:problem|question|wording|version|statement)"
+_GREETING = re.compile(
+  r"(?i)\A\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great|alright|yes)\b[^\n]{0,200}?[:!.]\W*\n"
+  rf"|here(?:'s|’s| is| are)\b[^\n]{{0,120}}\b{_TASK}\b[^\n]{{0,60}}:\W*\n"
+  rf"|[^\n]{{0,300}}\b(?:here(?:'s|’s| is)|(?:new|re\w+|revised|final) (?:math(?:ematics)? )?{_TASK})\b[^\n]{{0,120}}:"
+  r"[\s*]*\n[ \t]*\n)\s*"
+)
+_SOLVED = re.compile(rf"(?im)\n{_DRESS}(?:solution|answer|explanation|final answer){_DRESS}:.*\Z", re.DOTALL)
+_WRAPPED = tuple(
+  re.compile(form, re.DOTALL)
+  for form in (
+    r"\\\[(?P<inner>(?:(?!\\\[).)*)\\\]", r"\\\((?P<inner>(?:(?!\\\().)*)\\\)", r"\$\$(?P<inner>[^$]*)\$\$",
+    r"```\w*\n(?P<inner>[^`]*)```", r"`(?P<inner>[^`]*)`",
+  )
+)  # fmt: skip
 
 
 def solution(reply: Reply) -> Worked:
-  """The worked solution of a reply whose last line, and no other place, holds the answer marker."""
-  text = whole(reply)
-  body, _, last = text.rpartition("\n")
-  match = _LAST_LINE.fullmatch(last)
-  if _MARKER not in text:
-    raise Rejection("no_answer_line", text)
-  if text.count(_MARKER) > 1:
-    raise Rejection("several_answer_lines", text)
-  if match is None:
-    raise Rejection("answer_not_on_last_line", text)
-  return worked(reply, body, match["answer"])
+  """The worked solution of a reply that ends with its answer: after the marker, in words that mean it, or in a box.
+
+  Raises:
+    Rejection: it ends without an answer, or gives several.
+  """
+  text = _COURTESY.sub("", whole(reply)).rstrip()
+  if text.endswith("\n```") and text.count("```") == 2:
+    text = re.sub(r"\n?```\w*", "", text).strip()
+  text = _SOLUTION.sub("", text)
+  body, marker, answer = text.rpartition(_MARKER)
+  if marker:
+    answer = _bare(answer.lstrip("*_ ").removeprefix(":"))
+    if "\n" in answer:
+      raise Rejection("answer_not_on_last_line", text)
+    return worked(reply, body, answer)
+  end = text.rpartition("\n\n")[2]
+  if boxed := adjacent_boxes(end) or last_box(end):
+    return worked(reply, text, boxed)
+  for match in (*HEADING.finditer(text), *HASHES.finditer(text), *PHRASE.finditer(text)):  # other words for the marker
+    answer = _bare(text[match.end() :] or match[1])
+    if answer and "\n" not in answer:
+      return worked(reply, _SENTENCE.split(text[: match.start()])[0], answer)
+  raise Rejection("no_answer_line", text)
 
 
 def worked(reply: Reply, body: str, answer: str) -> Worked:
-  """Body and answer joined to the one response format; both must say something."""
-  body, answer = body.strip(), _bare(answer)
+  """Body and answer joined to the one response format; both must say something.
+
+  Raises:
+    Rejection: one says nothing, or the body states another answer.
+  """
+  body, answer = body.strip().removesuffix("**").rstrip(), _bare(answer)
   if not answer:
     raise Rejection("empty_answer", reply.text)
   if "\n" in answer:
     raise Rejection("answer_of_several_lines", reply.text)
+  if (stated := _STATED.fullmatch(body)) and _bare(stated["answer"]) == answer:
+    body = stated["body"].strip()
   if not body:
     raise Rejection("no_solution", reply.text)
   if _MARKER in body or _MARKER in answer:
@@ -48,20 +91,50 @@ def worked(reply: Reply, body: str, answer: str) -> Worked:
 
 
 def _bare(answer: str) -> str:
-  return answer.strip().strip("*").strip().removesuffix(".").strip().strip("*").strip()
+  """The answer without what only sets it off: bold, a full stop, display mathematics, code, a box."""
+  while True:
+    before = answer
+    answer = answer.strip().strip("*").strip().removesuffix(".").strip()
+    for form in _WRAPPED:
+      if match := form.fullmatch(answer):
+        inner = match["inner"].strip()
+        formula = "\\" in inner and last_box(inner) is None and "`" not in answer
+        answer = f"${inner}$" if formula else inner
+    if answer.count("\\boxed") == 1 and (boxed := last_box(answer)) is not None:
+      answer = boxed
+    if answer == before:
+      return answer
 
 
 def question(reply: Reply, *, labels_refused: bool = True) -> str:
-  """The question a reply consists of; rejected where it holds an answer or (if refused) a label of its prompt."""
-  return checked_question(whole(reply), (*labels(reply.prompt), "Solution:") if labels_refused else ())
+  """The question a reply consists of, without a greeting, the label that asked for it, and a solution behind it.
+
+  Raises:
+    Rejection: it holds an answer, or (if refused) a label of its prompt.
+  """
+  own = labels(reply.prompt)
+  text = whole(reply)
+  for label in own[-1:]:
+    text = re.sub(rf"(?i)\A{_DRESS}{re.escape(label[:-1])}{_DRESS}:{_DRESS}", "", _GREETING.sub("", text))
+  return checked_question(text, (*own, "Solution:") if labels_refused else ())
 
 
 def checked_question(text: str, refused: tuple[str, ...]) -> str:
-  """`text` as a question: not empty, no answer marker, none of the `refused` labels."""
+  """`text` as a question: not empty, no answer marker, none of the `refused` labels; a solution behind it is cut off.
+
+  Raises:
+    Rejection: it is none.
+  """
+  if refused:
+    text = _SOLVED.sub("", text)
   text = text.strip()
+  if text[:1] + text[-1:] in ('""', "“”"):
+    text = text[1:-1].strip()
+  if text.startswith("**") and text.endswith("**") and text.count("**") == 2:
+    text = text[2:-2].strip()
   if not text:
     raise Rejection("empty", text)
-  if _MARKER in text:
+  if _MARKER in text or "\\boxed" in text:
     raise Rejection("answer_in_question", text)
   for label in refused:  # as it is anywhere, in any case at the beginning of a line
     if re.search(rf"\b{re.escape(label)}|(?mi:^\W*{re.escape(label)})", text):
@@ -76,20 +149,31 @@ def labels(prompt: Prompt) -> tuple[str, ...]:
 
 
 def sections(reply: Reply, *headings: str) -> list[str]:
-  """The texts below `headings`, each of which must begin exactly one line, in this order, first in the reply."""
-  text, found = whole(reply), []
+  """The texts below `headings`, each of which must begin exactly one line, in this order, first in the reply.
+
+  Raises:
+    Rejection: one is missing, empty, out of order or there twice.
+  """
+  text, found = _GREETING.sub("", whole(reply)), []
   for heading in headings:
-    matches = list(re.finditer(rf"^[ \t#*]*{re.escape(heading)}[ \t*]*", text, re.MULTILINE))
+    name = re.escape(heading.removesuffix(":"))
+    form = rf"(?im)^[ \t#*_>]*(?:\d+[.)][ \t*_]*)?{name}[ \t*_]*(?:[:：][ \t*_]*|$)"
+    matches = list(re.finditer(form, text))
     if len(matches) != 1:
       raise Rejection("section_missing" if not matches else "section_repeated", text)
     found.append(matches[0])
   ends = [match.start() for match in found[1:]] + [len(text)]
   if found[0].start() != 0 or any(match.end() > end for match, end in zip(found, ends, strict=True)):
     raise Rejection("sections_out_of_order", text)
-  texts = [text[match.end() : end].strip() for match, end in zip(found, ends, strict=True)]
+  texts = [_ruled(text[match.end() : end]) for match, end in zip(found, ends, strict=True)]
   if not all(texts):
     raise Rejection("empty_section", text)
   return texts
+
+
+def _ruled(text: str) -> str:
+  """A section without the rule that Markdown draws below it."""
+  return re.sub(r"\n\s*-{3,}\s*\Z", "", text.strip()).strip()
 
 
 def whole(reply: Reply) -> str:

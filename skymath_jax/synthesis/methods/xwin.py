@@ -6,7 +6,7 @@ question; the second has a solution and a final answer, which are joined to the 
 
 from skymath_jax.records import Instance, Problem
 from skymath_jax.synthesis.methods import parse
-from skymath_jax.synthesis.methods.base import Ask, Method, Rejected, Reply, Worked, instance, solutions
+from skymath_jax.synthesis.methods.base import Ask, Method, Rejected, Rejection, Reply, Worked, instance, solutions
 
 CREATE_HEADINGS = ("CREATED QUESTION:", "VERIFICATION AND MODIFICATION:", "FINAL CREATED QUESTION:")
 SOLVE_HEADINGS = ("SOLUTION:", "FINAL ANSWER:")
@@ -24,7 +24,12 @@ async def augment(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
 
 
 def _worked(solved: Reply) -> Worked:
-  body, answer = parse.sections(solved, *SOLVE_HEADINGS)
+  try:
+    body, answer = parse.sections(solved, *SOLVE_HEADINGS)
+  except Rejection as rejection:
+    if rejection.reason != "section_missing":
+      raise
+    return parse.solution(solved)  # some end as they always do
   return parse.worked(solved, body, answer)
 
 
