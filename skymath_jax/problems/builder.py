@@ -76,6 +76,9 @@ def with_ids(name: str, problems: Iterable[dict[str, Any]], **shared: Any) -> It
     yield Problem(id=identity, source=name, **fields, **shared)
 
 
+Version = tfds.core.Version  # of a source; another one is prepared anew
+
+
 class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """One source of problems; see `sources.py` for the subclasses. `name` is the class's name in snake case."""
 
@@ -84,7 +87,7 @@ class Source(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     super().__init_subclass__(skip_registration=True, **kwargs)  # type: ignore[call-arg]  # tfds ships no types
     cls.BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=split, version=cls.VERSION) for split in cls.FILES]
 
-  VERSION = tfds.core.Version("1.0.0")
+  VERSION = Version("1.0.0")
   FILES: ClassVar[dict[str, tuple[RemoteFile, ...]]] = {}  # split → files
   DEFAULT: ClassVar[tuple[str, ...]] = ()  # the splits that the bare name stands for
   LICENSE: ClassVar[str] = ""

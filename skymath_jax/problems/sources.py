@@ -13,7 +13,7 @@ from etils import epath
 
 from skymath_jax import grading
 from skymath_jax.errors import UserError
-from skymath_jax.problems.builder import RemoteFile, Source, read_rows, with_ids
+from skymath_jax.problems.builder import RemoteFile, Source, Version, read_rows, with_ids
 from skymath_jax.records import Problem
 
 _RAW = "https://raw.githubusercontent.com/"
@@ -42,8 +42,12 @@ def _plain(answer: str) -> str:
 
 
 class Gsm8k(Source):
-  """Grade-school word problems; the solution ends in `#### N`, with `<<2*3=6>>` calculator notes in the text."""
+  """Grade-school word problems; the solution ends in `#### N`, with `<<2*3=6>>` calculator notes in the text.
 
+  The set has no levels; ours is the number of calculations in the solution, 5 for more: so it has a hard stage, too.
+  """
+
+  VERSION = Version("1.1.0")  # 1.0.0 had no levels
   DEFAULT, LICENSE = ("train",), "MIT"
   HOMEPAGE = "https://github.com/openai/grade-school-math"
   CITATION = "Cobbe et al. 2021, Training Verifiers to Solve Math Word Problems, arXiv:2110.14168"
@@ -62,6 +66,7 @@ class Gsm8k(Source):
         "question": row["question"].strip(),
         "solution": row["answer"],
         "answer": row["answer"].rpartition("####")[2].strip().replace(",", ""),
+        "level": min(max(row["answer"].count("<<"), 1), 5),
       }
       for row in read_rows(path)
     )

@@ -61,7 +61,7 @@ def test_a_file_put_there_by_hand_is_used(tmp_path, monkeypatch, packed):
   folder.mkdir()
   (folder / ("test.jsonl.gz" if packed else "test.jsonl")).write_bytes(gzip.compress(data) if packed else data)
   problems = catalog.load("gsm8k:test", data_dir=tmp_path)
-  assert [(p.question, p.answer, p.license, p.level) for p in problems] == [(ROW["question"], "1000", "MIT", None)] * 2
+  assert [(p.question, p.answer, p.license, p.level) for p in problems] == [(ROW["question"], "1000", "MIT", 1)] * 2
   assert problems[0].id != problems[1].id  # a repeated row stays a row of its own
   for path in folder.iterdir():
     path.unlink()
