@@ -5,7 +5,7 @@ BIN := .venv/bin
 # overrides.txt leaves out what nothing imports: two thirds of the install.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --override overrides.txt
 
-.PHONY: quickstart install test test-slow lint bench study micro-teacher micro-base
+.PHONY: quickstart install test test-slow lint bench study real real-small micro-teacher micro-base
 quickstart: .venv/.run
 	$(BIN)/skymath run --config=configs/quickstart.py --workdir=runs/quickstart
 
@@ -30,6 +30,14 @@ bench: .venv/.run
 study: .venv/.run
 	$(UV) -e ".[study]"
 	$(BIN)/skymath study --config=configs/study_micro.py --workdir=runs/study_micro
+
+# The whole recipe on real models: a 1.5B teacher, GSM8K, a 135M student; many hours on two CPU cores, killed and resumed
+# at will. real-small shows the same in half an hour.
+real real-small: .venv/.test
+	$(UV) -e ".[real]"
+	$(BIN)/python benchmarks/real_models.py smollm2-135m-instruct \
+	  $(if $(filter real,$@),qwen2.5-coder-1.5b-instruct,qwen2.5-coder-0.5b-instruct)
+	$(BIN)/skymath run --config=configs/$(subst -,_,$@).py --workdir=runs/$(subst -,_,$@)
 
 # The two bundled models, from nothing: about an hour (teacher) and ten minutes (base) on two CPU cores.
 micro-teacher: .venv/.run
