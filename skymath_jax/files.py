@@ -76,6 +76,8 @@ def read_json(path: epath.PathLike) -> Any:
     raise UserError("no such file", where=path, remedy="check the path") from None
   except json.JSONDecodeError as error:
     raise UserError(f"not JSON ({error.msg})", where=f"{path}:{error.lineno}", remedy="repair or remove it") from None
+  except (ValueError, RecursionError) as error:  # no UTF-8, nested without end
+    raise UserError(f"not JSON ({str(error)[:100]})", where=path, remedy="repair or remove it") from None
 
 
 def is_lfs_pointer(path: epath.PathLike) -> bool:

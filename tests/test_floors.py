@@ -16,7 +16,7 @@ PACKAGE = ROOT / "skymath_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
-  "errors": 0, "files": 0, "records": 0, "config": 0, "hardware": 0, "keys": 0, "console": 0, "mirror": 0,
+  "errors": 0, "files": 0, "foreign": 0, "records": 0, "config": 0, "hardware": 0, "keys": 0, "console": 0, "mirror": 0,
   "grading": 1, "generation": 1, "tokenizer": 1, "sharding": 1, "prompts": 1, "distributed": 1, "statistics": 1,
   "models": 2, "problems": 2, "charts": 2, "chat": 2,
   "sft": 3, "synthesis": 3, "training": 3, "engine": 3,
@@ -26,7 +26,17 @@ FLOORS = {
   "study": 7,
   "cli": 8,
 }  # fmt: skip
-BASEMENT = {"errors", "files", "records", "config", "hardware", "keys", "console", "mirror"}  # they build on each other
+BASEMENT = {
+  "errors",
+  "files",
+  "foreign",
+  "records",
+  "config",
+  "hardware",
+  "keys",
+  "console",
+  "mirror",
+}  # they build on each other
 JAX_FREE = BASEMENT | {
   "cli",
   "prompts",

@@ -61,7 +61,7 @@ def _parsed(line: bytes, where: Callable[[], str]) -> Instance:
     row = json.loads(line)
     if isinstance(row, dict) and {"id", "method", "parents"} <= row.keys():
       return records.from_json(Instance, row)
-  except (ValueError, TypeError):
+  except (ValueError, TypeError, RecursionError):
     row = None
   if isinstance(row, dict):
     return inputs.instance(row, where())

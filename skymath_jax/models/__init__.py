@@ -6,7 +6,7 @@ from typing import Any
 from etils import epath
 from jax.sharding import Mesh
 
-from skymath_jax import files
+from skymath_jax import files, foreign
 from skymath_jax.errors import UserError
 from skymath_jax.models import families, hf
 from skymath_jax.models.config import DecoderConfig, RopeScaling
@@ -69,10 +69,10 @@ def config_of(path: epath.PathLike) -> DecoderConfig:
     remedy = f"check the path, or use one of the published {', '.join(PUBLISHED)}"
     raise UserError(error.what, where=error.where, remedy=remedy) from None
   if (folder / "config.json").exists():
-    return families.config_from_hf(files.read_json(folder / "config.json"), where=folder / "config.json")
+    return families.config_from_hf(foreign.read_object(folder / "config.json"), where=folder / "config.json")
   from skymath_jax.models import orbax_folder
 
-  return DecoderConfig.from_json(files.read_json(folder / orbax_folder.MODEL))
+  return orbax_folder.config_of(folder)
 
 
 def weights_hash(path: epath.PathLike) -> str:
@@ -85,5 +85,6 @@ def weights_hash(path: epath.PathLike) -> str:
   digest = hashlib.sha256()
   for file in sorted(folder.iterdir()):
     if file.suffix in (".safetensors", ".json", ".model"):
+      foreign.require_regular(file, most=foreign.MAX_WEIGHTS)
       digest.update(f"{file.name}\0{files.sha256(file)}\n".encode())
   return digest.hexdigest()[:16]

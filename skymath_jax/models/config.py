@@ -20,6 +20,23 @@ CHOICES = {
 }
 
 
+MAX_SIZE = 2**31 - 1  # of anything that is counted
+KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
+def _require_kinds(config: Any) -> None:
+  """Numbers where numbers are meant, and finite ones: configs come from strangers."""
+  for field in dataclasses.fields(config):
+    value, kinds = getattr(config, field.name), KINDS.get(getattr(field.type, "__name__", ""))
+    if field.name in CHOICES or kinds is None:
+      continue
+    wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+    if wrong or (float in kinds and not 0 < value < float("inf")):
+      what = f"{str(value)[:80]!r} is no {'positive number' if float in kinds else kinds[0].__name__}"
+      where = f"{type(config).__name__}.{field.name}"
+      raise UserError(what, where=where, remedy="take config.json of the original model")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
   """How rotary angles are stretched for contexts longer than pre-training's.
@@ -33,6 +50,9 @@ class RopeScaling:
   low_frequency_factor: float = 1.0
   high_frequency_factor: float = 4.0
   original_positions: int = 8192
+
+  def __post_init__(self) -> None:
+    _require_kinds(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +96,7 @@ class DecoderConfig:
     return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
 
   def __post_init__(self) -> None:
+    _require_kinds(self)
     for name in ("dtype", "param_dtype"):  # jnp.bfloat16 is taken for "bfloat16"
       object.__setattr__(self, name, jnp.dtype(getattr(self, name)).name)
     for name, allowed in CHOICES.items():
@@ -84,10 +105,9 @@ class DecoderConfig:
           f"{getattr(self, name)!r} is not known", where=f"DecoderConfig.{name}", remedy=f"use one of {allowed}"
         )
     for name in ("vocab_size", "embed", "layers", "heads", "kv_heads", "head_dim", "mlp", "max_positions"):
-      if getattr(self, name) < 1:
-        raise UserError(
-          f"{getattr(self, name)} is not positive", where=f"DecoderConfig.{name}", remedy="give 1 or more"
-        )
+      if not 1 <= getattr(self, name) <= MAX_SIZE:
+        what = f"{getattr(self, name)} is not between 1 and {MAX_SIZE:,}"
+        raise UserError(what, where=f"DecoderConfig.{name}", remedy="take config.json of the original model")
     if self.heads % self.kv_heads:
       raise UserError(
         f"{self.heads} query heads cannot share {self.kv_heads} key-value heads evenly",
@@ -96,7 +116,7 @@ class DecoderConfig:
       )
     if self.head_dim % 2:
       raise UserError(f"{self.head_dim} is odd", where="DecoderConfig.head_dim", remedy="rotary positions need pairs")
-    if self.window is not None and self.window < 1:
+    if self.window is not None and not (isinstance(self.window, int) and self.window >= 1):
       raise UserError(f"{self.window} is not positive", where="DecoderConfig.window", remedy="use None for no window")
 
   @property

@@ -175,13 +175,17 @@ def config_from_hf(hf: Mapping[str, Any], *, where: object = None) -> DecoderCon
   """`DecoderConfig` of a HF config (float32; change `dtype` afterwards).
 
   Raises:
-    UserError: a key is missing, or has a value that would change the forward pass.
+    UserError: a key is missing, has a value that would change the forward pass, or one of another kind.
   """
   name, family = family_of(hf, where=where)
-  _refuse(hf, family, where)
-  values = {field.name: _value(hf, field, where) for field in family.fields}
-  theta, scaling = rope_from_hf(hf, where=where)
-  return DecoderConfig(**values, **family.switches, rope_theta=theta, rope_scaling=scaling, family=name)
+  try:
+    _refuse(hf, family, where)
+    values = {field.name: _value(hf, field, where) for field in family.fields}
+    theta, scaling = rope_from_hf(hf, where=where)
+    return DecoderConfig(**values, **family.switches, rope_theta=theta, rope_scaling=scaling, family=name)
+  except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    what = f"a value is not of the kind that it must be ({str(error)[:200]})"
+    raise UserError(what, where=where, remedy="take config.json of the original model") from None
 
 
 def _value(hf: Mapping[str, Any], field: Field, where: object) -> Any:

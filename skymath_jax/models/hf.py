@@ -20,7 +20,7 @@ from flax import nnx
 from jax import numpy as jnp
 from jax.sharding import Mesh
 
-from skymath_jax import distributed, files, sharding
+from skymath_jax import distributed, files, foreign, sharding
 from skymath_jax import tokenizer as tokenizers
 from skymath_jax.errors import UserError
 from skymath_jax.models import families, weight_files
@@ -57,9 +57,13 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
     UserError: a missing, damaged or unsupported file, or tensors missing, left over or mis-shaped (all are named).
   """
   folder = epath.Path(folder).expanduser()
-  config = families.config_from_hf(files.read_json(folder / "config.json"), where=folder / "config.json")
+  config = families.config_from_hf(foreign.read_object(folder / "config.json"), where=folder / "config.json")
   dtype = jnp.dtype(dtype or "float32").name
   config = dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
+  tensors = weight_files.scan(folder)
+  if config.layers > len(tensors):
+    what = f"config.json says {config.layers:,} layers, the weights are {len(tensors):,} tensors"
+    raise UserError(what, where=folder, remedy="weights and config.json must be of one model")
   tokenizer = tokenizers.load(folder)
   model = nnx.eval_shape(lambda: Decoder(config))
   params = nnx.state(model, nnx.Param)
@@ -68,7 +72,7 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
   if mesh is not None:
     placed = nnx.to_flat_state(sharding.shardings_of(params, mesh))
     places = {path: leaf.get_value() for path, leaf in placed}
-  table, tensors = families.rows(config), weight_files.scan(folder)
+  table = families.rows(config)
   _check(table, shapes, tensors, config.layers, folder)
   for row in table:
     path = _path(row)

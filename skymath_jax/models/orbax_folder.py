@@ -29,7 +29,7 @@ from etils import epath
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax import distributed, files, sharding
+from skymath_jax import distributed, files, foreign, sharding
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.errors import UserError
 from skymath_jax.models.config import DecoderConfig
@@ -278,7 +278,7 @@ def load(
   if not is_checkpoint(folder):
     raise UserError(f"no {MODEL} here, so this is no checkpoint", where=folder, remedy="give checkpoints/STAGE")
   step = _newest(folder) if step is None else step
-  config = DecoderConfig.from_json(files.read_json(folder / MODEL))
+  config = config_of(folder)
   path = folder.resolve() / STEPS / str(step) / "params"
   try:
     params = restore(path, _abstract(config, mesh)[1])
@@ -291,6 +291,20 @@ def load(
     config = dataclasses.replace(config, dtype=name, param_dtype=name)
     params = jax.tree.map(lambda x: x.astype(name), params)
   return nnx.merge(_abstract(config, None)[0], params), tokenizer_lib.load(folder / TOKENIZER)
+
+
+def config_of(folder: epath.PathLike) -> DecoderConfig:
+  """Sizes and switches of the model.
+
+  Raises:
+    UserError: `model.json` is missing or damaged.
+  """
+  path = epath.Path(folder) / MODEL
+  values = foreign.read_object(path)
+  try:
+    return DecoderConfig.from_json(values)
+  except (TypeError, ValueError, AttributeError) as error:
+    raise UserError(f"not what describes a model ({error})", where=path, remedy=foreign.COPY) from None
 
 
 def _abstract(config: DecoderConfig, mesh: jax.sharding.Mesh | None) -> tuple[nnx.GraphDef[Any], Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
-from skymath_jax import files
+from skymath_jax import files, foreign
 from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
 
@@ -76,6 +76,7 @@ def scan(folder: epath.Path) -> dict[str, Stored]:
     path = folder / name
     if not path.exists():
       raise UserError(f"named by {INDEX} but not there", where=path, remedy=COPY_AGAIN)
+    foreign.require_regular(path, most=foreign.MAX_WEIGHTS)
     for stored in _list(path):
       if stored.name in tensors:
         where = f"{tensors[stored.name].path.name} and {name}"
@@ -100,8 +101,7 @@ def _nothing(folder: epath.Path) -> UserError:
 
 def _index(path: epath.Path) -> Mapping[str, str]:
   """The index's tensor name -> file name; a file name is one in this folder, never a path out of it."""
-  found = files.read_json(path)
-  index = found.get("weight_map") if isinstance(found, dict) else None
+  index = foreign.read_object(path).get("weight_map")
   if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
     raise UserError("no weight_map of tensor and file names", where=path, remedy=COPY_AGAIN)
   if outside := [name for name in index.values() if "/" in name or os.sep in name or not name.endswith(".safetensors")]:

@@ -19,11 +19,10 @@ SIDE_FILES = (
   "added_tokens.json",
   "vocab.json",
   "merges.txt",
-  "chat_template*",
+  "chat_template.jinja",
+  "chat_template.json",
   "generation_config.json",
-  "LICENSE*",
-  "USE_POLICY*",
-  "NOTICE*",
+  *(f"{name}{ending}" for name in ("LICENSE", "USE_POLICY", "NOTICE") for ending in ("", ".txt", ".md")),
 )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sentencepiece
 from etils import epath
 
-from skymath_jax import files
+from skymath_jax import files, foreign
 from skymath_jax.errors import UserError
 from skymath_jax.tokenizer.base import SIDE_FILES, Backend, Tokenizer
 from skymath_jax.tokenizer.vocabulary import DECODERS, SPACE, as_json
@@ -40,11 +40,11 @@ def load(folder: epath.PathLike) -> Tokenizer:
   """
   folder = epath.Path(folder).expanduser()
   names = sorted({path.name for pattern in SIDE_FILES for path in folder.glob(pattern) if not path.is_dir()})
-  side_files = {name: (folder / name).read_bytes() for name in names}
-  for name in ("tokenizer_config.json", "special_tokens_map.json"):
+  side_files = {name: foreign.read_bytes(folder / name) for name in names}
+  for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
     if name in side_files:
-      files.read_json(folder / name)  # refuses one that is empty or damaged, by its own name
-  model_config = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+      foreign.read_object(folder / name)  # refuses one that is empty or damaged, by its own name
+  model_config = foreign.read_object(folder / "config.json") if (folder / "config.json").exists() else {}
   for name, build in BUILDERS.items():
     if name in side_files:
       try:
