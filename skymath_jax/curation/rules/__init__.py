@@ -1,37 +1,35 @@
-"""The rules of curation, one file each: `base.Rule` says what a rule is, STEPS which there are and in which order.
+"""The rules of curation, one file each: `base.Rule` says what a rule is, STEPS holds them all.
 
-A new filter is a file with a `Filter`, and its name in STEPS; workers, decision, funnel and card go by that table.
+A new filter is a file here with a `Filter` in it, found by being here; workers, decision, funnel and card go by STEPS.
 """
 
 import difflib
-from collections.abc import Iterable
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator
 
 from skymath_jax.curation.rules.base import Filter, Rule, TestSets
-from skymath_jax.curation.rules.contamination import Contamination
-from skymath_jax.curation.rules.duplicates import Duplicates
-from skymath_jax.curation.rules.fuzzy import Fuzzy
-from skymath_jax.curation.rules.gold import Gold
-from skymath_jax.curation.rules.hard import Hard
-from skymath_jax.curation.rules.majority import Majority
-from skymath_jax.curation.rules.near_duplicates import NearDuplicates
-from skymath_jax.curation.rules.responses_per_query import ResponsesPerQuery
-from skymath_jax.curation.rules.validation import Validation
-from skymath_jax.curation.rules.verdict import Verdict
 from skymath_jax.curation.settings import Settings
 from skymath_jax.errors import UserError
 
 __all__ = ["STEPS", "Filter", "Rule", "TestSets", "by_step", "require_filters"]
 
+ORDER = ("validation", "decontamination", "duplicates", "quality", "near-duplicates", "responses per query")
+
+
+def _rules() -> Iterator[type[Rule]]:
+  """What the files here define, those that say first why a row is dropped first."""
+  modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+  classes = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+  rules = {each for each in classes if issubclass(each, Rule) and "name" in vars(each)}
+  return iter(sorted(rules, key=lambda rule: (rule.rank, rule.name)))
+
+
 # The funnel: its steps in order. All rules of a step look at the rows that the step before has left; where several
 # would drop a row, the first one gives the reason.
-STEPS: dict[str, tuple[type[Rule], ...]] = {
-  "validation": (Validation,),
-  "decontamination": (Contamination, Fuzzy),
-  "duplicates": (Duplicates,),
-  "quality": (Gold, Verdict, Majority, Hard),
-  "near-duplicates": (NearDuplicates,),
-  "responses per query": (ResponsesPerQuery,),
-}
+STEPS: dict[str, tuple[type[Rule], ...]] = dict.fromkeys(ORDER, ())
+for _rule in _rules():
+  STEPS[_rule.step] += (_rule,)
 
 
 def require_filters(names: Iterable[str]) -> None:

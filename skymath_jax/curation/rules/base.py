@@ -73,10 +73,14 @@ class Rule:
 
   Attributes:
     name: unique.
+    step: of the funnel, a name of `rules.ORDER`.
+    rank: where several rules of a step would drop a row, the one of the lowest rank says why.
     columns: what `decide` needs of every row.
   """
 
   name: ClassVar[str]
+  step: ClassVar[str]
+  rank: ClassVar[int] = 0
   columns: tuple[Column, ...] = ()
 
   def __init__(self, settings: Settings, test_sets: TestSets):
@@ -105,6 +109,8 @@ class Rule:
 
 class Filter(Rule):
   """A rule that is applied where `curation.quality` holds its name."""
+
+  step = "quality"
 
   @classmethod
   def wanted(cls, settings: Settings) -> bool:

@@ -16,6 +16,7 @@ class Contamination(Rule):
   """Exact, n-gram and embedded matches with the test sets (`decontaminate.py`)."""
 
   name = "contamination"
+  step = "decontamination"
   columns = (SHARED_WORDS,)
 
   @functools.cached_property

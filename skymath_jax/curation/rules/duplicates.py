@@ -12,6 +12,7 @@ class Duplicates(Rule):
   """Of equal pairs the first stays."""
 
   name = "duplicates"
+  step = "duplicates"
   columns = (PAIRS,)
 
   def decide(self, table: Table) -> Mapping[int, Drop]:

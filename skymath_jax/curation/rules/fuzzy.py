@@ -15,6 +15,8 @@ class Fuzzy(Rule):
   """Likeness of `curation.fuzzy` or more to a test question."""
 
   name = "fuzzy"
+  step = "decontamination"
+  rank = 1
 
   @classmethod
   def wanted(cls, settings: Settings) -> bool:

@@ -20,6 +20,8 @@ class Hard(Rule):
   """
 
   name = "hard"
+  step = "quality"
+  rank = 3
   columns = (QUERIES, DIFFICULTIES, LEVELS)
 
   @classmethod

@@ -9,6 +9,7 @@ class Majority(Filter):
   """By vote; of equally frequent answers the one given first wins."""
 
   name = "majority"
+  rank = 2
 
   def decide(self, table: Table) -> Mapping[int, Drop]:
     return table.drop((table.votes.samples > 0) & ~table.votes.winning, "minority_answer")

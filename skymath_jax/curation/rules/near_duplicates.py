@@ -23,6 +23,7 @@ class NearDuplicates(Rule):
   """Jaccard similarity of `curation.near_duplicate` or more, and the same numbers."""
 
   name = "near_duplicates"
+  step = "near-duplicates"
 
   def __init__(self, settings: Settings, test_sets: TestSets):
     super().__init__(settings, test_sets)

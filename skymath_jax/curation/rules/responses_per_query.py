@@ -13,6 +13,7 @@ class ResponsesPerQuery(Rule):
   """At most `curation.responses_per_query`."""
 
   name = "responses_per_query"
+  step = "responses per query"
   columns = (QUERIES,)
 
   @classmethod

@@ -26,6 +26,7 @@ class Validation(Rule):
   """Drops what is not well formed, or too long."""
 
   name = "validation"
+  step = "validation"
 
   def check(self, row: Row) -> Drop | None:
     limits = {"max_characters": self.settings.max_characters, "max_tokens": self.settings.max_tokens}

@@ -8,6 +8,7 @@ class Verdict(Filter):
   """By the verifier's word."""
 
   name = "verdict"
+  rank = 1
 
   def check(self, row: Row) -> Drop | None:
     return Drop("verifier_says_wrong", {}) if row.instance.quality.get("verdict") is False else None

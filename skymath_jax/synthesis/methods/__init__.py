@@ -1,10 +1,11 @@
-"""The augmentation methods: a new one is a file here, its prompts in `skymath_jax/prompts/`, a line in METHODS."""
+"""The augmentation methods, found by being here: a new one is a file, and its prompts in `skymath_jax/prompts/`."""
 
 import difflib
+import importlib
+import pkgutil
 from collections.abc import Iterable
 
 from skymath_jax.errors import UserError
-from skymath_jax.synthesis.methods import evol, metamath, xwin
 from skymath_jax.synthesis.methods.base import (
   Ask,
   Augment,
@@ -17,13 +18,10 @@ from skymath_jax.synthesis.methods.base import (
   style,
 )
 
+_MODULES = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+# Last part of the method's name → method; recipes say by it how many runs a problem gets
 METHODS: dict[str, Method] = {
-  "answer_augmentation": metamath.ANSWER_AUGMENTATION,
-  "rephrase": metamath.REPHRASE,
-  "self_verification": metamath.SELF_VERIFICATION,
-  "fobar": metamath.FOBAR,
-  "evol": evol.EVOL,
-  "xwin": xwin.XWIN,
+  each.key: each for module in _MODULES for each in vars(module).values() if isinstance(each, Method)
 }
 
 

@@ -122,6 +122,11 @@ class Method:
   needs_answer: bool = False
   feeds_next_pass: bool = True
 
+  @property
+  def key(self) -> str:
+    """Its name among the METHODS, which a recipe uses."""
+    return self.name.rpartition(".")[2]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Worked:
