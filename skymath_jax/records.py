@@ -18,6 +18,7 @@ from skymath_jax.errors import UserError
 
 Facts: TypeAlias = dict[str, Any]  # what a stage or a tool has to tell, as JSON values
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD]")
 # Asymptote code, to the end where the closing mark is missing (a teacher was cut off): neither words nor numbers of it
 DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{asy\}.*?(?:\\end\{asy\}|\Z)", re.DOTALL)
 USER_METHOD = "user"  # the method of {query, response} rows that no pipeline made
@@ -118,21 +119,46 @@ def read_lines(path: epath.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
     raise UserError("this is a folder", where=path, remedy="name a JSONL file in it")
   with path.open("rb") as f:
     for number, line in enumerate(f, start=1):
-      if not line.strip():
-        continue
-      try:
-        row = json.loads(line)
-      except (ValueError, RecursionError) as error:  # also no UTF-8, a number of 5,000 digits, nested without end
-        raise UserError(
-          f"this line is not JSON ({str(error)[:200]})", where=f"{path}:{number}", remedy="repair or remove the line"
-        ) from None
-      if not isinstance(row, dict):
-        raise UserError(
-          f"this line is a JSON {type(row).__name__}, not an object",
-          where=f"{path}:{number}",
-          remedy='write one {"key": value} object a line',
-        )
-      yield number, row
+      if line.strip():
+        yield number, parse_line(line, f"{path}:{number}")
+
+
+def parse_line(line: bytes, where: str | None = None) -> dict[str, Any]:
+  """The object of one JSON line; half a surrogate pair, which no file can hold, becomes U+FFFD.
+
+  Args:
+    line: in UTF-8.
+    where: file:line, for messages.
+
+  Raises:
+    UserError: it is not a JSON object.
+  """
+  try:
+    row = json.loads(line)
+    if _ESCAPED_SURROGATE.search(line):
+      row = without_surrogates(row)
+  except (ValueError, RecursionError) as error:  # also no UTF-8, a number of 5,000 digits, nested without end
+    what = " ".join(str(error).split())[:200]
+    raise UserError(f"this line is not JSON ({what})", where=where, remedy="repair or remove the line") from None
+  if not isinstance(row, dict):
+    raise UserError(
+      f"this line is a JSON {type(row).__name__}, not an object",
+      where=where,
+      remedy='write one {"key": value} object a line',
+    )
+  found: dict[str, Any] = row
+  return found
+
+
+def without_surrogates(value: Any) -> Any:
+  """A JSON value whose texts have U+FFFD for every half of a surrogate pair."""
+  if isinstance(value, str):
+    return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+  if isinstance(value, list):
+    return [without_surrogates(part) for part in value]
+  if isinstance(value, dict):
+    return {without_surrogates(key): without_surrogates(part) for key, part in value.items()}
+  return value
 
 
 def read(kind: type[R], path: epath.PathLike) -> list[R]:

@@ -17,7 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
   "errors": 0, "files": 0, "foreign": 0, "records": 0, "config": 0, "hardware": 0, "keys": 0, "console": 0, "mirror": 0,
+  "hub": 0,
   "grading": 1, "generation": 1, "tokenizer": 1, "sharding": 1, "prompts": 1, "distributed": 1, "statistics": 1,
+  "rows": 1,
   "models": 2, "problems": 2, "charts": 2, "chat": 2,
   "sft": 3, "synthesis": 3, "training": 3, "engine": 3,
   "server": 4, "testing": 4, "evaluation": 4, "convert": 4, "curation": 4,
@@ -36,6 +38,7 @@ BASEMENT = {
   "keys",
   "console",
   "mirror",
+  "hub",
 }  # they build on each other
 JAX_FREE = BASEMENT | {
   "cli",
@@ -47,6 +50,7 @@ JAX_FREE = BASEMENT | {
   "sft",
   "synthesis",
   "report",
+  "rows",
   "statistics",
   "charts",
   "chat",

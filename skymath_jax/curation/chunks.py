@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
@@ -58,17 +57,9 @@ class Chunk:
 
 def _parsed(line: bytes, where: Callable[[], str]) -> Instance:
   try:
-    row = json.loads(line)
-    if isinstance(row, dict) and {"id", "method", "parents"} <= row.keys():
-      return records.from_json(Instance, row)
-  except (ValueError, TypeError, RecursionError):
-    row = None
-  if isinstance(row, dict):
-    return inputs.instance(row, where())
-  found = where()
-  for number, _ in records.read_lines(found.rpartition(":")[0]):  # says what is wrong with the line
-    del number
-  raise UserError("this line is not a row", where=found, remedy='write {"query": …, "response": …} or Instance rows')
+    return inputs.instance(records.parse_line(line))
+  except UserError as error:  # what finds the line's number reads the file up to there
+    raise UserError(error.what, where=where(), remedy=error.remedy) from None
 
 
 def chunks(paths: Sequence[str], size: int = CHUNK_BYTES) -> list[Chunk]:

@@ -7,11 +7,13 @@
 What comes out depends on the rows and the choices only, not on the number of workers or the size of a chunk.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -35,6 +37,8 @@ from skymath_jax.records import Problem
 
 ROWS_PER_SHARD = sft.ROWS_PER_SHARD
 ALONE_BYTES = 64 << 20  # below this, starting workers takes longer than the work
+NULLABLE = ("gold_match", "level", "tokens", "thought")  # columns of an Instance that may be null, or not there
+LOOKED_AT_BYTES = 1 << 20  # of kept.jsonl, from which readers may take the types of its columns
 
 
 def curate_files(
@@ -47,10 +51,10 @@ def curate_files(
   workers: int = Curation.workers,
   chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[str, Any]:
-  """Cleans JSON lines; leaves kept.jsonl, dropped.jsonl, summary.json, card.md and what `output` asks for in `folder`.
+  """Cleans rows; leaves kept.jsonl, dropped.jsonl, summary.json, card.md and what `output` asks for in `folder`.
 
   Args:
-    paths: of Instance rows or plain {query, response} rows.
+    paths: files, folders and hub ids of Instance rows or pairs.
     folder: replaced, once everything is whole.
     test_sets: name → problems that must not leak into what is kept.
     settings: the choices.
@@ -63,11 +67,15 @@ def curate_files(
   Raises:
     UserError: a file or a row that cannot be read.
   """
-  parts = chunks(inputs.listed(paths), chunk_bytes)
-  small = sum(part.stop - part.start for part in parts) <= ALONE_BYTES
-  count = 1 if small and not workers else workers or os.cpu_count() or 1
+  folder = epath.Path(folder)
+  folder.parent.mkdir(parents=True, exist_ok=True)
   steps = rules.by_step(settings, test_sets)
-  with _Workers(count, settings, test_sets) as pool:
+  with contextlib.ExitStack() as undo:
+    lines = undo.enter_context(tempfile.TemporaryDirectory(dir=folder.parent, prefix=".inputs-"))
+    parts = chunks(inputs.as_lines(paths, epath.Path(lines)), chunk_bytes)
+    small = sum(part.stop - part.start for part in parts) <= ALONE_BYTES
+    count = 1 if small and not workers else workers or os.cpu_count() or 1
+    pool = undo.enter_context(_Workers(count, settings, test_sets))
     by_chunk = _all(pool.map(_examine, parts), "examine", len(parts))
     starts = np.cumsum([0, *(found.rows for found in by_chunk)]).tolist()
     examined = concatenate(by_chunk or [examine([], itertools.chain(*steps.values()))])
@@ -180,6 +188,7 @@ class _Written:
 
   profile: profile.Profile
   shard: sft.Shard | None
+  first: Mapping[str, tuple[int, int]]  # key of NULLABLE → (begin, end) of the first line that has a value
 
 
 def _tasks(
@@ -216,7 +225,7 @@ def _write(task: _Task) -> _Written:
   """Writes the parts of one task: kept and dropped lines, the shard, the Parquet file."""
   folder, row = epath.Path(task.folder), 0
   kept: list[dict[str, Any]] = []
-  counted = profile.Counter()
+  counted, first = profile.Counter(), dict[str, tuple[int, int]]()
   with _part(folder, "kept", task.number).open("wb") as good, _part(folder, "dropped", task.number).open("wb") as bad:
     for chunk in task.chunks:
       for instance in chunk.instances()[0]:
@@ -227,14 +236,17 @@ def _write(task: _Task) -> _Written:
           known = label(instance, int(task.tokens[row]), int(task.samples[row]), float(task.solve_rate[row]))
           counted.add(known)
           kept.append(records.to_json(known))
+          begin = good.tell()
           good.write(_line(kept[-1]))
+          for key in [k for k in NULLABLE if k not in first and kept[-1].get(k) is not None]:
+            first[key] = begin, good.tell()
         row += 1
   shard = None
   if kept and task.output.tfds:
     shard = sft.write_shard(folder, task.number, kept)
   if kept and task.output.parquet:
     parquet.write(folder, task.number, kept)
-  return _Written(counted.result(), shard)
+  return _Written(counted.result(), shard, first)
 
 
 def _part(folder: epath.Path, name: str, number: int) -> epath.Path:
@@ -247,14 +259,8 @@ def _line(row: Mapping[str, Any]) -> bytes:
 
 def _finish(folder: epath.Path, written: Sequence[_Written], summary: dict[str, Any], output: Output) -> None:
   """Joins the parts, writes the summary and the card, and makes the shards a TFDS set."""
-  for name in ("kept", "dropped"):
-    with (folder / f"{name}.jsonl").open("wb") as whole:
-      for number in range(len(written)):
-        part = _part(folder, name, number)
-        with part.open("rb") as file:
-          while block := file.read(16 << 20):
-            whole.write(block)
-        part.unlink()
+  _join(folder, "kept", len(written), _to_the_front(folder, written))
+  _join(folder, "dropped", len(written), [])
   files.write_json(folder / "summary.json", summary)
   files.write_text(folder / "card.md", card(summary, name=output.name, facts=output.facts))
   for name, svg in pictures(summary).items():
@@ -262,3 +268,39 @@ def _finish(folder: epath.Path, written: Sequence[_Written], summary: dict[str, 
   shards = [found.shard for found in written if found.shard is not None]
   if shards:
     sft.finish(folder, shards, name=output.name)
+
+
+_Place = tuple[int, int, int]  # part, and the bytes in it from where to where
+
+
+def _to_the_front(folder: epath.Path, written: Sequence[_Written]) -> list[_Place]:
+  """The lines by which a reader that looks at the beginning alone learns the types of all columns.
+
+  `datasets.load_dataset("json")` takes a column for empty that has nulls only in the first ten megabytes, and then
+  fails at the first value. So the first line that has one goes to the front, where it comes late.
+  """
+  starts = np.cumsum([0, *(_part(folder, "kept", i).stat().length for i in range(len(written)))])
+  found: dict[str, _Place] = {}
+  for number, part in enumerate(written):
+    for key, (begin, end) in part.first.items():
+      found.setdefault(key, (number, begin, end))
+  return sorted({place for place in found.values() if starts[place[0]] + place[1] > LOOKED_AT_BYTES})
+
+
+def _join(folder: epath.Path, name: str, parts: int, front: Sequence[_Place]) -> None:
+  """The parts as one file, the lines of `front` before all others."""
+  with (folder / f"{name}.jsonl").open("wb") as whole:
+    for number, begin, end in front:
+      with _part(folder, name, number).open("rb") as file:
+        file.seek(begin)
+        whole.write(file.read(end - begin))
+    for number in range(parts):
+      part, at = _part(folder, name, number), 0
+      with part.open("rb") as file:
+        for _, begin, end in [*(place for place in front if place[0] == number), (number, part.stat().length, 0)]:
+          file.seek(at)
+          while block := file.read(min(16 << 20, begin - at)):
+            whole.write(block)
+            at += len(block)
+          at = end
+      part.unlink()

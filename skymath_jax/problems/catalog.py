@@ -5,7 +5,7 @@
   load("agieval:sat_math+aqua_rat") several
   load("micro_gsm:test*2000")       so many problems of the micro world, which can draw any number
   load("svamp"), load("mgsm:de")    a published test set (`published.py`); `suites.py` says which belong together
-  load("mine.jsonl")                a file of the user's; also .parquet, .arrow, and folders of such (with a slash)
+  load("mine.jsonl")                anything that `rows` reads: files, folders, their splits, data sets of the hub
 
 A new source of seeds = one class in `sources.py` and one line here; a new test set = one entry in `published.py`.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 import tensorflow_datasets as tfds
 from etils import epath
 
+from skymath_jax import rows
 from skymath_jax.config import Seeds
 from skymath_jax.errors import UserError
 from skymath_jax.problems import published, sources, user_files
@@ -57,7 +58,7 @@ def names() -> list[str]:
 
 
 def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLike = Seeds.data_dir) -> list[Problem]:
-  """The problems of a source or of a JSONL file.
+  """The problems of a source, or of a file or folder of the user's.
 
   Args:
     name_or_path: a catalog name, `name:split`, `name:split+split`, or the path of a file or folder of the user's.
@@ -68,8 +69,6 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
     UserError: no such name (the nearest is given), split or file, or a file that is not what it should be.
   """
   text = str(name_or_path)
-  if user_files.is_users(text):
-    return user_files.load(epath.Path(text).expanduser())
   name, _, after_colon = text.partition(":")
   wanted = split or after_colon or None
   if name == MICRO_GSM:
@@ -80,15 +79,11 @@ def load(name_or_path: str, *, split: str | None = None, data_dir: epath.PathLik
     folder = epath.Path(data_dir).expanduser()
     return [p for part in splits for p in published.load(name, _checked(part, found_set.files, text), folder)]
   if name not in SOURCES:
-    if epath.Path(text).expanduser().exists():
-      raise UserError(
-        "this kind of file is not read",
-        where=text,
-        remedy="make it .jsonl, .parquet or .arrow",
-      )
+    if rows.is_table(text):
+      return user_files.load(f"{text}:{split}" if split else text)
     near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
     remedy = (
-      f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a .jsonl or .parquet file"
+      f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(names())}, or a file, such as .jsonl"
     )
     raise UserError(f"no data set is called {name!r}", where=text, remedy=remedy)
   source = SOURCES[name]

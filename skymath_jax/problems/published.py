@@ -19,9 +19,9 @@ from etils import epath
 
 from skymath_jax import console, grading
 from skymath_jax.errors import UserError
-from skymath_jax.problems import user_files
 from skymath_jax.problems.builder import RemoteFile, fetched, read_bytes, read_rows, with_ids
 from skymath_jax.records import Problem
+from skymath_jax.rows import formats
 
 Row = dict[str, Any]
 _RAW = "https://raw.githubusercontent.com/"
@@ -94,7 +94,7 @@ def _problems(name: str, split: str, paths: list[epath.Path]) -> Iterator[Proble
 
 def _rows(path: epath.Path) -> list[Row]:
   if path.suffix == ".parquet":
-    return list(user_files.table(path))
+    return [row for _, row in formats.read(path)]
   if ".tsv" in path.suffixes:
     lines = read_bytes(path).decode().splitlines()
     return [dict(zip(("question", "answer"), line.split("\t"), strict=True)) for line in lines if line.strip()]

@@ -1,95 +1,58 @@
-r"""A user's own problems: JSON lines, Parquet, or a folder of the `datasets` library, under the names that people use.
+r"""A user's own problems, from whatever `rows` reads, under the names that people use.
 
   {"question": "2 + 3 = ?", "answer": 5}
   {"problem": "Find $x$ …", "solution": "… \\boxed{7}", "level": "Level 3", "type": "Algebra"}
   {"question": "Natalia sold …", "answer": "… \n#### 72"}
 
-A missing answer is taken from the solution's last `\boxed{}` or from what follows `####`. A folder is one that
-`save_to_disk` left (Arrow files), or one of Parquet files.
+A missing answer is taken from the solution's last `\boxed{}`, from what follows `####` or from `The answer is`.
 """
 
+import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from etils import epath
-
-from skymath_jax import grading, records
+from skymath_jax import grading, records, rows
+from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.records import Problem
+from skymath_jax.rows import columns
 
 ALIASES = {
-  "question": ("question", "problem", "query"),
-  "answer": ("answer", "final_answer", "gold"),
-  "solution": ("solution", "response", "rationale"),
-  "level": ("level", "difficulty"),
-  "subject": ("subject", "type"),
+  "question": ("question", "problem", "query", "instruction", "prompt"),
+  "answer": ("answer", "final_answer", "expected_answer", "gold", "ground_truth"),
+  "solution": ("solution", "response", "rationale", "generated_solution", "r1_solution_1", "completion", "output"),
+  "level": ("level",),
+  "subject": ("subject", "type", "topic"),
 }
-_LEVEL = re.compile(r"(?:level\s*)?([1-5])", re.IGNORECASE)
+DIFFICULTY = "difficulty"  # a level where the whole file keeps to 1 … 5, else a scale of its own
+_LEVEL = re.compile(r"(?:level\s*)?([1-5])(?:\.0+)?", re.IGNORECASE)
 _UNKNOWN_LEVEL = re.compile(r"(?:level\s*)?\?|", re.IGNORECASE)
 
 
-SUFFIXES = (".jsonl", ".parquet", ".arrow")
-
-
-def is_users(text: str) -> bool:
-  """Whether the text names a file or folder of problems, and not a source of the catalog."""
-  return text.endswith(SUFFIXES) or ("/" in text and epath.Path(text).expanduser().is_dir())
-
-
-def load(path: epath.PathLike) -> list[Problem]:
-  """All problems of a file or folder.
+def load(text: str) -> list[Problem]:
+  """All problems of what `text` names: a file, a folder, a split of one, a hub id (see `rows.find`).
 
   Raises:
-    UserError: no such file, a line that is no JSON object, no question, or a value of the wrong kind; names file:row.
+    UserError: it cannot be read, a row has no question, or a value of the wrong kind; names file:row.
   """
+  table = rows.find(str(text))
   seen: dict[str, int] = {}
   problems: dict[str, Problem] = {}
-  for where, row in _rows(epath.Path(path)):
-    new = problem(row, where, source=epath.Path(path).stem, seen=seen)
+  rated: dict[str, Any] = {}  # id → difficulty
+  for where, row in table:
+    new = problem(row, where, source=table.name, seen=seen)
     if problems.setdefault(new.id, new) is not new:
       raise UserError(f"the id {new.id!r} was used before", where=where, remedy="make ids unique, or leave them out")
-  return list(problems.values())
-
-
-def _rows(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-  """(file:row, row) of all rows; the files of a folder in the order of their names."""
-  if path.is_dir():
-    patterns = ("*.parquet", "*.arrow", "*/*.parquet", "*/*.arrow")
-    found = sorted(file for pattern in patterns for file in path.glob(pattern))
-    if not found:
-      raise UserError(
-        "no Parquet and no Arrow file in this folder", where=path, remedy="name a folder of save_to_disk, or a file"
-      )
-    for file in found:
-      yield from _rows(file)
-  elif path.suffix == ".jsonl":
-    yield from ((f"{path}:{number}", row) for number, row in records.read_lines(path))
-  else:
-    yield from ((f"{path}:{number}", row) for number, row in enumerate(table(path), start=1))
-
-
-def table(path: epath.Path) -> Iterator[dict[str, Any]]:
-  """The rows of a Parquet file or of an Arrow file of the `datasets` library, without loading all at once.
-
-  Raises:
-    UserError: it is not there, or cannot be read.
-  """
-  try:
-    import pyarrow.parquet
-  except ImportError:
-    raise UserError("this file needs pyarrow", where=path, remedy="install pyarrow, or write JSON lines") from None
-  try:
-    with path.open("rb") as file:
-      parquet = path.suffix == ".parquet"
-      batches = pyarrow.parquet.ParquetFile(file).iter_batches() if parquet else pyarrow.ipc.open_stream(file)
-      for batch in batches:
-        yield from batch.to_pylist()
-  except FileNotFoundError:
-    raise UserError("no such file", where=path, remedy="check the path in the config") from None
-  except pyarrow.ArrowInvalid as error:
-    raise UserError(f"this file cannot be read ({error})", where=path, remedy="write it again") from None
+    if new.level is None and row.get(DIFFICULTY) is not None:
+      rated[new.id] = row[DIFFICULTY]
+  levels = {key: _LEVEL.fullmatch(str(value).strip()) for key, value in rated.items()}
+  if other := next((rated[key] for key, found in levels.items() if found is None), None):
+    log(f"{text}: {DIFFICULTY} ({other!r}, …) is another scale than levels 1 to 5 and is not read")
+    levels = {}
+  known = {key: int(found[1]) for key, found in levels.items() if found is not None}
+  return [dataclasses.replace(p, level=known[p.id]) if p.id in known else p for p in problems.values()]
 
 
 def problem(row: Mapping[str, Any], where: str, *, source: str, seen: dict[str, int]) -> Problem:
@@ -97,13 +60,14 @@ def problem(row: Mapping[str, Any], where: str, *, source: str, seen: dict[str, 
 
   Args:
     row: the JSON object.
-    where: file:line for messages.
+    where: file:row for messages.
     source: the Problem's source, where the row names none.
     seen: question → times seen so far; updated.
 
   Raises:
-    UserError: no question, or a value of another type than its key's.
+    UserError: no question, or a value of the wrong kind.
   """
+  row = _flat(row, where)
   question = _text(row, "question", where)
   if question is None or not question.strip():
     raise UserError(
@@ -114,8 +78,9 @@ def problem(row: Mapping[str, Any], where: str, *, source: str, seen: dict[str, 
   solution, answer = _text(row, "solution", where), _text(row, "answer", where)
   if solution is None and answer is not None and "####" in answer:  # GSM8K keeps both under "answer"
     solution, answer = answer, None
-  if answer is None and solution is not None and ("\\boxed" in solution or "####" in solution):
-    answer = grading.gold_answer(solution)
+  if answer is None and solution is not None:
+    boxed = "\\boxed" in solution or "####" in solution
+    answer = grading.gold_answer(solution) if boxed else grading.marked_answer(solution)
   optional = {key: str(row[key]) for key in ("language", "license") if row.get(key) is not None}
   source = str(row.get("source") or source)
   repeat = seen[question] = seen.get(question, -1) + 1
@@ -129,6 +94,18 @@ def problem(row: Mapping[str, Any], where: str, *, source: str, seen: dict[str, 
     subject=_text(row, "subject", where),
     **optional,
   )
+
+
+def _flat(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+  """The row with its names in lower case; of a conversation alone, its first question and answer."""
+  flat = {str(key).strip().lower(): value for key, value in row.items()}
+  told = next((name for name in columns.CONVERSATIONS if flat.get(name)), None)
+  if told is None or any(flat.get(key) is not None for key in ALIASES["question"]):
+    return flat
+  turns = columns.conversation(flat[told], where)
+  texts = {m["role"]: m["content"] for m in reversed(turns.get("messages", []))}
+  texts |= {"user": turns.get("query", texts.get("user")), "assistant": turns.get("response", texts.get("assistant"))}
+  return {**flat, "query": texts["user"], "response": texts["assistant"]}
 
 
 def _value(row: Mapping[str, Any], field: str) -> tuple[str, Any]:

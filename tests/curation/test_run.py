@@ -54,9 +54,6 @@ def test_bad_rows_name_file_and_line(tmp_path, row):
   records.write_lines(tmp_path / "in.jsonl", [{"query": "q", "response": "r"}, row])
   with pytest.raises(UserError, match=r"in\.jsonl:2: "):
     curation.read_inputs(str(tmp_path / "in.jsonl"))
-  records.write_lines(tmp_path / "test.jsonl", [{"answer": "5"}])
-  with pytest.raises(UserError, match=r"test\.jsonl:1: "):
-    curation.read_test_set(tmp_path / "test.jsonl")
 
 
 def test_a_funnel_cannot_lose_more_than_it_has():

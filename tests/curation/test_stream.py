@@ -1,6 +1,7 @@
 """Files in, files out: the same as in memory, whatever the chunks and the workers; every format holds the same rows."""
 
 import dataclasses
+import gzip
 import json
 import random
 
@@ -11,6 +12,7 @@ import tensorflow_datasets as tfds
 from skymath_jax import curation, files, records, sft
 from skymath_jax.curation import Output, stream
 from skymath_jax.errors import UserError
+from skymath_jax.problems import catalog
 from skymath_jax.records import Instance, Problem
 from tests.support.curation import ANIMALS, TEST, instance, settings, story
 
@@ -155,7 +157,7 @@ def test_plain_pairs_need_no_set(tmp_path):
   (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in items))
   records.write_lines(tmp_path / "test.jsonl", [{"problem": TEST.question, "answer": 64}])
   assert [i.answer for i in curation.read_inputs((str(tmp_path / "in.jsonl"),))] == ["7", "", "7", ""]
-  test_sets = {"mine": curation.read_test_set(tmp_path / "test.jsonl")}
+  test_sets = {"mine": catalog.load(str(tmp_path / "test.jsonl"))}
   folder = tmp_path / "curation"
   summary = run(tmp_path / "in.jsonl", folder, test_sets=test_sets, settings=settings(), output=Output(name="mine"))
   pictures = {"funnel.svg", "lengths.svg", "methods.svg"}
@@ -175,6 +177,40 @@ def test_a_bad_row_is_named_and_leaves_nothing(tmp_path, line, workers):
   with pytest.raises(UserError, match=r"in\.jsonl:42: "):
     run(tmp_path / "in.jsonl", tmp_path / "out", workers=workers, chunk_bytes=300)
   assert not (tmp_path / "out").exists()
+
+
+def test_rows_of_other_tools_are_read_or_named(tmp_path):
+  own = records.to_json(instance(story("horse")))
+  odd = {**own, "level": "5", "tokens": 12.0, "quality": None, "sampling": '{"top_p": 1}', "gold_match": None}
+  records.write_lines(tmp_path / "in.jsonl", [odd])
+  (found,) = curation.read_inputs(str(tmp_path / "in.jsonl"))
+  assert (found.level, found.tokens, found.quality, found.sampling) == (5, 12, {}, {"top_p": 1})
+  for change in ({"query": 5}, {"level": "hard"}, {"quality": [1]}, {"parents": "p"}, {"gold_match": "yes"}, {"x": 1}):
+    records.write_lines(tmp_path / "in.jsonl", [own, {**own, **change}])
+    with pytest.raises(UserError, match=r"in\.jsonl:2: not an Instance"):
+      run(tmp_path / "in.jsonl", tmp_path / "out")
+
+
+def test_what_curation_wrote_can_be_curated_again_in_any_form(source, tmp_path):
+  run(source, tmp_path / "set", output=Output(name="a set", parquet=True, tfds=True))
+  kept = records.read(Instance, tmp_path / "set" / "kept.jsonl")
+  (tmp_path / "packed.jsonl.gz").write_bytes(gzip.compress((tmp_path / "set" / "kept.jsonl").read_bytes()))
+  for name in ("set", "set/parquet", "packed.jsonl.gz"):
+    assert curation.read_inputs(str(tmp_path / name)) == kept, name
+    summary = run(tmp_path / name, tmp_path / "again")
+    assert summary["in"] == len(kept) and summary["kept"] == len(kept)
+
+
+def test_a_reader_of_the_first_megabyte_knows_the_types_of_all_columns(tmp_path, monkeypatch):
+  made = [instance(story("horse", n), parent="p") for n in range(30)]
+  made[20] = dataclasses.replace(made[20], level=3, thought="so")
+  made[25] = dataclasses.replace(made[25], gold_match=True)
+  records.write_lines(tmp_path / "in.jsonl", made)
+  monkeypatch.setattr(stream, "LOOKED_AT_BYTES", 500)
+  monkeypatch.setattr(stream, "ROWS_PER_SHARD", 10)
+  run(tmp_path / "in.jsonl", tmp_path / "set", chunk_bytes=2000, settings=settings(near_duplicate=0), test_sets={})
+  kept = records.read(Instance, tmp_path / "set" / "kept.jsonl")
+  assert kept == [made[20], made[25], *made[:20], *made[21:25], *made[26:]]
 
 
 def test_nothing_to_keep_is_told_with_the_reasons(tmp_path):

@@ -31,6 +31,13 @@ def load(tmp_path, *rows):
     ({"question": "q", "level": 3, "subject": "Algebra"}, {"level": 3, "subject": "Algebra"}),
     ({"question": "q", "level": "Level 5", "type": "Geometry"}, {"level": 5, "subject": "Geometry"}),
     ({"question": "q", "level": "Level ?"}, {"level": None}),
+    ({"question": "q", "level": 3.0}, {"level": 3}),
+    ({"Question": "q", "Answer": "5"}, {"question": "q", "answer": "5"}),
+    ({"question": "q", "difficulty": 6.5, "final_answer": "5"}, {"level": None, "answer": "5"}),
+    ({"question": "q", "difficulty": 4.0}, {"level": 4}),
+    ({"query": "q", "response": "so\nThe answer is: 7"}, {"answer": "7"}),
+    ({"problem": "q", "generated_solution": "so \\boxed{7}", "expected_answer": "8"}, {"answer": "8"}),
+    ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "\\boxed{7}"}]}, {"answer": "7"}),
     ({"question": "q", "level": None, "language": "zh"}, {"level": None, "language": "zh"}),
     ({"question": "q", "id": 12, "source": "s", "more": [1]}, {"id": "12", "source": "s"}),
   ],
@@ -60,6 +67,12 @@ def test_errors_name_file_and_line(tmp_path, row, what):
   with pytest.raises(UserError, match=r"mine\.jsonl:3: ") as caught:
     load(tmp_path, {"question": "fine", "id": "first"}, "", row)
   assert what in str(caught.value)
+
+
+def test_difficulties_on_another_scale_are_no_levels_in_all_of_the_file(tmp_path, capfd):
+  problems = load(tmp_path, *({"question": str(n), "difficulty": value} for n, value in enumerate((3, 6.5, 9))))
+  assert [problem.level for problem in problems] == [None] * 3
+  assert "difficulty (6.5, …) is another scale" in capfd.readouterr().err
 
 
 def test_a_missing_file(tmp_path):
@@ -95,6 +108,10 @@ def test_parquet_arrow_and_folders_hold_the_same_problems_as_lines(tmp_path):
   write_arrow(tmp_path / "mine" / "data-00001-of-00002.arrow", ROWS[1:])
   (tmp_path / "mine" / "dataset_info.json").write_text("{}")
   write_arrow(tmp_path / "dict" / "mine" / "train" / "data-00000-of-00001.arrow", ROWS)
+  (tmp_path / "mine" / "state.json").write_text(
+    json.dumps({"_data_files": [{"filename": f"data-0000{n}-of-00002.arrow"} for n in (0, 1)]})
+  )
+  write_arrow(tmp_path / "mine" / "cache-0123456789abcdef.arrow", ROWS)  # what a later `map` leaves there
   assert [(p.answer, p.level) for p in lines] == [("7", 3), ("8", None)]
   for name in ("mine.parquet", "mine", "dict/mine"):
     assert catalog.load(str(tmp_path / name)) == lines
@@ -110,5 +127,5 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path):
   with pytest.raises(UserError, match="no such file"):
     catalog.load(str(tmp_path / "none.parquet"))
   (tmp_path / "empty").mkdir()
-  with pytest.raises(UserError, match="no Parquet and no Arrow file in this folder"):
+  with pytest.raises(UserError, match="no file of rows in this folder"):
     catalog.load(str(tmp_path / "empty"))
