@@ -73,6 +73,12 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> Any:
   return found
 
 
+def with_first(argv: Sequence[str], name: str) -> list[str]:
+  """`argv` with the word after the verb as the flag `name`, if it is no flag itself."""
+  verb, *words = argv
+  return [verb, *([f"--{name}={words[0]}", *words[1:]] if words and not words[0].startswith("-") else words)]
+
+
 def _config_file(argv: Sequence[str]) -> tuple[str, list[str]]:
   """(FILE or FILE:HARDWARE of `--config`, empty without; the other words)."""
   file, words, rest = "", [], iter(argv)

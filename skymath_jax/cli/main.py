@@ -26,6 +26,7 @@ VERBS = {
   "curate": ("cli.recipe", "curate", "validation, decontamination, de-duplication → SFT data set"),
   "train": ("cli.recipe", "train", "supervised fine-tuning, stage 1 and 2"),
   "evaluate": ("cli.recipe", "evaluate", "zero-shot generation and grading on a benchmark"),
+  "leaderboard": ("cli.leaderboard", "leaderboard", "all evaluations below a folder on one page"),
   "export": ("cli.models", "export", "checkpoint → Hugging Face folder"),
   "import": ("cli.models", "import_", "Hugging Face folder → checkpoint"),
   "serve": ("cli.serve", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
@@ -48,7 +49,7 @@ DISK_TROUBLE = {
 
 def usage() -> str:
   """The text of `skymath --help`."""
-  verbs = "\n".join(f"  {verb:<11}{text}" for verb, (_, _, text) in VERBS.items())
+  verbs = "\n".join(f"  {verb:<15}{text}" for verb, (_, _, text) in VERBS.items())
   return f"""skymath: seed math problems in, a better math model out
 
 usage: skymath VERB --config=configs/NAME.py --workdir=DIR [--config.some.key=value ...]

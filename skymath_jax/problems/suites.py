@@ -26,6 +26,7 @@ class Suite:
     samples: responses to each problem.
     temperature: 0 = greedy.
     max_tokens: least token limit of a response with which figures compare.
+    mode: of the grader.
     compares: which published figures they compare with.
   """
 
@@ -33,6 +34,7 @@ class Suite:
   samples: int
   temperature: float
   max_tokens: int
+  mode: str
   compares: str
 
 
@@ -42,6 +44,7 @@ SUITES: Mapping[str, Suite] = {
     samples=1,
     temperature=0.0,
     max_tokens=2048,
+    mode="strict",
     compares="zero-shot chain of thought, greedy, strict grader: Skywork-Math, MetaMath, MAmmoTH, DART-Math",
   ),
   "outside": Suite(
@@ -53,6 +56,7 @@ SUITES: Mapping[str, Suite] = {
     samples=1,
     temperature=0.0,
     max_tokens=2048,
+    mode="symbolic",
     compares="zero-shot, greedy, symbolic grader: tables of Qwen2.5-Math, DART-Math, ToRA; few-shot figures of base "
     "models (8 examples on GSM8K's relatives, 4 on MATH's) do not compare",
   ),
@@ -63,6 +67,7 @@ SUITES: Mapping[str, Suite] = {
     samples=16,
     temperature=0.6,
     max_tokens=32_768,
+    mode="symbolic",
     compares="avg@16 to avg@64 of models that think: DeepSeek-R1 distillates, Qwen3, OpenThinker, Skywork-OR1; "
     "MathArena has avg@4; pass@1 of one greedy response differs by several points in 30 problems",
   ),
@@ -91,7 +96,7 @@ def differences(benchmark: str, facts: Mapping[str, Any]) -> list[str]:
 
   Args:
     benchmark: its name.
-    facts: `samples`, `temperature`, `max_tokens`, `n` of the evaluation; what is missing is not compared.
+    facts: `samples`, `temperature`, `max_tokens`, `mode`, `n` of the evaluation; what is missing is not compared.
   """
   suite = suite_of(benchmark)
   if suite is None:
@@ -104,6 +109,8 @@ def differences(benchmark: str, facts: Mapping[str, Any]) -> list[str]:
     found.append(f"temperature {temperature:g}, not {suite.temperature:g}")
   if tokens is not None and tokens < suite.max_tokens:
     found.append(f"{tokens:,} tokens at most, not {suite.max_tokens:,}")
+  if facts.get("mode", suite.mode) != suite.mode:
+    found.append(f"{facts['mode']} grader, not {suite.mode}")
   whole = size_of(benchmark)
   if n is not None and whole is not None and n != whole:
     found.append(f"{n:,} of {whole:,} problems")

@@ -104,5 +104,6 @@ def test_an_evaluation_that_does_not_compare_says_why():
     "1 of 16 samples", "temperature 0, not 0.6", "2,048 tokens at most, not 32,768"
   ]  # fmt: skip
   assert suites.differences("svamp:test", asked) == ["30 of 1,000 problems"]
+  assert suites.differences("svamp", {"mode": "strict"}) == ["strict grader, not symbolic"]
   assert suites.differences("gsm8k:test@distractors2", asked | {"n": 1319}) == ["changed (distractors2)"]
   assert suites.differences("mine.jsonl", asked) == []
