@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from etils import epath
 
@@ -25,6 +25,8 @@ SIDE_FILES = (
   *(f"{name}{ending}" for name in ("LICENSE", "USE_POLICY", "NOTICE") for ending in ("", ".txt", ".md")),
 )
 
+Spans: TypeAlias = tuple[list[int], list[tuple[int, int]]]  # ids, and from where to where in the text each stands
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backend:
@@ -35,13 +37,14 @@ class Backend:
   """
 
   encode: Callable[[str], list[int]]
-  encode_plain: Callable[[str], list[int]]  # the same where text that spells a special token is only text
+  encode_spans: Callable[[str, bool], Spans]  # the second: text that spells an added token is only text
   decode: Callable[[list[int]], str]
   token: Callable[[int], str | None]
   token_id: Callable[[str], int | None]
   vocab_size: int
   special: Mapping[str, str]
   control: tuple[str, ...] = ()  # texts of the tokens that are marked as special
+  added: tuple[str, ...] = ()  # texts of all tokens that are looked for before a text is cut
   before: tuple[int, ...] = ()
   after: tuple[int, ...] = ()
 
@@ -53,10 +56,11 @@ class Tokenizer:
     model_type: that of the config.json beside, None without one; transformers reads some files by it.
     vocab_size: number of ids.
     bos_id, eos_id, pad_id: ids of the special tokens, None where the model has none.
-    before: ids that the tokenizer itself puts before a text. A model may name a bos token and want none.
+    before, after: ids that the tokenizer itself puts around a text. A model may name a bos token and want none.
     end_ids: ids that end a response: eos, and those of generation_config.json and config.json.
     special_tokens: role (`bos_token`, …) → text, as chat templates see them.
     control_tokens: texts that are control tokens wherever `encode` meets them.
+    added_tokens: these, and others that are one token each but not marked as special.
     hash: hex digest of the vocabulary's file, equal for equal tokenizers.
   """
 
@@ -70,8 +74,10 @@ class Tokenizer:
     self.eos_id = self._id_of("eos")
     self.pad_id = self._id_of("pad")
     self.before = backend.before
+    self.after = backend.after
     self.end_ids = self._end_ids()
     self.control_tokens = backend.control
+    self.added_tokens = backend.added
     self.special_tokens = {f"{role}_token": text for role, text in backend.special.items()}
     main = "tokenizer.json" if "tokenizer.json" in side_files else "tokenizer.model"
     self.hash = hashlib.sha256(side_files[main]).hexdigest()
@@ -100,13 +106,17 @@ class Tokenizer:
     last = () if not eos or self.eos_id is None else (self.eos_id,)
     return [*first, *self._backend.encode(text), *last]
 
-  def encode_plain(self, text: str) -> list[int]:
-    """Ids of a text that is nobody's markup: what spells a special token stays text."""
-    return self._backend.encode_plain(text)
+  def encode_spans(self, text: str, *, plain: bool = False) -> Spans:
+    """Ids of `text`, and which of its characters each stands for; where `plain`, added tokens in it are only text."""
+    return self._backend.encode_spans(text, plain)
 
   def decode(self, ids: Iterable[int]) -> str:
     """Text of `ids`; special tokens leave nothing, bytes that are not UTF-8 become U+FFFD."""
     return self._backend.decode([int(i) for i in ids])
+
+  def token_id(self, text: str) -> int | None:
+    """The id of a token of the vocabulary; None where there is none."""
+    return self._backend.token_id(text)
 
   def token(self, token_id: int) -> str:
     """The vocabulary's entry of an id, for messages; empty where there is none."""

@@ -6,6 +6,7 @@ about blanks, which overrule the file's (`_rules`); tokens may be named outside 
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from etils import epath
 
 from skymath_jax import files, foreign
 from skymath_jax.errors import UserError
-from skymath_jax.tokenizer.base import SIDE_FILES, Backend, Tokenizer
+from skymath_jax.tokenizer.base import SIDE_FILES, Backend, Spans, Tokenizer
 from skymath_jax.tokenizer.vocabulary import DECODERS, SPACE, as_json
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # What transformers' classes name where the folder does not: by the stem of the class, without `Fast`
 DEFAULTS = {
   "LlamaTokenizer": {"bos": "<s>", "eos": "</s>", "unk": "<unk>"},
+  "GemmaTokenizer": {"bos": "<bos>", "eos": "<eos>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"},
   "Qwen2Tokenizer": {"eos": "<|endoftext|>", "unk": "<|endoftext|>", "pad": "<|endoftext|>"},
 }
 LLAMA = ("LlamaTokenizer", "CodeLlamaTokenizer")
+ALWAYS = {"add_bos_token": True}  # a class's own; beside a tokenizer.json those of the folder have no say
+AS_THEY_ARE = ("mistral", "phi3")  # model types whose tokenizer.json no class changes
 CLASS_OF_TYPE = {"qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}  # whatever class the folder names
 
 
@@ -66,7 +70,9 @@ def _from_json(side_files: dict[str, bytes], model_type: str | None) -> Backend:
   if kind in DEFAULTS and "added_tokens_decoder" in settings:
     # these classes build themselves anew from the pieces, and take their tokens from there
     content |= {"added_tokens": []}
-  return _over_json(content, side_files, DEFAULTS.get(kind, {}))
+  return _over_json(
+    content, side_files, DEFAULTS.get(kind, {}), switches=ALWAYS if kind == "CodeLlamaTokenizer" else {}
+  )
 
 
 def _from_sentencepiece(side_files: dict[str, bytes], model_type: str | None) -> Backend:
@@ -76,10 +82,11 @@ def _from_sentencepiece(side_files: dict[str, bytes], model_type: str | None) ->
   if settings := _settings(side_files):
     kind = _class_of(settings, model_type, in_bytes=False)
     content = as_json(inner) | _rules(kind, settings) | {"post_processor": None}
-    return _over_json(content, side_files, DEFAULTS.get(kind, {}) | named, switches=settings)
+    switches = {"add_bos_token": False} | (ALWAYS if kind == "CodeLlamaTokenizer" else {}) | settings
+    return _over_json(content, side_files, DEFAULTS.get(kind, {}) | named, switches=switches)
   return Backend(
     encode=inner.encode,
-    encode_plain=inner.encode,
+    encode_spans=lambda text, plain: _pieces(inner, text),
     decode=inner.decode,
     token=lambda i: inner.id_to_piece(i) if 0 <= i < inner.get_piece_size() else None,
     token_id=inner.piece_to_id,
@@ -87,6 +94,13 @@ def _from_sentencepiece(side_files: dict[str, bytes], model_type: str | None) ->
     special=named,
     before=(inner.bos_id(),) if inner.bos_id() >= 0 else (),
   )
+
+
+def _pieces(inner: sentencepiece.SentencePieceProcessor, text: str) -> Spans:
+  found = inner.encode_as_proto(text).pieces
+  ends = [0, *itertools.accumulate(len(piece.surface) for piece in found)]
+  # of the bytes of one character only the last has it as its surface
+  return [piece.id for piece in found], [(start, max(stop, start + 1)) for start, stop in itertools.pairwise(ends)]
 
 
 BUILDERS = {"tokenizer.json": _from_json, "tokenizer.model": _from_sentencepiece}  # in order of preference
@@ -97,7 +111,7 @@ def _over_json(
   side_files: dict[str, bytes],
   defaults: Mapping[str, str],
   *,
-  switches: Mapping[str, Any] | None = None,
+  switches: Mapping[str, Any],
 ) -> Backend:
   """A tokenizer that works as `content`, in the format of tokenizer.json, says.
 
@@ -105,7 +119,7 @@ def _over_json(
     content: the vocabulary and its rules.
     side_files: the files beside it, which may name more tokens.
     defaults: special tokens by role where the files name none.
-    switches: settings whose `add_bos_token` and `add_eos_token` say what goes around a text; None: the post-processor.
+    switches: `add_bos_token` and `add_eos_token` say what goes around a text; none: the post-processor does.
   """
   import tokenizers  # only for folders that need it
 
@@ -115,37 +129,43 @@ def _over_json(
   inner.no_padding()
   _add_tokens(inner, side_files, special)
   before, after = _around(inner)
-  if switches is not None:
+  if switches:
     ends = [inner.token_to_id(special[role]) if role in special else None for role in ("bos", "eos")]
     wanted = [switches.get("add_bos_token", False), switches.get("add_eos_token", False)]
     before, after = ((end,) if want and end is not None else () for end, want in zip(ends, wanted, strict=True))
 
-  @functools.cache
-  def plain() -> tokenizers.Tokenizer:
-    """A copy, made when it is first needed, that does not look for special tokens in text."""
-    copy = tokenizers.Tokenizer.from_str(inner.to_str())
-    copy.encode_special_tokens = True
-    return copy
+  plain = functools.cache(lambda: _without_added(inner))
 
+  def spans(text: str, as_text: bool) -> Spans:
+    found = _encoding(plain() if as_text else inner, text)
+    return found.ids, found.offsets
+
+  added = inner.get_added_tokens_decoder().values()
   return Backend(
-    encode=lambda text: _ids(inner, text),
-    encode_plain=lambda text: _ids(plain(), text),
+    encode=lambda text: _encoding(inner, text).ids,
+    encode_spans=spans,
     decode=lambda ids: inner.decode(ids, skip_special_tokens=True),
     token=inner.id_to_token,
     token_id=inner.token_to_id,
     vocab_size=inner.get_vocab_size(),
     special=special,
-    control=tuple(sorted(t.content for t in inner.get_added_tokens_decoder().values() if t.special)),
+    control=tuple(sorted(token.content for token in added if token.special)),
+    added=tuple(sorted(token.content for token in added)),
     before=before,
     after=after,
   )
 
 
-def _ids(inner: "tokenizers.Tokenizer", text: str) -> list[int]:
+def _encoding(inner: "tokenizers.Tokenizer", text: str) -> "tokenizers.Encoding":
   """What `inner.encode` gives; of the library's two ways this one lets other threads run meanwhile."""
   if len(text) < LONG_TEXT:
-    return inner.encode(text, add_special_tokens=False).ids
-  return inner.encode_batch([text], add_special_tokens=False)[0].ids
+    return inner.encode(text, add_special_tokens=False)
+  return inner.encode_batch([text], add_special_tokens=False)[0]
+
+
+def _without_added(inner: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
+  """A copy that looks for no added tokens in text."""
+  return type(inner).from_str(json.dumps(json.loads(inner.to_str()) | {"added_tokens": []}))
 
 
 def _around(inner: "tokenizers.Tokenizer") -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -165,13 +185,12 @@ def _settings(side_files: dict[str, bytes]) -> dict[str, Any]:
 def _class_of(settings: Mapping[str, Any], model_type: str | None, *, in_bytes: bool) -> str:
   """The tokenizer class of transformers whose own rules hold for the folder; "" if none does.
 
-  For `mistral` it leaves the file as it is. So it does with a file of bytes: DeepSeek's names the Llama class, too, and
-  means it not.
+  Some files it leaves as they are (AS_THEY_ARE), so files of bytes: DeepSeek's names the Llama class and means it not.
   """
   if model_type in CLASS_OF_TYPE:
     return CLASS_OF_TYPE[model_type]
   name = str(settings.get("tokenizer_class") or "").removesuffix("Fast")
-  return "" if name in LLAMA and (model_type == "mistral" or in_bytes) else name
+  return "" if name in LLAMA and (model_type in AS_THEY_ARE or in_bytes) else name
 
 
 def _rules(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,11 +220,19 @@ def _text(token: Any) -> str:
 
 
 def _merged_settings(side_files: dict[str, bytes]) -> dict[str, Any]:
-  """tokenizer_config.json, over which special_tokens_map.json has the say where the former lists no added tokens."""
+  """tokenizer_config.json, over which special_tokens_map.json has the say where the former lists no added tokens.
+
+  Further special tokens are `extra_special_tokens`, by their old name `additional_special_tokens`.
+  """
   settings = _settings(side_files)
+  if "additional_special_tokens" in settings and not settings.get("extra_special_tokens"):
+    settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
   if "added_tokens_decoder" not in settings and "special_tokens_map.json" in side_files:
     named = json.loads(side_files["special_tokens_map.json"])
-    settings |= {key: value for key, value in named.items() if key != "additional_special_tokens"}
+    extra = settings.get("extra_special_tokens")
+    if isinstance(extra, list):
+      named["extra_special_tokens"] = extra + (named.get("extra_special_tokens") or [])
+    settings |= {"extra_special_tokens": named.pop("additional_special_tokens", None)} | named
   return settings
 
 
@@ -220,12 +247,12 @@ def _add_tokens(inner: "tokenizers.Tokenizer", side_files: dict[str, bytes], spe
   """Adds the tokens that the vocabulary's file does not name as such: each gets the next free id, or keeps its own.
 
   They stand in `added_tokens_decoder` of tokenizer_config.json or else in added_tokens.json, by id; among the special
-  tokens by role; and as `additional_special_tokens` (or `extra_special_tokens`).
+  tokens by role; and as `extra_special_tokens`.
   """
   import tokenizers
 
   settings = _merged_settings(side_files)
-  extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+  extra = settings.get("extra_special_tokens") or []
   extra_texts = [_text(v) for k, v in settings.items() if k.endswith("_token") and isinstance(v, str | dict)]
   extra_texts += [_text(token) for token in (extra.values() if isinstance(extra, dict) else extra)]
   known = {token.content: token for token in inner.get_added_tokens_decoder().values()}
@@ -244,5 +271,5 @@ def _add_tokens(inner: "tokenizers.Tokenizer", side_files: dict[str, bytes], spe
     if text not in wanted and text not in known:
       wanted[text] = tokenizers.AddedToken(text, normalized=False, special=True)
   for text, token in wanted.items():
-    if text not in known or (token.special and not known[text].special):
+    if text not in known or (repr(token) != repr(known[text]) if decoder else token.special > known[text].special):
       (inner.add_special_tokens if token.special else inner.add_tokens)([token])

@@ -14,9 +14,8 @@ import pytest
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
 from skymath_jax.errors import UserError
-from skymath_jax.generation import Request, RequestRejected, Sampling
+from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
-from skymath_jax.server import chat
 from skymath_jax.server import serve as server_lib
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.testing.tokenizers import ByteTokenizer
@@ -24,12 +23,6 @@ from tests.support.serving import start_slow_server
 
 HERE = Path(__file__).parent
 CERTIFICATE, KEY = str(HERE / "loopback_certificate.pem"), str(HERE / "loopback_key.pem")  # self-signed, for this test
-CHATML = (
-  "{{ bos_token }}{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</>{% endfor %}"
-  "{% if messages[0]['role'] == 'robot' %}{{ raise_exception('no robots') }}{% endif %}"
-  "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
-
 
 METRICS = {
   *(f"skymath_requests_{how}_total" for how in ("accepted", "completed", "failed", "cancelled", "refused", "rejected")),
@@ -158,19 +151,6 @@ def post(server, path, body, *, scheme="http", token=None, context=None):
   )
   with urllib.request.urlopen(call, timeout=60, context=context) as answer:
     return json.loads(answer.read())
-
-
-def test_messages_become_a_prompt_by_template_or_frame():
-  messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
-  assert chat.renderer(CHATML, "raw")(messages) == "<system>Be brief.</><user>2+2?</><assistant>"
-  assert chat.renderer(None, "raw")(messages) == "Be brief.\n\n2+2?"
-  assert "### Instruction:\nBe brief.\n\n2+2?\n" in chat.renderer(None, "sft/alpaca")(messages)
-  with pytest.raises(RequestRejected, match="no robots"):
-    chat.renderer(CHATML, "raw")([{"role": "robot", "content": ""}])
-  with pytest.raises(RequestRejected, match="refuses"):  # sandboxed
-    chat.renderer("{{ messages.__class__.__mro__ }}", "raw")(messages)
-  with pytest.raises(UserError, match="cannot be read"):
-    chat.renderer("{% if %}", "raw")
 
 
 def test_what_would_change_the_answer_is_not_ignored(server):
