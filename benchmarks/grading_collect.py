@@ -25,11 +25,11 @@ VERDICTS = ("expected", "result", "want")
 COMPARED = frozenset(
   "is_equiv math_equal symbolic_equal grade_answer_verl grade_answer_sympy grade_answer_mathd judge_answer eq".split()
 )
-_SENTENCE = re.compile(
+SENTENCE = re.compile(
   r"[A-Za-z]{3,} +[a-z]{2,}|[\u4e00-\u9fff]{4}|[^\W\d_\x00-\u03ff]{2,} [^\W\d_\x00-\u03ff]{2,}"
   r"|donc|boxed|####|[Aa]nswer"
 )
-_MATHS = re.compile(r"\$[^$]*\$|\\text\{[^}]*\}")
+MATHS = re.compile(r"\$[^$]*\$|\\text\{[^}]*\}")
 
 
 class _PlainNames(ast.NodeTransformer):
@@ -213,7 +213,7 @@ def collected(checkouts: pathlib.Path) -> Iterator[dict[str, Any]]:
       ):
         if isinstance(gold, str | int | float) and isinstance(text, str | int | float) and verdict in (True, False):
           gold, text = str(gold), str(text)
-          key = "response" if _SENTENCE.search(_MATHS.sub("", text)) and read is not from_hardverify else "pred"
+          key = "response" if SENTENCE.search(MATHS.sub("", text)) and read is not from_hardverify else "pred"
           held_out = int(hashlib.sha256(f"hold{gold}\0{text}".encode("utf-8", "replace")).hexdigest(), 16) % 3 == 0
           yield {
             "gold": gold,

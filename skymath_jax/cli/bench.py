@@ -36,6 +36,7 @@ BENCHMARKS = {
   "fuzzy_pass": (False, "recall of the fuzzy contamination check on real paraphrases"),
   "grading": (False, "graders side by side: agreement, errors, speed, hostile texts"),
   "grading_collect": (False, "makes the pairs with known verdicts that `grading --cases` reads"),
+  "grading_fresh": (False, "makes the held-out cases from tests of projects that the rules were not written with"),
   "lm_eval_agreement": (False, "an exported model under lm-evaluation-harness and under `evaluate`"),
   "methods_on_seeds": (False, "what each augmentation method can start from in real seed problems"),
   "quality_modes": (False, "validity and right answers of each quality mode, by the micro world's oracle"),

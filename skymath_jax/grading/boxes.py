@@ -2,8 +2,8 @@ r"""Answers between braces and in fields: `\boxed{…}`, `<answer>…</answer>`,
 
 import re
 
-_BOX = re.compile(r"\\(?:(?:begin)?boxed|f(?:rame)?box)\s*")
-_EMPTY_BOX = re.compile(r"\\(?:boxed|f(?:rame)?box)\s*\{\s*(?:\}|$)")
+_BOX = re.compile(r"\\(?:(?:begin)?boxed|f?(?:rame)?box)\s*")
+_EMPTY_BOX = re.compile(r"\\(?:boxed|f?(?:rame)?box)\s*\{\s*(?:\}|$)")
 _BETWEEN = re.compile(r"(?:\s|[,;、，$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or|和|或){1,30}")
 _TAG = re.compile(r"<(/?)(?:final_?answer|answer|ans)>|\[(/?)answer\]", re.IGNORECASE)
 _KEY = re.compile(

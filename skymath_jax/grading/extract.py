@@ -14,7 +14,9 @@ MAX_RESPONSE = 200_000  # characters looked at, from the end; longer responses a
 SHORT = 120  # characters of a response that may be nothing but an answer
 
 _MARKER = re.compile(r"The answer is\b[ \t]*:?")
-_TURN = re.compile(r"<\|(?:im_start|im_end|endoftext|eot_id|end)\|>|</s>|<end_of_turn>")  # what follows is another turn
+_TURN = re.compile(  # what follows is another turn
+  r"<\|(?:im_start|im_end|im_msg_end|endoftext|eot_id|end)\|>|</s>|<end_of_turn>"
+)
 _KIND = re.compile(  # what is said of the answer before it: `the point (1, 2)`
   r"^(?:the )?(?:(?:ordered )?(?:point|pair|triple)|number|value|set|interval|vector|matrix|fraction|function"
   r"|equation|ratio) "
@@ -31,17 +33,26 @@ _SAYS_MORE = re.compile(  # what follows a formula and says more of it
 )
 
 _CHOICE = re.compile(
-  r"^\W*(?:(?:option|choice|letter|for sure|definitely|clearly)\s+)?\(?([A-J])"
-  r"(?:\)[.:,。，]?(?=\s|$).*|[.:。，](?=\s|$|[^\x00-\x7f]).*|,\s+(?!and\b|or\b)[a-z]{2,}.*|\**)$",
+  r"^\W*(?:(?:option|choice|letter|for sure|definitely|clearly)\s+)?[(\[]?([A-J])"
+  r"(?:[\])](?:[.:,。，]?(?=\s|$)|(?=[\d\u4e00-\u9fff])).*|\s+[-–—]\s+[a-z]{3,}.*|[.:。，](?=\s|$|[^\x00-\x7f]).*|,\s+(?!and\b|or\b)[a-z]{2,}.*|\**)$",
   re.DOTALL | re.IGNORECASE,
 )
 _CHOICE_AND_NAME = re.compile(r"^([B-H]) +[A-Z][a-z]+(?: [a-z]+)?$", re.MULTILINE)
 _CHOICE_AND_WORDS = re.compile(r"^([B-H])(?:\s+(?!and\b|or\b)[A-Za-z]{2,}\b[^=]*|[\u4e00-\u9fff].*)$", re.DOTALL)
 _FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff])")
-_LETTER = re.compile(r"(?<![\w)])\(([A-J])\)|\b(?:option|choice)\s+\(?([A-J])\b", re.IGNORECASE)
+_LETTER = re.compile(
+  r"(?<![\w)])\(([A-J])\)|(?:\b(?:option|choice)\s+|(?:选择|选项|选)\s*[:：]?\s*)\(?([A-J])(?![A-Za-z])", re.IGNORECASE
+)
 _LAST_LETTER = re.compile(
   r"\b(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s+\**\(?([A-J])\)?\**\W*$"
 )
+_PLACEHOLDER = re.compile(  # of a template that was repeated instead of filled in
+  r"[\[<{](?:(?:your|the|a|final|actual|correct) )*"
+  r"(?:answer|content|result|value|letter|number|option|choice|expression)(?: here)?[\]>}]",
+  re.IGNORECASE,
+)
+_UNFINISHED_BOX = re.compile(r"\\(?:boxed|f?box)\s*\{")
+_BRACKETS = str.maketrans("（）［］", "()[]")
 _LETTER_LINE = re.compile(r"\W*([A-J])\W*")
 _BOLD_END = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*\W{0,9}$")
 
@@ -49,6 +60,7 @@ _MATH = re.compile(
   r"(?<!\\)\$\$([^$]{1,300})\$\$|(?<!\\)\$([^$\n]{1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]",
   re.DOTALL,
 )
+_FORMULA = re.compile(r"(?<!\\)(?:\$\$[^$]*\$\$|\$[^$\n]+\$)")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)")
 _PROSE = re.compile(r"[A-Za-z]{3,} [A-Za-z]{2,}")  # between two dollar signs that are money
 _LINK = re.compile(
@@ -147,13 +159,16 @@ def gold_answer(text: str) -> str:
 def _tidy(answer: str) -> str | None:
   """Without Markdown, sentence marks and `$...$` around it; a choice letter without the text that follows it."""
   answer = answer.strip().strip("*`").strip()
-  answer = answer.removesuffix(".").removesuffix("。").strip().strip("*`").strip()
+  if _PLACEHOLDER.fullmatch(answer) or _UNFINISHED_BOX.match(answer):
+    return None
+  answer = answer.removesuffix("?").removesuffix(".").removesuffix("。").strip().strip("*`").strip()
   for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ('"', '"'), ("“", "”")):
     inner = answer[len(left) : -len(right)]
     if len(answer) > len(left + right) and answer.startswith(left) and answer.endswith(right) and left not in inner:
       answer = inner.strip().removesuffix(".").strip()
   if answer[-1:] in {")", "]", "}"} and not re.search(r"[(\[{]", answer):  # it closes what the marker stood in
     answer = answer[:-1].strip()
+  answer = answer.translate(_BRACKETS) if len(answer) <= SHORT else answer
   if letter := _CHOICE.match(answer) or _CHOICE_AND_WORDS.match(answer):
     return letter[1].upper()
   return answer or None
@@ -210,7 +225,7 @@ def _unmarked(text: str, last_number: bool) -> str | None:
     bare = _tidy(text.lstrip("# ")) if text[-1] != ":" else None
     return (
       bare
-      if bare and (re.search(r"\d", bare) or (len(bare) == 1 and bare.isalnum()) or "\\" in bare or "=" in bare)
+      if bare and (re.search(r"\d", bare) or (len(bare) == 1 and bare.isalpha()) or "\\" in bare or "=" in bare)
       else None
     )
   last_line = (text.rpartition("\n")[2] or text)[-1_000:]
@@ -220,13 +235,24 @@ def _unmarked(text: str, last_number: bool) -> str | None:
     return (letters[-1][0] or letters[-1][1]).upper()
   if "\n" in text and (letter := _LETTER_LINE.fullmatch(last_line)):
     return letter[1]
+  if "\n" in text and (letter := _LETTER_LINE.fullmatch(text.partition("\n")[0])):
+    return letter[1]
   if letter := _LAST_LETTER.search(last_line) or _FIRST_LETTER.match(text) or _CHOICE_AND_NAME.match(text):
     return str(letter[1])
+  if _breaks_off(text):
+    return None
   maths = _maths(text)
   numbers = list(_NUMBER.finditer(text)) if last_number else []
   if maths and not (numbers and numbers[-1].start() >= maths[-1][0]):
     return _tidy(_EQUALS.split(maths[-1][1])[-1] or maths[-1][1])
   return _bare(numbers[-1][0]) if numbers else None
+
+
+def _breaks_off(text: str) -> bool:
+  """Whether a response ends inside a formula: what it wrote last is no answer but part of a thought."""
+  rest = _FORMULA.sub("", text).rpartition("\n")[2]
+  opened = re.search(r"(?<!\\)\$(?!\d)(.*)$", rest)
+  return opened is not None and not re.search(r"(?<![\\a-z{])[a-z]{2,}[ ,]", opened[1])
 
 
 def _several(line: str) -> str | None:

@@ -4,13 +4,14 @@ import re
 
 _NOTE = r"(?:\s*\([^()\n]{1,60}\))?"  # `the answer (in grams) is`
 _ENGLISH = (
+  r"(?:final|correct|right|best) (?:option|choice)\**\s*(?:is|:)|"
   rf"answers?\**{_NOTE}\s*(?:(?:to|for|of)\b[^.\n]{{0,80}}?\s)?"
   r"(?:is|are|(?:would|will|should|must|has to) be|equals|[:：=])"
   r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|clearly|exactly|definitely|actually|still|now"
   r"|approximately|about|given by)\b)*"
 )
 _CHINESE = (
-  r"【\s*(?:最终|正确|参考)?答案\s*】|正确(?:的)?选项\s*(?:应该?)?[是为选:：]"
+  r"【\s*(?:最终|正确|参考|标准)?答案\s*】|正确(?:的)?选项\s*(?:应该?)?[是为选:：]"
   r"|答案\**(?:\s*(?:应该|应当|应|就|也|即|便))?\s*(?:[是为选]|等于|[:：])(?:\s*选项)?"
   r"|(?<![一-鿿])答\s*[:：]|(?:故|应|所以|因此|因而)选(?:择|项)?(?=[\s:：（(A-H])"
 )

@@ -12,6 +12,8 @@ _SYMBOLS = {
   "Ø": r"\emptyset ", "ℝ": r"\reals ", "º": "°", "˚": "°", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
   "…": r"\ldots ", "⋯": r"\ldots ", "⟨": r"\langle ", "⟩": r"\rangle ", "√": r"\sqrt ", "∛": r"\sqrt[3]",
   "，": ",", "、": ",", "；": ";", "∣": "|", "∀": r"\forall ", "∃": r"\exists ",
+  "∋": r"\ni ", "∉": r"\not\in ", "∌": r"\not\ni ", "⊃": r"\supset ", "⊇": r"\supseteq ",
+  "⊄": r"\not\subset ", "⊅": r"\not\supset ", "⊈": r"\not\subseteq ", "⊉": r"\not\supseteq ",
   "→": r"\rightarrow ", "⇒": r"\Rightarrow ",
   "∠": r"\angle ", "△": r"\triangle ", "⊂": r"\subset ", "⊆": r"\subseteq ", "⊥": r"\perp ", "∥": r"\parallel ",
   "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∶": ":",
@@ -26,7 +28,9 @@ _GREEK = (
   "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
   "omicron", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
 )  # fmt: skip
-_TABLE = str.maketrans(_SYMBOLS | {chr(0x3B1 + i + (i > 16)): f"\\{name} " for i, name in enumerate(_GREEK)})
+_LETTERS_OF_GREEK = {chr(0x3B1 + i + (i > 16)): f"\\{name} " for i, name in enumerate(_GREEK)}
+_LETTERS_OF_GREEK |= {chr(0x391 + i + (i > 16)): f"\\{name.capitalize()} " for i, name in enumerate(_GREEK)}
+_TABLE = str.maketrans(_SYMBOLS | _LETTERS_OF_GREEK)
 _ESCAPES = re.compile(
   r"\x0c(?=rac)|\x08(?=oxed|egin|inom|eta|ar|ig|oldsymbol)|\t(?=ext|imes|frac|heta|an[^a-z]|au[^a-z]|riangle)"
   r"|\r(?=ight|ho[^a-z]|angle|floor|ceil)|\x07(?=lpha|ngle|pprox)|\x0b(?=ec[^a-z]|ert|arnothing)|\n(?=eq[^a-z])"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
+from skymath_jax.grading.symbolic.lexer import DIRECT
 from skymath_jax.grading.symbolic.limits import (
   DIGITS,
   MAX_BITS,
@@ -248,7 +249,9 @@ class Evaluator:
       return self._of_two(name, *arguments)
     if name == "sgn" and len(arguments) == 1 and not isinstance(arguments[0], self.mp.mpc):
       return Fraction((arguments[0] > 0) - (arguments[0] < 0))
-    if name in {"floor", "ceil", "abs"}:
+    if name in {"re", "im", "arg"} and len(arguments) == 1:
+      return getattr(self.mp, name)(self.inexact(arguments[0]))
+    if name in {"floor", "ceil", "abs", "round"} and len(arguments) == 1:
       return self._rounding(name, *arguments)
     if name in {"log", "ln", "lg"}:
       return self._log(name, *arguments)
@@ -324,6 +327,10 @@ class Evaluator:
       return abs(argument)
     if isinstance(argument, self.mp.mpc):
       raise UnevaluableError(name)
+    if name == "round":  # a half goes away from zero
+      half = Fraction(1, 2) if isinstance(argument, Fraction) else self.mp.mpf(1) / 2
+      size = self._rounding("floor", abs(argument) + half)
+      return size if argument >= 0 else -size
     if isinstance(argument, Fraction):
       return Fraction(math.floor(argument) if name == "floor" else math.ceil(argument))
     nearest = self.mp.nint(argument)
@@ -346,9 +353,8 @@ class Evaluator:
 
 
 _BOUND = Fraction(173, 97)  # where the body of a sum that is not carried out is looked at
-_DIRECT = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch")
 _ELEMENTARY = {  # ours → mpmath's
   "exp": "exp",
-  **{name: name for name in _DIRECT},
-  **{f"arc{name}": f"a{name}" for name in _DIRECT[:9]},
+  **{name: name for name in DIRECT},
+  **{f"arc{name}": f"a{name}" for name in DIRECT},
 }  # fmt: skip

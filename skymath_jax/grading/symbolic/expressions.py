@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 
-from skymath_jax.grading.symbolic.lexer import Token, UnreadableError
+from skymath_jax.grading.symbolic.lexer import DIRECT, INVERSES, Token, UnreadableError
 from skymath_jax.grading.symbolic.tree import Tree
 
 MAX_DEPTH = 25
@@ -21,13 +21,7 @@ _NUMERALS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "t
 _BASES = {name: index for index, name in enumerate(_NUMERALS, start=2)}
 _APPLIED = frozenset("fghFGHPQpqW")  # letters that name a function where a lone argument in brackets follows
 _CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")  # likewise, where the argument is a number
-_ARC = {
-  f"{short}{name}": f"arc{name}"
-  for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")
-  for short in (("a", "ar") if name[-1] == "h" else ("a",))
-}
 _OF_MANY = frozenset({"gcd", "lcm", "max", "min"})
-_INVERTIBLE = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"})
 _MINUS_ONE = ("sum", (("-", ("num", Fraction(1), None, 1)),))
 
 
@@ -328,7 +322,7 @@ class Expressions(Cursor, abc.ABC):
   def function(self) -> Tree:
     """A function with its argument: brackets, a root's braces, bars, or the product that follows (`sin 2x`)."""
     name = self.next().value
-    name = _ARC[name] if name in _ARC else name
+    name = INVERSES.get(name, name)
     if name in {"sqrt", "cbrt"}:
       return self.root(3 if name == "cbrt" else 2)
     exponent = base = None
@@ -337,7 +331,7 @@ class Expressions(Cursor, abc.ABC):
         exponent = self.exponent()
       else:
         base = self.group() if self.kind() == "{" else self.argument()
-    if exponent == _MINUS_ONE and name in _INVERTIBLE:
+    if exponent == _MINUS_ONE and name in DIRECT:
       name, exponent = "arc" + name, None
     arguments = self.function_arguments()
     if name in _OF_MANY and len(arguments) == 1 and arguments[0][0] in {"set", "list", "tuple"}:

@@ -20,21 +20,23 @@ _TOKEN = re.compile(
 )
 
 BIG_OPERATORS = frozenset({"sum", "prod", "int"})
+DIRECT = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch")
+INVERSES = {  # name → the one that the evaluator knows
+  f"{prefix}{name}": f"arc{name}" for name in DIRECT for prefix in ("arc", "a", "ar")[: 3 if name[-1] == "h" else 2]
+}
 FUNCTIONS = frozenset({
-  "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "asin",
-  "acos", "atan", "sinh", "cosh", "tanh", "coth", "sech", "csch", "arcsinh", "arccosh", "arctanh", "asinh", "acosh",
-  "atanh", "arsinh", "arcosh", "artanh", "log", "ln", "lg", "exp", "sqrt", "cbrt", "abs", "floor", "ceil", "gcd",
-  "lcm", "max", "min",
+  *DIRECT, *INVERSES, "log", "ln", "lg", "exp", "sqrt", "cbrt", "abs", "floor", "ceil", "gcd", "lcm", "max", "min",
 })  # fmt: skip
 GREEK = frozenset({
   "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
   "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma",
-  "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar",
+  "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "omicron",
+  "Alpha", "Beta", "Epsilon", "Zeta", "Eta", "Iota", "Kappa", "Mu", "Nu", "Omicron", "Rho", "Tau", "Upsilon", "Chi",
 })  # fmt: skip
 _APPLIED = {  # functions that only a command names, with the name that the evaluator knows
   "factorial": "factorial", "binomial": "binom", "choose": "binom", "nchoosek": "binom", "nchoose": "binom",
   "comb": "binom", "ncr": "binom", "perm": "perm", "npr": "perm", "pow": "pow", "mod": "mod", "sgn": "sgn",
-  "sign": "sgn",
+  "sign": "sgn", "nthroot": "root", "re": "re", "im": "im", "arg": "arg", "round": "round",
 }  # fmt: skip
 _NAMED = frozenset({"angle", "triangle", "vec"})  # with points as an index
 _COMMANDS = {

@@ -27,7 +27,7 @@ def clean(text: str) -> str:
   text = latex_of_plain_tex(_delimiters(latex_of(text).strip()))
   for pattern, replacement in REWRITES:
     text = pattern.sub(replacement, text)
-  text = re.sub(r"\s+", " ", text).strip(" ").removesuffix(".").strip(" ,;")
+  text = re.sub(r"(?<![.?])[.?]$", "", re.sub(r"\s+", " ", text).strip(" ")).strip(" ,;")
   text = re.sub(r"(?<!\\)\\+$", "", text)
   return re.sub(r"^(?:=|\\approx(?![a-z]))\s*", "", text)
 

@@ -3,35 +3,9 @@ r"""The ways in which one thing is written, each brought to the one that `lexer.
 import re
 from collections.abc import Callable
 
-_FUNCTIONS = (
-  "sin",
-  "cos",
-  "tan",
-  "cot",
-  "sec",
-  "csc",
-  "arcsin",
-  "arccos",
-  "arctan",
-  "sinh",
-  "cosh",
-  "tanh",
-  "coth",
-  "sech",
-  "csch",
-  "arsinh",
-  "arcosh",
-  "artanh",
-  "log",
-  "ln",
-  "exp",
-  "gcd",
-  "lcm",
-  "max",
-  "min",
-  "det",
-  "lg",
-)
+from skymath_jax.grading.symbolic.lexer import FUNCTIONS
+
+_FUNCTIONS = frozenset({*FUNCTIONS, "det"}) - {"sqrt", "cbrt", "abs", "floor", "ceil"}
 _TIME = re.compile(r"(?i)(\d{1,2}(?::\d{2})?) ?([ap])\.? ?m\b\.?")
 _PHRASES = {
   r"(?:all|any|every) real (?:numbers?|values?)": r"\\reals ",
@@ -129,6 +103,12 @@ def _primes(match: re.Match[str]) -> str:
   return "'" * match[0].count("\\prime")
 
 
+def _turned(match: re.Match[str]) -> str:
+  r"""`A \ni x` as `x \in A`."""
+  sign = {"ni": "in", "supset": "subset", "supseteq": "subseteq"}[match[3]]
+  return f"{match[4]} {match[2] or ''}\\{sign} {match[1]}"
+
+
 def _lines(match: re.Match[str]) -> str:
   r"""The lines of `\begin{cases}` as a list."""
   return match[1].strip(" \\").replace("\\\\", ", ")
@@ -158,7 +138,7 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   (r"\\(?:vec|overrightarrow)\s*\{?\s*([A-Z])\s*([A-Z])\s*\}?(?![A-Za-z])", _vector),
   (
     r"\\(?:mathbf|mathit|boldsymbol|bm|mathcal|mathnormal|pmb|vec|overrightarrow|hat|widehat)"
-    r"\s*(?:\{\s*(\\?[A-Za-z]+|-?[\d.,/]+)\s*\}|([A-Za-z]))",
+    r"(?:\s*\{\s*(\\?[A-Za-z]+|-?[\d.,/]+)\s*\}|\s+([A-Za-z]))",
     r" \1\2 ",
   ),
   (
@@ -197,13 +177,16 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
     _combination,
   ),
   (
-    r"(?<![\w\\])(?:factorial|binom(?:ial)?|n?choose(?:k)?|comb|n[cCpP][rR]|perm|pow|mod|sgn|sign)\s*(?=\()",
+    r"(?<![\w\\])(?:factorial|binom(?:ial)?|n?choose(?:k)?|comb|n[cCpP][rR]|perm|pow|mod|sgn|sign|nthroot"
+    r"|round|arg|Arg|[Rr]e|[Ii]m)\s*(?=\()",
     r"\\\g<0>",
   ),
   (r"(?<![\w\\])log_?(\d+)\s*(?=\()|\\log_(10)(?=\s*[({\\]|\s+\d)", _logarithm),
   (r"\\(d?dot|tilde)(?![a-zA-Z])\s*\{?\s*(\\?[a-zA-Z]+)\s*\}?", r" \2_{\1}"),
   (r"\\frac\s*\{d([a-z])\}\{d[a-z]\}|\bd([a-z])/d[a-z]\b", r"\1\2'"),
   (r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|((?:\\prime\s*)+))", _primes),
+  (r"\\notin(?![a-z])", r"\\not\\in "),
+  (r"^\s*([^,\\]+?)\s*(\\not\s*)?\\(ni|supseteq|supset)(?![a-z])\s*([^,\\]+?)\s*$", _turned),
   (r"\\begin\{cases\}([^&]*)\\end\{cases\}", _lines),
   (r"\\(?:d|t|c)frac(?![a-z])", r"\\frac"),
   (r"\\(?:d|t)binom(?![a-z])", r"\\binom"),
