@@ -113,7 +113,9 @@ def test_a_changed_digit_sign_or_bracket_makes_another_answer():
     changed = gold[:place] + digit + gold[place + 1 :]
     accepted += [(gold, changed)] if same(gold, changed) else []
   assert len(golds) > 250
-  assert len(accepted) <= 6, accepted  # a float's last digit, indices of `x_1 = 2, x_2 = 3`, what `⌊3.7⌋` drops
+  assert len(accepted) <= 10, (
+    accepted
+  )  # a float's last digit, indices of `x_1 = 2, x_2 = 3`, what ⌊3.7⌋ or a maximum drops
 
 
 def math_golds() -> list[str]:

@@ -87,7 +87,9 @@ def _names_matched(a: Tree, b: Tree, integers: bool) -> list[tuple[Tree, Tree]]:
   if len(mine - theirs) == len(theirs - mine) == 1:
     (old,), (new,) = theirs - mine, mine - theirs
     periodic = {old, new} <= _INTEGERS and _turns(a, new) and _turns(b, old)
-    constant = {name.partition("_")[0] for name in (old, new)} <= _CONSTANTS and all(_adds(tree, name) for tree, name in ((a, new), (b, old)))
+    constant = {name.partition("_")[0] for name in (old, new)} <= _CONSTANTS and all(
+      _adds(tree, name) for tree, name in ((a, new), (b, old))
+    )
     if integers or periodic or constant or ({old, new} == {"c", "C"} and a[0] != "var"):
       pairs.append((a, renamed(b, {old: ("var", new)})))
   return pairs
