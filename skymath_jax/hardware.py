@@ -41,8 +41,8 @@ class Chip:
   kind: str
   usable: float = math.inf
   flops: float
-  memory_bandwidth: float = 1.0
-  link_bandwidth: float = 1.0
+  memory_bandwidth: float
+  link_bandwidth: float
   compiler: str = ""
   cores: int = 1
 
@@ -72,11 +72,13 @@ V7X = Chip(  # half of 2,307 TFLOP/s, 7.4 TB/s and 1.2 TB/s
   title="TPU v7x", kind="TPU7x", usable=94.75, flops=1153.5e12, memory_bandwidth=3690e9, link_bandwidth=600e9,
   compiler="tpu7x",
 )  # fmt: skip
-A100 = Chip(title="A100", kind="A100", flops=312e12)
+A100 = Chip(title="A100", kind="A100", flops=312e12, memory_bandwidth=2039e9, link_bandwidth=300e9)
 H100 = Chip(title="H100", kind="H100", usable=75, flops=989e12, memory_bandwidth=3350e9, link_bandwidth=450e9)
 H200 = Chip(title="H200", kind="H200", usable=132.8, flops=989e12, memory_bandwidth=4800e9, link_bandwidth=450e9)
-RTX = Chip(title="RTX 4090", kind="RTX 4090", usable=22.5, flops=165e12, memory_bandwidth=1008e9)
-CPU = Chip(title="CPU", kind="cpu", usable=math.inf, flops=math.nan)
+RTX = Chip(  # PCIe 4.0 links a box of them
+  title="RTX 4090", kind="RTX 4090", usable=22.5, flops=165e12, memory_bandwidth=1008e9, link_bandwidth=32e9,
+)  # fmt: skip
+CPU = Chip(title="CPU", kind="cpu", flops=math.nan, memory_bandwidth=math.nan, link_bandwidth=math.nan)
 CHIPS = (V5E, V4, V5P, V6E, V7X, A100, H100, H200, RTX)  # the first whose kind is part of a device's
 
 
