@@ -180,6 +180,13 @@ def _ways(cut: Sequence[str], mesh: Any) -> int:
   return math.prod(mesh.shape[axis] for axis in cut)
 
 
+def platform() -> str:
+  """What the program at hand is for: the platform of the mesh of `jax.set_mesh`, which need not be here, or of JAX."""
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  return device.platform if device is not None else jax.default_backend()
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Tells XLA where an activation of logical `axes`, such as `[batch length act_embed]`, lives.
 

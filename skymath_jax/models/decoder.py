@@ -23,6 +23,7 @@ from skymath_jax.models import attention, rope
 from skymath_jax.models.attention import Attend
 from skymath_jax.models.cache import KVCache
 from skymath_jax.models.config import DecoderConfig
+from skymath_jax.models.product import product, summed
 from skymath_jax.sharding import constrain
 
 
@@ -96,7 +97,7 @@ def _logits_forward(hidden: jax.Array, table: jax.Array) -> tuple[jax.Array, tup
 def _logits_backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
   hidden, table = residuals
   cotangent = cotangent.astype(hidden.dtype)
-  to_hidden = jnp.einsum("...v,vd->...d", cotangent, table.astype(hidden.dtype))
+  to_hidden = summed("...v,vd->...d", cotangent, table.astype(hidden.dtype))
   return to_hidden, jnp.einsum("...v,...d->vd", cotangent, hidden, preferred_element_type=table.dtype)
 
 
@@ -143,7 +144,7 @@ class Block(nnx.Module):
 
   def project(self, name: str, x: jax.Array) -> jax.Array:
     """Queries, keys or values `[... heads head_dim]` of x `[... embed]`, with the family's bias and norm."""
-    y = jnp.einsum("...d,dhk->...hk", x, getattr(self, name)[...].astype(x.dtype))
+    y = product("...d,dhk->...hk", x, getattr(self, name)[...])
     if self.config.qkv_bias:
       y = y + getattr(self, f"{name}_bias")[...].astype(x.dtype)
     if self.config.qk_norm and name != "v":
@@ -157,14 +158,14 @@ class Block(nnx.Module):
     k = checkpoint_name(rotate(self.project("k", x)), "k")
     v = checkpoint_name(self.project("v", x), "v")
     y, kv = attend(q, k, v)
-    return jnp.einsum("...hk,hkd->...d", y, self.o[...].astype(x.dtype)), kv
+    return product("...hk,hkd->...d", y, self.o[...]), kv
 
   @jax.named_scope("mlp")
   def mlp(self, x: jax.Array) -> jax.Array:
     """SwiGLU (Shazeer, 2002.05202) on x `[... embed]`."""
-    gate = checkpoint_name(x @ self.gate[...].astype(x.dtype), "gate")
-    up = checkpoint_name(x @ self.up[...].astype(x.dtype), "up")
-    return (jax.nn.silu(gate) * up) @ self.down[...].astype(x.dtype)
+    gate = checkpoint_name(product("...d,df->...f", x, self.gate[...]), "gate")
+    up = checkpoint_name(product("...d,df->...f", x, self.up[...]), "up")
+    return product("...f,fd->...d", jax.nn.silu(gate) * up, self.down[...])
 
 
 class Decoder(nnx.Module):

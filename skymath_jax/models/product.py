@@ -1,0 +1,56 @@
+"""How products with weights are summed: in float32 everywhere, and said so where a processor has to be told.
+
+A CPU multiplies bfloat16 matrices with its own instructions only where the result is asked for in float32 (twice to
+eight times the speed); one row alone it does not. TPUs and GPUs sum in float32 whatever the type of the result, and a
+float32 result would cost them memory traffic, so their programs do not say it.
+"""
+
+import functools
+
+import jax
+from jax import numpy as jnp
+
+from skymath_jax import sharding
+
+
+def product(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
+  """`einsum(equation, x, w)` of activations and weights, in the dtype of `x`."""
+  if wide_sums(x.dtype):
+    return _wide(equation, x, w)
+  return jnp.einsum(equation, x, w.astype(x.dtype))
+
+
+def wide_sums(dtype: jnp.dtype) -> bool:
+  """Whether a product of this dtype is to be asked for in float32, where the program at hand will run."""
+  return dtype == jnp.bfloat16 and sharding.platform() == "cpu"
+
+
+def summed(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  """`einsum` of two arrays of one dtype, in that dtype; not for differentiation."""
+  if wide_sums(x.dtype):
+    return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32).astype(x.dtype)
+  return jnp.einsum(equation, x, y)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _wide(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
+  return summed(equation, x, w.astype(x.dtype))
+
+
+def _forward(equation: str, x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  return _wide(equation, x, w), (x, w)
+
+
+def _backward(
+  equation: str, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """JAX's own rule would ask for bfloat16 results again."""
+  x, w = residuals
+  terms, result = equation.split("->")
+  left, right = terms.split(",")
+  to_x = summed(f"{result},{right}->{left}", cotangent, w.astype(x.dtype))
+  to_w = jnp.einsum(f"{left},{result}->{right}", x, cotangent, preferred_element_type=jnp.float32)
+  return to_x, to_w.astype(w.dtype)
+
+
+_wide.defvjp(_forward, _backward)
