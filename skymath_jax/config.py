@@ -57,8 +57,8 @@ class Teacher:
 class Serving:
   """How a model is served: the teacher that a run starts, the models that it evaluates, and `skymath serve`."""
 
-  slots: Free[Positive] = 128  # sequences decoded at once
-  max_length: Free[Positive] = 4096  # prompt + response tokens that a slot can hold
+  slots: Free[Positive] = 128  # sequences decoded at once, at most: the work and the memory decide
+  max_length: Free[Positive] = 4096  # prompt + response tokens that a slot can hold, at most
   steps_per_call: Free[Positive] = 16  # decode steps a host call
 
 
@@ -113,7 +113,7 @@ class Model:
   """The base model, and how it computes."""
 
   path: str = ""  # base model: HF folder, checkpoint folder, asset:NAME; empty = from scratch
-  dtype: Dtype = "bfloat16"  # of compute
+  dtype: Dtype = "bfloat16"  # of compute, that of a teacher served here too
   param_dtype: Dtype = "float32"  # of master weights and Adam's second moment; bfloat16 halves them, for one GPU
   scan_layers: bool = True  # one compiled layer for all (fast to compile); False is faster to run on CPU
   remat: Free[Literal["none", "wide", "names", "full"]] = "names"  # what the backward pass recomputes: nothing to all

@@ -17,7 +17,7 @@ def serve(argv: Sequence[str]) -> int:
     Flag("host", server.host, "address to listen on; others than loopback need --allow_remote"),
     Flag("port", server.port, "gRPC port; 0 = any free one"),
     Flag("http_port", server.http_port, "port of the HTTP front (OpenAI-compatible, /health, /metrics); 0 = any free"),
-    Flag("slots", serving.slots, "sequences decoded at once"),
+    Flag("slots", serving.slots, "sequences decoded at once, at most: fewer where memory ends"),
     Flag("max_length", serving.max_length, "prompt + response tokens a slot can hold"),
     Flag("steps_per_call", serving.steps_per_call, "decode steps per host call"),
     Flag("queue_size", server.queue_size, "requests that may wait; more are refused with RESOURCE_EXHAUSTED"),

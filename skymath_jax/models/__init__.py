@@ -7,6 +7,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from skymath_jax import files, foreign
+from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.errors import UserError
 from skymath_jax.models import families, hf
 from skymath_jax.models.config import DecoderConfig, RopeScaling
@@ -14,7 +15,18 @@ from skymath_jax.models.decoder import Decoder
 from skymath_jax.models.published import PUBLISHED
 from skymath_jax.tokenizer import Tokenizer
 
-__all__ = ["Decoder", "DecoderConfig", "RopeScaling", "config_of", "load_any", "model_id", "resolve", "weights_hash"]
+__all__ = [
+  "Decoder",
+  "DecoderConfig",
+  "RopeScaling",
+  "config_of",
+  "load_any",
+  "model_id",
+  "resolve",
+  "stored_dtype",
+  "tokenizer_of",
+  "weights_hash",
+]
 
 
 ASSETS = epath.Path(__file__).parents[1] / "assets"
@@ -73,6 +85,27 @@ def config_of(path: epath.PathLike) -> DecoderConfig:
   from skymath_jax.models import orbax_folder
 
   return orbax_folder.config_of(folder)
+
+
+def stored_dtype(path: epath.PathLike) -> str:
+  """The number format that a model's weights have on disk.
+
+  Raises:
+    UserError: no such folder, or it cannot be read.
+  """
+  folder = resolve(path)
+  return hf.stored_dtype(folder) if (folder / "config.json").exists() else config_of(folder).param_dtype
+
+
+def tokenizer_of(path: epath.PathLike) -> Tokenizer:
+  """The tokenizer of a model, without its weights.
+
+  Raises:
+    UserError: no such folder, or no tokenizer in it.
+  """
+  folder = resolve(path)
+  own = folder / "tokenizer"  # of a checkpoint
+  return tokenizer_lib.load(folder if (folder / "config.json").exists() or not own.exists() else own)
 
 
 def weights_hash(path: epath.PathLike) -> str:

@@ -8,7 +8,6 @@ Two call patterns share one block: training and prefill over rows of tokens, dec
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -257,14 +256,24 @@ class Decoder(nnx.Module):
     nnx.update(model, nnx.state(self, nnx.Param))
     return model
 
-  def unstacked(self) -> "Decoder":
-    """The same weights with one array per layer, for decode; itself if it is so already."""
+  def unstacked(self, *, give_up: bool = False) -> "Decoder":
+    """The same weights with one array per layer, for decode; itself if it is so already.
+
+    `give_up` frees each stack as soon as it is taken apart: this decoder is of no use afterwards, and the weights are
+    never held twice.
+    """
     if not self.config.scan_layers:
       return self
     model = nnx.eval_shape(lambda: Decoder(dataclasses.replace(self.config, scan_layers=False)))
     held = nnx.to_pure_dict(nnx.state(self, nnx.Param))
     layers = held.pop("layers")
-    held["layers"] = _slices(layers, self.config.layers)
+    held["layers"] = {i: {} for i in range(self.config.layers)}
+    for name, stack in layers.items():
+      for i in range(self.config.layers):
+        held["layers"][i][name] = _slice(stack, jnp.int32(i))
+      if give_up and isinstance(stack, jax.Array):
+        jax.block_until_ready(held["layers"])
+        stack.delete()
     state = nnx.state(model, nnx.Param)
     nnx.replace_by_pure_dict(state, held)
     nnx.update(model, state)
@@ -320,6 +329,7 @@ class Decoder(nnx.Module):
     return rms_norm(x, self.norm[...], self.config.norm_eps), tuple(kv) if isinstance(kv, list) else kv
 
 
-@functools.partial(jax.jit, static_argnums=1)  # one compilation, not one for each shape and layer
-def _slices(layers: dict[str, jax.Array], number: int) -> dict[int, dict[str, jax.Array]]:
-  return {i: {name: stacked[i] for name, stacked in layers.items()} for i in range(number)}
+@jax.jit
+def _slice(stack: jax.Array, layer: jax.Array) -> jax.Array:
+  """One layer of a stack; the number is an argument, so that all layers share one compilation."""
+  return jax.lax.dynamic_index_in_dim(stack, layer, 0, keepdims=False)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from etils import epath
 
 from skymath_jax import chat, distributed, evaluation, files, models, records
 from skymath_jax import config as config_lib
 from skymath_jax.config import Experiment
+from skymath_jax.engine import plan
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
@@ -45,8 +46,9 @@ def evaluate(run: Run, name: str) -> Facts:
     UserError: no such model, or a benchmark that is not at hand.
   """
   folder, summaries = f"evaluation/{name}", []
-  ask = _evaluator(run.config, model_path(run, name))
-  for benchmark, problems, target in _benchmarks(run.config, folder, benchmarks_of(run.config)):
+  benchmarks = list(_benchmarks(run.config, folder, benchmarks_of(run.config)))
+  ask = _evaluator(run.config, model_path(run, name), {name: problems for name, problems, _ in benchmarks})
+  for benchmark, problems, target in benchmarks:
     if distributed.process_count() > 1:
       _ask_shares(run, ask, benchmark, problems, target)
     if distributed.is_writer():
@@ -85,11 +87,9 @@ def evaluate_model(
   Raises:
     UserError: no such model, or a benchmark that is not at hand.
   """
-  ask = _evaluator(config, path)
-  return {
-    name: ask(problems, epath.Path(target), name=name)
-    for name, problems, target in _benchmarks(config, str(folder), benchmarks)
-  }
+  found = list(_benchmarks(config, str(folder), benchmarks))
+  ask = _evaluator(config, path, {name: problems for name, problems, _ in found})
+  return {name: ask(problems, epath.Path(target), name=name) for name, problems, target in found}
 
 
 def evaluate_apart(config: Experiment, root: epath.Path, path: epath.PathLike) -> dict[str, Facts]:
@@ -99,7 +99,7 @@ def evaluate_apart(config: Experiment, root: epath.Path, path: epath.PathLike) -
     UserError: no such model, or benchmarks that are not at hand.
   """
   found = at_hand(config, benchmarks_of(config))
-  ask = _evaluator(config, path)
+  ask = _evaluator(config, path, found)
   return {name: ask(problems, root / evaluation.folder_name(name), name=name) for name, problems in found.items()}
 
 
@@ -136,22 +136,30 @@ def _benchmarks(config: Experiment, folder: str, names: Sequence[str]) -> Iterat
     yield name, problems, folder if index == 0 else f"{folder}/{evaluation.folder_name(name)}"
 
 
-def _evaluator(config: Experiment, path: epath.PathLike) -> Callable[..., Facts]:
-  """`evaluation.evaluate` of the model at `path`, on this process's first device.
+def _evaluator(
+  config: Experiment, path: epath.PathLike, asked: Mapping[str, Sequence[Problem]]
+) -> Callable[..., Facts]:
+  """`evaluation.evaluate` of the model at `path`, on this process's first device, with room for these benchmarks.
 
   One that we trained is asked as it was trained, others as `evaluation.template` says.
   """
-  trained = trained_with(path)
-  decoder, tokenizer = models.load_any(path, dtype=config.model.dtype)
-  serving = EngineSettings(**dataclasses.asdict(config.serving))
+  trained, tokenizer = trained_with(path), models.tokenizer_of(path)
   text = template_of(config, trained=bool(trained))
   identity = chat_identity(text, tokenizer)
   encode = chat.question_encoder(tokenizer, "template" if identity else "raw")
+  options = {name: options_of(config, text, identity, name, known=trained) for name in asked}
+  prompts = (options[name]["template"].render(p.question) for name, problems in asked.items() for p in problems)
+  decoder, tokenizer, serving = plan.load(
+    path,
+    EngineSettings(**dataclasses.asdict(config.serving)),
+    dtype=config.model.dtype,
+    requests=config.evaluation.samples * max(map(len, asked.values()), default=0),
+    tokens=config.evaluation.max_tokens + max((len(encode(prompt)) for prompt in prompts), default=0),
+  )
   generator = LocalGenerator(decoder, tokenizer, models.model_id(path), serving, encode=encode)
 
   def ask(problems: Sequence[Problem], folder: epath.PathLike, *, name: str) -> Facts:
-    options = options_of(config, text, identity, name, known=trained)
-    return evaluation.evaluate(generator, problems, folder, name=name, **options)
+    return evaluation.evaluate(generator, problems, folder, name=name, **options[name])
 
   return ask
 

@@ -91,7 +91,10 @@ def opened(config: Experiment, workdir: epath.PathLike, stages: Sequence[Stage] 
   agreed = {"workdir": str(workdir), "config": config_lib.as_json(config), "stages": [stage.name for stage in stages]}
   distributed.require_agreement("the run", {**agreed, "code": distributed.code_version()})
   folder = Workdir(workdir)
-  with folder.opened(config, made_with(config)), Teacher(config.teacher, config.serving, folder.path) as teacher:
+  with (
+    folder.opened(config, made_with(config)),
+    Teacher(config.teacher, config.serving, config.model.dtype, folder.path) as teacher,
+  ):
     yield Run(config=config, workdir=folder, teacher=teacher)
 
 

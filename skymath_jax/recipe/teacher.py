@@ -9,8 +9,8 @@ from etils import epath
 
 from skymath_jax import chat, distributed, models
 from skymath_jax import config as config_lib
-from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.config import Serving
+from skymath_jax.engine import plan
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
@@ -28,12 +28,14 @@ class Teacher:
 
   Args:
     config: who it is.
-    serving: how a server, or an engine in this process, serves it.
+    serving: how a server, or an engine in this process, serves it, at most.
+    dtype: in which such a one computes.
     folder: of the run: the server's log goes there, and what is stored there tells the money spent.
   """
 
-  def __init__(self, config: config_lib.Teacher, serving: Serving, folder: epath.PathLike):
+  def __init__(self, config: config_lib.Teacher, serving: Serving, dtype: str, folder: epath.PathLike):
     self._config = config
+    self._dtype = dtype
     self._serving = serving
     self._folder = epath.Path(folder)
     self._server: ServerProcess | None = None
@@ -51,10 +53,10 @@ class Teacher:
     config = self._config
     started_here = config.backend == "jetstream" and not config.addresses and distributed.is_writer()
     if started_here and self._server is None:
-      command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={config.model}", "--port=0"]
+      command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={config.model}", f"--dtype={self._dtype}"]
       command += [f"--{key}={value}" for key, value in dataclasses.asdict(self._serving).items()]
       log_path = os.fspath(self._folder / "server.log")
-      self._server = ServerProcess([*command, "--exit_with_parent"], log_path=log_path)
+      self._server = ServerProcess([*command, "--port=0", "--exit_with_parent"], log_path=log_path)
 
   def stop(self) -> None:
     """Stops the server, if this run started one."""
@@ -93,8 +95,8 @@ class Teacher:
 
   def _in_process(self) -> LocalGenerator:
     config = self._config
-    decoder, tokenizer = models.load_any(config.model)
-    settings = EngineSettings(**dataclasses.asdict(self._serving))
+    most = EngineSettings(**dataclasses.asdict(self._serving))
+    decoder, tokenizer, settings = plan.load(config.model, most, dtype=self._dtype, requests=config.concurrency)
     encode = chat.question_encoder(tokenizer, config.chat)
     return LocalGenerator(decoder, tokenizer, models.model_id(config.model), settings, encode=encode)
 
@@ -106,7 +108,7 @@ class Teacher:
     if self._server is not None:
       self._server.wait_until_ready(config.start_seconds)
       addresses = [self._server.address]
-    tokenizer = tokenizer_lib.load(models.resolve(config.model))
+    tokenizer = models.tokenizer_of(config.model)
     return JetStreamGenerator(
       addresses,
       tokenizer,

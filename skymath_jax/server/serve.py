@@ -17,6 +17,7 @@ from aiohttp import web
 
 from skymath_jax import chat, models, sharding
 from skymath_jax.console import log
+from skymath_jax.engine import plan
 from skymath_jax.engine.batching import SlotsLike
 from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.slots import Slots
@@ -280,7 +281,8 @@ def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any
   if dtype not in (known := ("", "float32", "bfloat16")):
     raise UserError(f"{dtype!r} is not known", where="dtype", remedy=f"use one of: {', '.join(known[1:])}")
   engine_settings, settings = settings_of(**values, token=os.environ.get(TOKEN_VARIABLE, ""))
-  decoder, tokenizer = models.load_any(model, mesh=serving_mesh(model), dtype=dtype or None)
+  mesh = serving_mesh(model)
+  decoder, tokenizer, engine_settings = plan.load(model, engine_settings, dtype=dtype or None, mesh=mesh)
   serve(decoder, tokenizer, models.model_id(model), engine_settings, settings, exit_with_parent=exit_with_parent)
 
 

@@ -23,7 +23,7 @@ def stored(folder, key, teacher, prompt, completion):
 def teacher_of(folder):
   endpoint = {"backend": "openai", "model": "gpt-4", "base_url": "https://api.example/v1"}
   prices = {"prices": (1e6, 2e6), "cost_ceiling": 1000.0}  # 1 a prompt token, 2 a new one
-  return Teacher(config.Teacher(**endpoint, **prices), config.Serving(), folder)
+  return Teacher(config.Teacher(**endpoint, **prices), config.Serving(), "float32", folder)
 
 
 def test_the_ceiling_counts_what_the_workdir_has_cost(tmp_path):

@@ -1,0 +1,121 @@
+"""How many slots of what length: as the work needs, as the machine has room; else refused before a weight is read.
+
+Used by whoever serves a model: `evaluate`, `skymath serve`, a teacher in this process or behind JetStream.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from etils import epath
+from jax import numpy as jnp
+
+from skymath_jax import models, sharding
+from skymath_jax.console import log
+from skymath_jax.engine import memory
+from skymath_jax.engine.sizes import MIN_CACHE, bucket_for, buckets
+from skymath_jax.engine.types import EngineSettings, prefix_budget
+from skymath_jax.errors import UserError
+from skymath_jax.hardware import GIB
+from skymath_jax.models import Decoder, DecoderConfig
+from skymath_jax.tokenizer import Tokenizer
+
+SHARE = 0.9  # of the memory, for what no arithmetic foresees
+HOST_BYTES = GIB  # Python, JAX and compiled programs, where they share the memory with the model
+
+
+def load(
+  path: epath.PathLike,
+  settings: EngineSettings,
+  *,
+  dtype: str | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  requests: int = 0,
+  tokens: int = 0,
+) -> tuple[Decoder, Tokenizer, EngineSettings]:
+  """A model for serving, one array per layer, and the settings `planned` for it.
+
+  Args:
+    path: see `models.load_any`.
+    settings: at most so many slots and so long.
+    dtype: of weights and compute; None as stored.
+    mesh: where to place the weights; None = the first device.
+    requests: how many there will be at one time; 0 = nobody knows.
+    tokens: of the longest prompt with its response; 0 = nobody knows.
+
+  Raises:
+    UserError: no such model, or not enough memory for it.
+  """
+  dtype = dtype or models.stored_dtype(path)
+  config = dataclasses.replace(models.config_of(path), dtype=dtype, param_dtype=dtype)
+  have = memory.usable(1 if mesh is None else mesh.size)
+  plan = planned(settings, config, have=have, requests=requests, tokens=tokens, where=path)
+  decoder, tokenizer = models.load_any(path, mesh=mesh, dtype=dtype)
+  return decoder.unstacked(give_up=True), tokenizer, plan
+
+
+def planned(
+  settings: EngineSettings,
+  config: DecoderConfig,
+  *,
+  have: int | None,
+  requests: int = 0,
+  tokens: int = 0,
+  where: Any = "model",
+) -> EngineSettings:
+  """`settings` with the slots and the length that this much work needs and `have` bytes can hold.
+
+  Raises:
+    UserError: not one slot fits; with the figures and what to do.
+  """
+  limit = min(settings.max_length, config.max_positions)
+  length = bucket_for(buckets(MIN_CACHE, limit, halves=True), min(tokens or limit, limit))
+  wanted = min(settings.slots, 1 << (requests - 1).bit_length()) if requests else settings.slots
+  plan = dataclasses.replace(settings, slots=wanted, max_length=length)
+  if have is None:
+    return plan
+  room = int(SHARE * have) - HOST_BYTES * (sharding.platform() == "cpu")
+  fixed, slot = fixed_bytes(config, plan), slot_bytes(config, plan)
+  slots = min(wanted, (room - fixed) // slot)
+  if slots < 1:
+    raise UserError(
+      f"{config.parameters / 1e9:.2f}B parameters in {config.dtype} and one sequence of {length:,} tokens need "
+      f"{(fixed + slot) / GIB:.1f} GiB of memory, and {max(room, 0) / GIB:.1f} can be had",
+      where=where,
+      remedy=_remedy(config, plan, room, (fixed + slot) / GIB),
+    )
+  log(
+    f"{where}: {slots} slots of {length:,} tokens, {(fixed + slots * slot) / GIB:.1f} GiB at most "
+    f"({'as asked' if slots == settings.slots and length == limit else 'planned'}; {room / GIB:.1f} can be had)"
+  )
+  return dataclasses.replace(plan, slots=slots)
+
+
+def fixed_bytes(config: DecoderConfig, settings: EngineSettings) -> int:
+  """Bytes whatever the number of slots: weights, the largest of them twice while they are read, kept prompts."""
+  width = jnp.dtype(config.param_dtype).itemsize
+  weights = config.parameters * width
+  largest = max(config.layers * config.embed * config.mlp, config.vocab_size * config.embed) * width
+  kept = 2 * prefix_budget(settings.max_length) * config.kv_bytes_per_token()
+  if settings.weights == "int8":  # rounded after they are read
+    return max(weights + largest, weights + config.parameters, config.parameters + kept)
+  return weights + largest + kept
+
+
+def slot_bytes(config: DecoderConfig, settings: EngineSettings) -> int:
+  """Bytes of one slot: keys and values, twice while a cache that follows live lengths is resized, and logits."""
+  token = config.kv_bytes_per_token(settings.kv_dtype(config.dtype))
+  if settings.kv == "int8":
+    token += 2 * config.layers * config.kv_heads * 4  # scales
+  copies = 2 if sharding.platform() == "cpu" else 1
+  return copies * token * settings.max_length + 4 * 4 * config.vocab_size
+
+
+def _remedy(config: DecoderConfig, settings: EngineSettings, room: int, needed: float) -> str:
+  """The first of: shorter sequences, weights in fewer bits, more memory."""
+  for length in reversed(buckets(MIN_CACHE, settings.max_length, halves=True)):
+    shorter = dataclasses.replace(settings, max_length=length)
+    if fixed_bytes(config, shorter) + slot_bytes(config, shorter) <= room:
+      return f"serve sequences of at most {length} tokens (serving.max_length), or free memory"
+  smaller = "in bfloat16, " if config.param_dtype == "float32" else ""
+  return f"take the model {smaller}a smaller model, or a machine with {needed / SHARE + 1:.0f} GiB free"
