@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from flax import nnx
+from jax import numpy as jnp
 
 from skymath_jax.engine import programs, quantize
 from skymath_jax.engine.prefix import Piece, Prefix, PrefixCache, key_of, spans
 from skymath_jax.engine.programs import State
 from skymath_jax.engine.sizes import Sizes, bucket_for
 from skymath_jax.engine.types import EngineSettings, Prompt, prefix_budget
-from skymath_jax.models import Decoder, attention
+from skymath_jax.models import Decoder, attention, product
 from skymath_jax.models.cache import KVCache
 
 T = TypeVar("T")
@@ -59,7 +60,8 @@ class Engine:
     self.config = dataclasses.replace(decoder.config, scan_layers=False)
     self.kv_dtype = settings.kv_dtype(self.config.dtype)
     elastic = jax.default_backend() == "cpu" and not attention.uses_flat_cache(self.config)
-    self.sizes = Sizes(settings, max_positions=decoder.config.max_positions, elastic=elastic)
+    compact = elastic and self.mesh is None and product.wide_sums(jnp.dtype(self.config.dtype))
+    self.sizes = Sizes(settings, max_positions=decoder.config.max_positions, elastic=elastic, compact=compact)
     self.max_length = self.sizes.max_length
     self.vocab_size = self.config.vocab_size
     self.prefill_rows = self.sizes.prefill_rows
@@ -74,10 +76,10 @@ class Engine:
 
   def idle_state(self) -> State:
     """A new state with idle slots."""
-    length = self.sizes.cache[0] if self.sizes.elastic else self.sizes.cache[-1]
+    rows, length = self.sizes.first_state()
     make = jax.jit(programs.idle_state, static_argnums=(0, 1, 2, 3))
     with self.on_mesh():
-      return self._bound(make(self.config, self.sizes.slots, length, self.kv_dtype))
+      return self._bound(make(self.config, rows, length, self.kv_dtype))
 
   def _bound(self, tree: T) -> T:
     return tree if isinstance(self.place, jax.sharding.Mesh) else jax.device_put(tree, self.place)

@@ -23,7 +23,10 @@ KV_AXES = (None, None, "kv_heads", None)  # of prefilled keys and values
 
 
 class State(NamedTuple):
-  """What lives on the device. Arrays are `[slots]` but for `cache` and `keys` `[slots 2]`; `remaining` 0 is idle."""
+  """What lives on the device; `remaining` 0 is idle.
+
+  Arrays are `[slots]` but for `cache` and `keys` `[slots 2]`; a compact state has only the rows that busy slots need.
+  """
 
   cache: KVCache
   tokens: jax.Array
@@ -104,6 +107,7 @@ class Programs:
     self.context = jax.jit(self._context, static_argnames="length")
     self.gather = jax.jit(self._gather, donate_argnums=0)
     self.resize = jax.jit(self._resize, static_argnames="length")
+    self.by_slot = jax.jit(lambda rows, row_of: rows[row_of])
     self.generate = jax.jit(self._generate, static_argnames="length", donate_argnums=1)
 
   def decoder(self, params: Params) -> Decoder:
@@ -141,13 +145,16 @@ class Programs:
     fields = {name: getattr(state, name).at[slot].set(value) for name, value in values.items()}
     return placed(state._replace(cache=cache.insert(state.cache, kv, slot, row=row, start=start), **fields))
 
-  def _resize(self, state: State, *, length: int) -> State:
-    """The state with a cache of `length` positions a slot."""
+  def _resize(self, state: State, rows: jax.Array | None, *, length: int) -> State:
+    """The state with a cache of `length` positions a slot, and of its rows only `rows` `[new]` (-1: an idle one)."""
 
     def fit(x: jax.Array) -> jax.Array:
       more = max(0, length - x.shape[2])
       return jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0)))[:, :, :length]
 
+    if rows is not None:
+      state = jax.tree.map(lambda x: x[jnp.maximum(rows, 0)], state)
+      state = state._replace(remaining=jnp.where(rows < 0, 0, state.remaining))
     return placed(state._replace(cache=jax.tree.map(fit, state.cache)))
 
   def _generate(

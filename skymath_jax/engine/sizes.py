@@ -7,6 +7,8 @@ from skymath_jax.engine.types import EngineSettings
 
 MIN_PREFILL = 32  # tokens; smaller buckets would save less than they cost to compile
 MIN_CACHE = 128  # tokens
+ROWS = (4, 16, 64, 256)  # that an elastic state may have; a row more costs little, and each number its own programs
+FIRST_ROWS = 16
 MAX_PREFILL_ROWS = 16  # prompts in one prefill
 MAX_PREFILL_TOKENS = 2048  # of one prefill of several prompts, padding included
 
@@ -42,15 +44,22 @@ class Sizes:
     elastic: whether the cache grows and shrinks with the live lengths. So it is on a CPU, where reading part of a cache
       copies that part at every step; there buckets are finer, too (arithmetic is what costs), and prompts gain nothing
       from being prefilled together.
+    compact: whether the rows of the state are no more than the busy slots need. So it is where arithmetic costs and
+      where a row's numbers do not depend on how many there are (see `models.product`).
 
   Attributes:
     prefill: lengths of first pieces of prompts.
     later: lengths of later pieces.
     context: lengths of what comes before a later piece.
     cache: how far a decode call reads the cache, and how long an elastic cache is.
+    rows: of the state.
   """
 
-  def __init__(self, settings: EngineSettings, *, max_positions: int, elastic: bool):
+  def __init__(self, settings: EngineSettings, *, max_positions: int, elastic: bool, compact: bool):
+    self.compact = compact
+    self.rows = (
+      (*(n for n in ROWS if n < settings.slots), max(settings.slots, ROWS[0])) if compact else (settings.slots,)
+    )
     self.slots = settings.slots
     self.steps = settings.steps_per_call
     self.chunk = settings.prefill_chunk
@@ -63,6 +72,11 @@ class Sizes:
     self.context = buckets(self.chunk, capacity, halves=False) if several else ()
     self.cache = buckets(MIN_CACHE, capacity, halves=elastic)
     self.prefill_rows = 1 if elastic else MAX_PREFILL_ROWS
+
+  def first_state(self) -> tuple[int, int]:
+    """(rows, length) of the state before anything is asked."""
+    rows = bucket_for(self.rows, min(FIRST_ROWS, self.rows[-1])) if self.compact else self.slots
+    return rows, self.cache[0] if self.elastic else self.cache[-1]
 
   def rows_of(self, length: int) -> list[int]:
     """The numbers of rows that prefills of this bucket come in."""

@@ -34,6 +34,7 @@ class Slots:
     """Idle slots and a new state, whatever became of the old one."""
     self._state: State | None = None  # frees the old one first
     self._state = self._engine.idle_state()
+    self._rows: dict[int, int] = {}  # busy slot → its row of the state
     self._positions = np.zeros(self.count, np.int64)  # of the token to be fed next
     self._ends = np.zeros(self.count, np.int64)  # one past the last position ever fed; 0 is idle
     self._modes = np.zeros(self.count, np.int32)
@@ -54,11 +55,14 @@ class Slots:
     engine, prompt = self._engine, prefix.prompt
     values = slot_values(prompt, engine.max_length)
     start, most = int(values["positions"]), int(values["remaining"])
-    self._resize(prefix.pieces[-1].start + prefix.pieces[-1].bucket)
+    self._rows.pop(slot, None)
+    self._resize(prefix.pieces[-1].start + prefix.pieces[-1].bucket, len(self._rows) + 1)
+    row = self._free_row(slot)
     with engine.on_mesh():
       for piece in prefix.pieces:
-        where = (np.int32(piece.row), np.int32(slot), np.int32(piece.start))
+        where = (np.int32(piece.row), np.int32(row), np.int32(piece.start))
         self._state = engine.programs.insert(self.state, piece.kv, *where, values)
+    self._rows[slot] = row
     self._positions[slot] = start
     self._ends[slot] = start + most
     self._modes[slot] = prompt.mode
@@ -66,6 +70,7 @@ class Slots:
   def release(self, slot: int) -> None:
     """Forgets a slot that is done or given up; the device may go on with it, unseen, until the slot is given away."""
     self._ends[slot] = 0
+    self._rows.pop(slot, None)
 
   def generate(self) -> jax.Array:
     """Begins `Programs.generate` for the live slots: int32 `[slots 2 × steps + 1]`, of which reading is waiting."""
@@ -73,20 +78,41 @@ class Slots:
     reach = np.minimum(self._positions + sizes.steps, self._ends)[live]
     length = bucket_for(sizes.cache, int(reach.max(initial=1)))
     mode = np.int32(self._modes[live].max(initial=SamplingMode.GREEDY))
-    self._resize(length, shrink=True)
+    self._resize(length, len(self._rows), shrink=True)
     length = cache.room(self.state.cache) if sizes.elastic else length  # to read a part is to copy it
     with engine.on_mesh():
       self._state, rows = engine.programs.generate(engine.params, self.state, mode, engine.stop_ids, length=length)
     self._positions[live] += sizes.steps
-    return rows
+    if not sizes.compact:
+      return rows
+    return engine.programs.by_slot(rows, np.array([self._rows.get(slot, 0) for slot in range(self.count)], np.int32))
 
-  def _resize(self, length: int, *, shrink: bool = False) -> None:
-    """Grows an elastic cache to `length`; shrinks it where half of it would do."""
-    sizes, held = self._engine.sizes, cache.room(self.state.cache)
+  def _free_row(self, slot: int) -> int:
+    """A row that no busy slot has; the slot's own number where rows are as many as slots."""
+    if not self._engine.sizes.compact:
+      return slot
+    return min(set(range(self._held_rows())) - set(self._rows.values()))
+
+  def _held_rows(self) -> int:
+    return self.state.tokens.shape[0]
+
+  def _resize(self, length: int, rows: int, *, shrink: bool = False) -> None:
+    """Grows an elastic state to `length` and `rows`; shrinks it where half the length, or fewer rows, would do."""
+    sizes, held, held_rows = self._engine.sizes, cache.room(self.state.cache), self._held_rows()
     length = bucket_for(sizes.cache, length)
-    if sizes.elastic and (length > held or (shrink and 2 * length <= held)):
-      with self._engine.on_mesh():
-        self._state = self._engine.programs.resize(self.state, length=length)
+    rows = bucket_for(sizes.rows, rows) if sizes.compact else held_rows
+    if not (length > held or (shrink and 2 * length <= held)):
+      length = held
+    if not (rows > held_rows or shrink):
+      rows = held_rows
+    if not sizes.elastic or (length, rows) == (held, held_rows):
+      return
+    order = None
+    if rows != held_rows:  # busy ones move to the front
+      order = np.array([*self._rows.values(), *[-1] * (rows - len(self._rows))], np.int32)
+      self._rows = {slot: row for row, slot in enumerate(self._rows)}
+    with self._engine.on_mesh():
+      self._state = self._engine.programs.resize(self.state, order, length=length)
 
 
 def slot_values(prompt: Prompt, max_length: int) -> dict[str, np.generic | np.ndarray[Any, Any]]:

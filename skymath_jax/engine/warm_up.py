@@ -1,4 +1,8 @@
-"""Compiles all that serving can ask for: to compile later would stop all streams for seconds."""
+"""Compiles all that serving can ask for: to compile later would stop all streams for seconds.
+
+On a CPU there are too many sizes of an elastic state for that: compiled is what the first request will need, the rest
+as it is asked for. What took long stays in JAX's persistent cache.
+"""
 
 import concurrent.futures
 import functools
@@ -33,24 +37,15 @@ def warm_up(engine: Engine) -> None:
 
 
 def _decode_programs(engine: Engine) -> Iterator[Lowering]:
-  """Decode calls, changes of length, and inserts of every piece into a cache of every length that can hold it."""
+  """Decode calls that read as far as each bucket, and inserts of every piece."""
   programs, sizes = engine.programs, engine.sizes
   values = slot_values(Prompt(tokens=(0,), max_tokens=1), sizes.max_length)
-  states = {
-    length: abstract_state(engine.config, sizes.slots, length, engine.kv_dtype, engine.place)
-    for length in (sizes.cache if sizes.elastic else sizes.cache[-1:])
-  }
-  for length in sizes.cache:
-    state = states[length if sizes.elastic else sizes.cache[-1]]
+  state = abstract_state(engine.config, *sizes.first_state(), engine.kv_dtype, engine.place)
+  for length in sizes.cache[: 1 if sizes.elastic else None]:
     yield functools.partial(programs.generate.lower, engine.params, state, ZERO, engine.stop_ids, length=length)
-  for room, state in states.items():
-    for rows, length in sizes.piece_shapes():
-      if length <= room:
-        kv = abstract_kv(engine.config, rows, length, engine.place)
-        yield functools.partial(programs.insert.lower, state, kv, ZERO, ZERO, ZERO, values)
-    for other in states:
-      if other > room or 2 * other <= room:
-        yield functools.partial(programs.resize.lower, state, length=other)
+  for rows, length in sizes.piece_shapes()[: 1 if sizes.elastic else None]:
+    kv = abstract_kv(engine.config, rows, length, engine.place)
+    yield functools.partial(programs.insert.lower, state, kv, ZERO, ZERO, ZERO, values)
 
 
 def _prefill_programs(engine: Engine) -> Iterator[Lowering]:
@@ -60,8 +55,10 @@ def _prefill_programs(engine: Engine) -> Iterator[Lowering]:
   def tokens(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, np.int32)
 
-  for shape in sizes.prefill_shapes():
+  for shape in sizes.prefill_shapes()[: 1 if sizes.elastic else None]:
     yield functools.partial(programs.prefill.lower, engine.params, tokens(*shape))
+  if sizes.elastic:
+    return
   for room in sizes.context:
     context = abstract_kv(engine.config, 1, room, engine.place)
     yield functools.partial(programs.context.lower, length=room)
