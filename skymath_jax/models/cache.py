@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 from jax import numpy as jnp
 
+from skymath_jax.models import product
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import constrain
 
@@ -121,7 +122,11 @@ def write(held: Held, new: jax.Array, positions: jax.Array) -> Held:
 
 def _scattered(held: Held, new: jax.Array, slots: jax.Array, positions: jax.Array) -> Held:
   def update(array: jax.Array, part: jax.Array) -> jax.Array:
+    dtype = array.dtype
+    if product.wide_sums(dtype):  # a CPU scatters no bfloat16: it would make float32 of the whole cache, and back
+      array, part = (jax.lax.bitcast_convert_type(x, jnp.uint16) for x in (array, part))
     place = array.at[slots, positions] if is_flat(array) else array.at[slots, :, positions]
-    return place.set(part, mode="drop")
+    array = place.set(part, mode="drop")
+    return array if array.dtype == dtype else jax.lax.bitcast_convert_type(array, dtype)
 
   return _put(held, new, update)

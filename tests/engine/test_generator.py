@@ -9,6 +9,7 @@ from flax import nnx
 from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.programs import programs_of
 from skymath_jax.engine.sizes import buckets
+from skymath_jax.engine.slots import Slots
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.testing.tokenizers import ByteTokenizer
@@ -37,6 +38,23 @@ def test_same_tokens_whatever_the_neighbours_slots_chunks_and_order(decoder, tok
   assert by_id(response for request in asked[:6] for response in alone.generate_all([request])) == {
     str(i): expected[str(i)] for i in range(6)
   }
+
+
+def test_idle_slots_are_not_computed_in_bfloat16_and_no_token_changes(decoder, monkeypatch):
+  """Float32 products of a CPU depend on the number of rows in their last bits, so there all slots are computed."""
+  narrow = decoder.replace(dtype="bfloat16")
+  asked = requests(25, max_tokens=30)
+  asked[3] = dataclasses.replace(asked[3], sampling=dataclasses.replace(asked[3].sampling, max_tokens=59))
+  seen, real = [], Slots.generate
+  monkeypatch.setattr(Slots, "generate", lambda slots: (real(slots), seen.append(slots.state.tokens.shape[0]))[0])
+  expected = by_id(generator(narrow, ByteTokenizer(eos_id=None), slots=20).generate_all(asked))
+  assert seen[0] == 20 and seen[-1] == 4
+  for slots in (1, 3, 17):
+    alone = generator(narrow, ByteTokenizer(eos_id=None), slots=slots, steps_per_call=3)
+    assert by_id(alone.generate_all(asked[::-1])) == expected
+  seen.clear()
+  generator(decoder, ByteTokenizer(eos_id=None), slots=20).generate_all(asked)
+  assert set(seen) == {20}
 
 
 @pytest.mark.parametrize("max_tokens", [1, 3, 4, 5, 8, 9])
