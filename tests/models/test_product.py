@@ -1,0 +1,47 @@
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+
+from skymath_jax.models.product import product
+
+EQUATION = "...d,dhk->...hk"
+
+
+def arrays(dtype):
+  rng = np.random.default_rng(0)
+  return (jnp.asarray(rng.standard_normal(shape), dtype) for shape in ((3, 5, 16), (16, 4, 8)))
+
+
+def program(dtype):
+  def loss(x, w):
+    return product(EQUATION, x, w).astype(jnp.float32).sum()
+
+  return str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(*arrays(dtype)))
+
+
+def test_a_cpu_is_asked_for_float32_sums_of_bfloat16_and_no_other_platform_is():
+  asked = "preferred_element_type=float32"
+  assert program("bfloat16").count(asked) == 3  # forward, and both gradients
+  for platform in ("tpu", "cuda"):
+    device = AbstractDevice(device_kind="some", num_cores=None, platform=platform)
+    with use_abstract_mesh(AbstractMesh((1,), ("data",), abstract_device=device)):
+      text = program("bfloat16")
+    assert asked not in text and "custom_vjp" not in text
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_values_and_gradients_are_those_of_float32_up_to_one_rounding(dtype):
+  x, w = arrays(dtype)
+  weights = jnp.arange(3 * 5 * 4 * 8, dtype=jnp.float32).reshape(3, 5, 4, 8) / 480
+
+  def loss(product, x, w):
+    return (product(EQUATION, x, w).astype(jnp.float32) * weights).sum()
+
+  wide = [a.astype("float32") for a in (x, w)]
+  found = product(EQUATION, x, w), *jax.grad(lambda x, w: loss(product, x, w), argnums=(0, 1))(x, w)
+  exact = jnp.einsum(EQUATION, *wide), *jax.grad(lambda x, w: loss(jnp.einsum, x, w), argnums=(0, 1))(*wide)
+  for mine, right in zip(found, exact, strict=True):
+    assert mine.dtype == x.dtype
+    np.testing.assert_allclose(np.float32(mine), right, atol=2 * 2**-8 * np.abs(right).max())
