@@ -14,7 +14,7 @@ from skymath_jax import sharding
 
 
 def product(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
-  """`einsum(equation, x, w)` of activations and weights, in the dtype of `x`."""
+  """`einsum(equation, x, w)` of activations x `[... in]` and weights w `[in out]`, in the dtype of `x`."""
   if wide_sums(x.dtype):
     return _wide(equation, x, w)
   return jnp.einsum(equation, x, w.astype(x.dtype))
@@ -26,7 +26,7 @@ def wide_sums(dtype: jnp.dtype) -> bool:
 
 
 def summed(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-  """`einsum` of two arrays of one dtype, in that dtype; not for differentiation."""
+  """`einsum` of x `[... in]` and y `[in out]` of one dtype, in that dtype; not for differentiation."""
   if wide_sums(x.dtype):
     return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32).astype(x.dtype)
   return jnp.einsum(equation, x, y)
