@@ -6,6 +6,8 @@ is sent in one header and is cut out of every message that a server returns.
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import email.utils
 import math
 import os
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_RESPONSE_BYTES = 8 << 20
 MAX_ERROR_BYTES = 64 << 10
+PROBE = "What is 2 + 3?"
+PROBE_SECONDS = 5.0  # between two probes
 SHOWN_CHARACTERS = 200  # of what a server said
 # HTTP statuses of an endpoint, or of what stands before it, that does not reach the model; 520 to 530 are Cloudflare's
 DOWN = {502, 503, 504, *range(520, 531)}
@@ -103,6 +107,7 @@ class OpenAIGenerator:
     self._concurrency = concurrency
     self._traffic = Traffic(concurrency, first_pause=first_pause)
     self._client: AsyncOpenAI | None = None
+    self._probed_at = -math.inf
 
   async def complete(self, request: Request) -> Response:
     """The response to one request.
@@ -141,6 +146,8 @@ class OpenAIGenerator:
 
   async def _attempt(self, request: Request, trial: Trial) -> Response:
     """One attempt, once traffic and limits let it through."""
+    if trial.unproven:
+      await self._probe(request)
     trial.sent = await self._traffic.enter(again=trial.failures > 0)
     try:
       response = await self._paid(request, retried=trial.failures > 0)
@@ -148,6 +155,16 @@ class OpenAIGenerator:
       self._traffic.leave()
     self._traffic.succeeded()
     return response
+
+  async def _probe(self, request: Request) -> None:
+    """Asks something small: an answer says that the endpoint works, and that it is `request` that fails."""
+    now = time.monotonic()
+    if now - self._probed_at < PROBE_SECONDS:
+      return
+    self._probed_at = now
+    with contextlib.suppress(Failure, RequestRejected):
+      await self._paid(dataclasses.replace(request, prompt=PROBE), retried=False)
+      self._traffic.succeeded()
 
   async def _paid(self, request: Request, *, retried: bool) -> Response:
     """One attempt and its cost."""

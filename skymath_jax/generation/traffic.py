@@ -1,15 +1,19 @@
-"""How much an endpoint is asked at once, when it is asked again, and who is to blame when an attempt fails.
+"""How much an endpoint is asked at once and a second, when it is asked again, and who is to blame for a failure.
 
-Requests under way adapt to what the endpoint bears, as TCP does: one more for each answer up to half of where it was
-too much, then one more a round; half of them when it says that it is too much, with a pause for all that doubles and is
-jittered, or is as long as the endpoint asks for. A failure costs the request one of its attempts only where the request
-may be to blame: others have got through since it first failed, or the endpoint is neither down nor busy. Where nothing
-gets through at all, patience ends at last.
+One failure in a few says nothing of the endpoint; where many attempts fail, what it is asked adapts to what it bears.
+Where it limits the rate (429), that is the pace, as in TCP CUBIC: that of the answers so far, a little less, and slowly
+more. Where it is broken or down, it is the number of requests under way: half of them, with a pause for all that
+doubles and is jittered. Both wait as long as the endpoint asks for.
+
+A failure costs the request one of its attempts only where it may be to blame: the endpoint is broken for it, or others
+have got through since it first failed. A request is given up only if others do get through; where none does, a small
+question is asked to tell (`Trial.unproven`). Where nothing gets through at all, patience ends at last.
 """
 
 import asyncio
 import collections
 import enum
+import math
 import random
 import time
 
@@ -20,13 +24,22 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation.types import RequestRejected
 
 FIRST_LIMIT = 64  # requests under way at the beginning
-MAX_PAUSE_SECONDS = 60.0  # of our own choice
+MAX_PAUSE_SECONDS = 20.0  # of our own choice
+MAX_FIRST_PAUSE_SECONDS = 8.0  # ... before the first answer, and of a request that fails alone
 MAX_RETRY_AFTER_SECONDS = 600.0  # that are waited where the endpoint asks for it
 OUTAGE_SECONDS = 600.0  # without any answer, after which a run ends: an endpoint that restarts takes minutes
-FIRST_ANSWER_SECONDS = 45.0  # ... where none ever came and the endpoint does not say that it is down: a wrong address
+FIRST_ANSWER_SECONDS = 40.0  # ... where none ever came and the endpoint does not say that it is down: a wrong address
 SUSPECT_SECONDS = 120.0  # without any answer, after which a request that alone is told to wait is given up
 MIN_FAILURES = 4  # of one request, before patience may end
 TELL_SECONDS = 30.0  # between lines about an outage
+MEMORY = 64  # attempts among which those are counted that fail
+TOO_BUSY, TOO_BROKEN = 0.2, 0.4  # share of them that is told to wait, or fails otherwise, that is too much
+MIN_MEMORY = 5  # of them, of which nothing can be said yet
+EASED = 0.85  # of the pace that was borne, right after it was too much
+PACE_SECONDS = 2.0  # over which the pace of answers is measured
+PLATEAU_SECONDS = 2.0  # until that pace is reached again; it is held as long again ...
+DOUBLING_SECONDS = 4.0  # ... and doubles this much later
+TICK_SECONDS = 0.05  # of pace that may be made up for at once: timers are late
 
 
 class Kind(enum.Enum):
@@ -52,6 +65,11 @@ class Failure(Exception):
     self.retry_after = retry_after
     self.billed = billed
 
+  @property
+  def wait(self) -> float:
+    """Seconds to wait; none where it is asked for so many that it is no use."""
+    return self.retry_after if self.retry_after <= MAX_RETRY_AFTER_SECONDS else 0.0
+
 
 class Traffic:
   """The requests to one endpoint; for one event loop at a time.
@@ -72,17 +90,30 @@ class Traffic:
     self.answered_at = 0.0
     self._max_limit = limit
     self._threshold = float(limit)  # up to which each answer adds one
+    self._pace = 0.0  # requests a second that were borne when it was too much; 0 before
     self._under_way = 0
     self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
-    self._resume_at = self._reduced_at = 0.0
+    self._resume_at = self._reduced_at = self._next_at = 0.0
     self._pauses = 0  # in a row, without an answer
-    self._answers = 0  # since the limit was reduced
+    self._answers = 0  # since it was too much
+    self._entered = 0.0  # attempts since then, the older ones counting less and less
+    self._failed = {True: 0.0, False: 0.0}  # of them, that were told to wait, or failed otherwise
+    self._measured = 0.0  # answers a second
     self._began = self._told = 0.0
     self._timer: asyncio.TimerHandle | None = None
 
   @property
   def answered(self) -> bool:
     return self.answered_at > 0
+
+  @property
+  def pace(self) -> float:
+    """Requests a second that may go out now."""
+    if not self._pace:
+      return math.inf
+    since = time.monotonic() - self._reduced_at
+    rising = min(1.0, EASED + (1 - EASED) * max(0.0, since) / PLATEAU_SECONDS)
+    return self._pace * (rising + (max(0.0, since - 2 * PLATEAU_SECONDS) / DOUBLING_SECONDS) ** 2)
 
   async def enter(self, *, again: bool) -> float:
     """Waits until a request may go out; returns when it does. What is asked again goes first."""
@@ -110,15 +141,21 @@ class Traffic:
     self._timer = None
 
   def _let_in(self) -> None:
-    while self._waiting and self._waiting[0].cancelled():
-      self._waiting.popleft()
-    pause = self._resume_at - time.monotonic()
-    if pause > 0 and self._timer is None and self._waiting:
-      self._timer = asyncio.get_running_loop().call_later(pause, self._resume)
-    while self._waiting and pause <= 0 and self._under_way < max(1, int(self.limit)):
+    while self._waiting and self._under_way < max(1, int(self.limit)):
+      now = time.monotonic()
+      start = max(self._resume_at, self._next_at)
+      if start > now:
+        if self._timer is None:
+          self._timer = asyncio.get_running_loop().call_later(start - now, self._resume)
+        return
       turn = self._waiting.popleft()
       if not turn.done():
+        self._next_at = max(now - TICK_SECONDS, self._next_at) + 1 / self.pace
         self._under_way += 1
+        self._entered += 1
+        if self._entered > MEMORY:
+          self._entered /= 2
+          self._failed = {busy: count / 2 for busy, count in self._failed.items()}
         turn.set_result(None)
 
   def _resume(self) -> None:
@@ -127,32 +164,46 @@ class Traffic:
 
   def succeeded(self) -> None:
     """A request got its answer."""
-    self.answered_at = time.monotonic()
+    now = time.monotonic()
+    self._measured = self._measured_at(now) + 1 / PACE_SECONDS
+    self.answered_at = now
     self._answers += 1
     self._pauses = 0
     step = 1.0 if self.limit < self._threshold else 1.0 / self.limit
     self.limit = min(self._max_limit, self.limit + step)
 
-  def slow_down(self, sent: float, retry_after: float) -> None:
-    """The endpoint has too much: fewer requests, after a pause. Those sent before the last such word say nothing new.
+  def failed(self, sent: float, failure: Failure) -> None:
+    """An attempt failed: less from now on, if it is one of many. What was sent before the last such time is no news.
 
     Args:
       sent: monotonic time at which the attempt went out.
-      retry_after: seconds that the endpoint asked to wait.
     """
+    if sent < self._reduced_at:
+      return
+    busy = failure.kind is Kind.BUSY
+    self._failed[busy] += 1
+    few = self._failed[busy] < (TOO_BUSY if busy else TOO_BROKEN) * max(MIN_MEMORY / TOO_BUSY, self._entered)
+    if self.answered and few:
+      return
     now = time.monotonic()
-    if sent >= self._reduced_at:
-      if self._answers:
-        self._threshold = max(1.0, self.limit / 2)
-      self.limit = max(1.0, self.limit / 2)
-      pause = min(MAX_PAUSE_SECONDS, self.first_pause * 2**self._pauses) * random.uniform(1.0, 1.5)
-      self._resume_at = max(self._resume_at, now + pause)
-      self._reduced_at = self._resume_at
+    if busy and self._answers:
+      so_far = 1 - math.exp(-max(now - self._began, PACE_SECONDS / 4) / PACE_SECONDS)
+      self._pace = self._measured_at(now) / so_far
+    if not self._answers:
+      longest = MAX_PAUSE_SECONDS if self.answered else MAX_FIRST_PAUSE_SECONDS
+      self._resume_at = now + min(longest, self.first_pause * 2**self._pauses) * random.uniform(1.0, 1.5)
       self._pauses += 1
-      self._answers = 0
-    if retry_after:
-      asked = now + min(retry_after, MAX_RETRY_AFTER_SECONDS)
-      self._reduced_at = self._resume_at = max(self._resume_at, asked)
+    if not busy:
+      self._threshold = max(1.0, self.limit / 2) if self._answers else self._threshold
+      self.limit = max(1.0, self.limit / 2)
+    self._resume_at = max(self._resume_at, now + failure.wait)
+    self._reduced_at = now
+    self._answers = 0
+    self._entered = 0.0
+    self._failed = dict.fromkeys(self._failed, 0.0)
+
+  def _measured_at(self, now: float) -> float:
+    return self._measured * math.exp((self.answered_at - now) / PACE_SECONDS) if self.answered else 0.0
 
   def out_of_patience(self, failure: Failure, *, failures: int, suspect: bool) -> bool:
     """Whether so long nothing has got through that it is no use to wait; tells now and then of the wait.
@@ -161,17 +212,17 @@ class Traffic:
       failures: of the request, by now. The first ones say little where answers take minutes.
       suspect: whether others got through after this request had failed.
     """
-    if failure.retry_after > MAX_RETRY_AFTER_SECONDS:
-      return True
     now = time.monotonic()
     silent = now - (self.answered_at or self._began)
-    if suspect and failure.kind is Kind.BUSY:
+    if failure.retry_after > MAX_RETRY_AFTER_SECONDS:
+      patience = FIRST_ANSWER_SECONDS
+    elif suspect and failure.kind is Kind.BUSY:
       patience = SUSPECT_SECONDS
     elif self.answered or failure.kind is Kind.DOWN:
       patience = OUTAGE_SECONDS
     else:
       patience = FIRST_ANSWER_SECONDS
-    patience = max(patience, failure.retry_after + TELL_SECONDS)
+    patience = max(patience, failure.wait + TELL_SECONDS)
     if silent > TELL_SECONDS and now - self._told > TELL_SECONDS:
       self._told = now
       log(f"warning: no answer from the teacher for {silent:.0f} s; trying for {patience:.0f} s. The last: {failure}")
@@ -184,37 +235,47 @@ class Trial:
   def __init__(self, traffic: Traffic, attempts: int):
     self._traffic = traffic
     self._attempts = attempts
-    self._backoff = tenacity.wait_exponential_jitter(traffic.first_pause, MAX_PAUSE_SECONDS, jitter=traffic.first_pause)
+    self._backoff = tenacity.wait_exponential_jitter(
+      traffic.first_pause, MAX_FIRST_PAUSE_SECONDS, jitter=traffic.first_pause
+    )
     self._failed_at = 0.0  # monotonic time of the first failure
     self._counted = 0
-    self._suspect = False
     self.sent = 0.0  # monotonic time of the last attempt
     self.failures = 0
+
+  @property
+  def unproven(self) -> bool:
+    """Whether only an answer to another question can tell who is to blame: the endpoint did work before."""
+    return self._spent and self._traffic.answered and not self._suspect
+
+  @property
+  def _spent(self) -> bool:
+    return self._counted >= self._attempts
+
+  @property
+  def _suspect(self) -> bool:
+    """Whether others got through since it first failed."""
+    return self._traffic.answered_at > self._failed_at > 0
 
   def over(self, state: tenacity.RetryCallState) -> bool:
     """Whether no attempt is left; what failed is counted."""
     failure, traffic = _failure(state), self._traffic
     self.failures += 1
     self._failed_at = self._failed_at or time.monotonic()
-    self._suspect = traffic.answered_at > self._failed_at
-    blamed = failure.kind is Kind.BROKEN or (self._suspect and failure.kind is not Kind.BUSY)
-    if blamed:
-      self._counted += 1
-    else:
-      traffic.slow_down(self.sent, failure.retry_after)
-    return self._counted >= self._attempts or traffic.out_of_patience(
-      failure, failures=self.failures, suspect=self._suspect
-    )
+    self._counted += failure.kind is Kind.BROKEN or (self._suspect and failure.kind is not Kind.BUSY)
+    traffic.failed(self.sent, failure)
+    if self._spent and not self.unproven:
+      return True
+    return traffic.out_of_patience(failure, failures=self.failures, suspect=self._suspect)
 
   def pause(self, state: tenacity.RetryCallState) -> float:
     """Seconds before the next attempt, beside the pause of all."""
     failure = _failure(state)
-    own = self._backoff(state) if self._counted else 0.0
-    return max(own, min(failure.retry_after, MAX_RETRY_AFTER_SECONDS))
+    return failure.wait if failure.kind is Kind.BUSY else max(self._backoff(state), failure.wait)
 
   def verdict(self, failure: Failure, *, request_id: str, where: str) -> UserError:
     """What the last failure means: this request has no answer, or no request has."""
-    if self._counted >= self._attempts or (self._suspect and failure.kind is Kind.BUSY):
+    if (self._spent and not self.unproven) or (self._suspect and failure.kind is Kind.BUSY):
       return RequestRejected(f"request {request_id} got no answer in {self.failures} attempts ({failure})", where=where)
     return UserError(
       f"the endpoint failed and no request got through any more ({failure})",
