@@ -80,6 +80,7 @@ class Synthesis:
   prompts: Literal["plain", "few_shot"] = "plain"  # few_shot: worked examples in the problem's style (math or word)
   samples: Positive = 1  # responses to each query
   judge: tuple[Literal["verdict", "difficulty"], ...] = ()  # labels that the teacher gives each instance
+  max_rejected: Free[Amount] = 0.5  # share of a pass that may be rejected: one with more stops early; 1 = never
   coreset_size: Count = 7500  # problems selected by k-center between pass 1 and pass 2
   embedding: str = "hashed"  # of the selection: hashed | model (the base model) | sentence-transformers:NAME
   hard_levels: tuple[int, ...] = (4, 5)  # levels of the stage-2 seed problems (Skywork section 3.2)

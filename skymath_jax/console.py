@@ -3,12 +3,15 @@
 import contextlib
 import functools
 import sys
+import threading
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.progress import TimeRemainingColumn as Remaining
+
+QUIET_SECONDS = 30.0  # between lines of progress where there is no terminal
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -40,7 +43,7 @@ class Bar:
 
 @contextlib.contextmanager
 def bar(description: str, total: int, *, done: int = 0) -> Iterator[Bar]:
-  """A progress bar with ETA; where standard error is no terminal, one line at the end instead."""
+  """A progress bar with ETA; where standard error is no terminal, a line every half minute and one at the end."""
   columns = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -50,12 +53,24 @@ def bar(description: str, total: int, *, done: int = 0) -> Iterator[Bar]:
     Remaining(),
     TextColumn("{task.fields[note]}"),
   )
-  with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+  terminal = sys.stderr.isatty()
+  with Progress(*columns, console=console, disable=not terminal) as progress:
     task = progress.add_task(description, total=total, completed=done, note="")
-    yield Bar(progress, task)
-    if not sys.stderr.isatty():
-      finished = progress.tasks[0]
-      log(
-        f"{description}: {int(finished.completed):,} of {total:,} in {finished.elapsed or 0:.1f} s"
-        f" {finished.fields['note']}"
-      )
+    ended = threading.Event()
+
+    def tell() -> None:
+      now = progress.tasks[0]
+      log(f"{description}: {int(now.completed):,} of {total:,} in {now.elapsed or 0:.1f} s {now.fields['note']}")
+
+    def tell_now_and_then() -> None:
+      while not ended.wait(QUIET_SECONDS):
+        tell()
+
+    if not terminal:
+      threading.Thread(target=tell_now_and_then, name="progress", daemon=True).start()
+    try:
+      yield Bar(progress, task)
+    finally:
+      ended.set()
+    if not terminal:
+      tell()

@@ -57,10 +57,10 @@ def synthesize(argv: Sequence[str]) -> int:
 def curate(argv: Sequence[str]) -> int:
   """`skymath curate`: what synthesis left in the workdir, or the files of `curation.inputs`."""
   values = parse(argv, WORKDIR, config="required")
-  from skymath_jax.recipe import curate, stages
+  from skymath_jax.recipe import curate, stages, synthesize
 
   if not values.config.curation.inputs:
-    stages.perform(curate.STAGES, values.config, values.workdir)
+    stages.perform(curate.STAGES[: synthesize.how_many(values.config)], values.config, values.workdir)
     return 0
   with stages.opened(values.config, values.workdir) as run:
     facts = curate.curate_files(run)
@@ -71,9 +71,9 @@ def curate(argv: Sequence[str]) -> int:
 def train(argv: Sequence[str]) -> int:
   """`skymath train`: the SFT stages of the recipe, or one stage over `training.data`."""
   values = parse(argv, WORKDIR, config="required")
-  from skymath_jax.recipe import stages, train
+  from skymath_jax.recipe import stages, synthesize, train
 
-  chosen = [train.ON_TEXTS] if values.config.training.data else train.STAGES
+  chosen = [train.ON_TEXTS] if values.config.training.data else train.STAGES[: synthesize.how_many(values.config)]
   stages.perform(chosen, values.config, values.workdir)
   return 0
 

@@ -79,10 +79,11 @@ def response(request: Request, answer: Mapping[str, Any], *, answer_field: str) 
     if field != answer_field:
       thought, more = _text(message.get(field))
       thoughts += [thought, *more]
-  said = said or _text(message.get("refusal"))[0]
+  refusal = "" if said else _text(message.get("refusal"))[0]
+  said = said or refusal
   shown = visible(said)
   text, stopped = cut_at_stop(shown.text, request.sampling.stop)
-  reason = "stop" if stopped else _finish_reason(choice, answer)
+  reason = "stop" if stopped else "refusal" if refusal else _finish_reason(choice, answer)
   if not shown.whole and reason == "stop":
     reason = "length"
   thought = "\n\n".join(dict.fromkeys(filter(None, [*thoughts, shown.thought])))  # some send it twice
@@ -131,5 +132,7 @@ def _tokens(usage: Any, request: Request, said: str) -> tuple[int, int]:
 
 
 def _count(value: Any, *, least: int) -> int | None:
+  if isinstance(value, str) and value.isdecimal():
+    value = _integer(value)
   good = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= MAX_TOKENS_COUNTED
   return int(value) if good else None

@@ -76,8 +76,9 @@ class Parameters:
     return {self.rename.get(k, k): v for k, v in body.items() if k not in self.omit} | dict(self.body)
 
   def model_id(self, model: str) -> str:
-    """What answers are stored under: the model, and the extra fields, which change what it says. Never an address."""
-    return f"{model} {json.dumps(self.body, sort_keys=True)}" if self.body else model
+    """What answers are stored under: the model, and what changes what is read of it. Never an address."""
+    extra = {**self.body, **({} if self.answer == Parameters.answer else {"answer": self.answer})}
+    return f"{model} {json.dumps(extra, sort_keys=True)}" if extra else model
 
 
 def expanded(values: Mapping[str, str]) -> dict[str, str]:

@@ -117,6 +117,12 @@ def run_recipe(config: Experiment, workdir: epath.PathLike) -> Facts:
     UserError: as `perform`.
   """
   stages = recipe(config)
+  if synthesize.how_many(config) == 1:
+    raise UserError(
+      "no method has runs, and a run trains on two stages",
+      where="config.synthesis.hard",
+      remedy="give it runs, or do the parts with one stage: skymath synthesize, curate, train, evaluate --model",
+    )
   with opened(config, workdir, stages) as run:
     facts, found = _perform(stages, run), {}
     if distributed.is_writer():

@@ -12,6 +12,7 @@ from etils import epath
 from skymath_jax import coreset, files, records, synthesis
 from skymath_jax.config import Experiment, Runs, Synthesis
 from skymath_jax.console import log
+from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.recipe import seeds
@@ -25,10 +26,16 @@ RESPONSES = "responses.sqlite"
 def stages(config: Experiment) -> list[Stage]:
   """Both synthesis stages; the base model is read only where it embeds the problems to choose from."""
   reads = ("rng_seed", "teacher", "synthesis", *(["model.path"] if config.synthesis.embedding == "model" else []))
-  return [
+  both = [
     Stage("synthesize stage 1", "synthesis/stage1", normal, ("seeds",), reads, asks=True),
     Stage("synthesize stage 2", "synthesis/stage2", hard, ("seeds",), reads, asks=True),
   ]
+  return both[: how_many(config)]
+
+
+def how_many(config: Experiment) -> int:
+  """Of the two stages: one where `synthesis.hard` has no runs."""
+  return 2 if any(config.synthesis.hard.values()) else 1
 
 
 def normal(run: Run) -> Facts:
@@ -100,6 +107,7 @@ def _pass(
         rng_seed=run.config.rng_seed,
         settings=_settings(run.config.synthesis),
         concurrency=run.config.teacher.concurrency,
+        max_rejected=run.config.synthesis.max_rejected,
       )
 
   return asyncio.run(ask())
@@ -155,7 +163,11 @@ def _sampling(config: Synthesis) -> Sampling:
 def _finish(
   run: Run, folder: epath.Path, store: ResponseStore, results: Sequence[synthesis.Result], **extra: int
 ) -> Facts:
-  """Labels the instances where that is wanted, and writes instances, rejections and the summary."""
+  """Labels the instances where that is wanted, and writes instances, rejections and the summary.
+
+  Raises:
+    UserError: there is no instance.
+  """
   by_method = sum((collections.Counter(result.outcomes.by_method) for result in results), collections.Counter())
   instances, judging = _instances(results), Facts()
   if run.config.synthesis.judge:
@@ -168,6 +180,12 @@ def _finish(
   failed = sum(result.requests["failed"] for result in results)
   if failed:
     log(f"warning: {failed} requests failed for good and are missing from {folder}; a new workdir would ask them again")
+  if not by_method.total():
+    raise UserError(
+      "nothing that the teacher said could be used, or no method has runs; rejected.jsonl has the reasons",
+      where=folder,
+      remedy="see to teacher, methods and config.synthesis, then run the same command again",
+    )
   summary = {
     **extra,
     "teacher": next((i.teacher for i in _instances(results)), ""),

@@ -106,6 +106,12 @@ class Outcomes:
     return self
 
   @property
+  def share(self) -> tuple[int, int]:
+    """(rejections, all outcomes) so far."""
+    rejected = self._rejected.total()
+    return rejected, rejected + self._by_method.total()
+
+  @property
   def by_method(self) -> dict[str, int]:
     """Method → instances, sorted."""
     return dict(sorted(self._by_method.items()))

@@ -25,6 +25,7 @@ from skymath_jax.synthesis.methods.judge import JUDGES
 from skymath_jax.synthesis.outcomes import Outcomes
 from skymath_jax.synthesis.session import Job, Session, StoredAsk
 from skymath_jax.synthesis.store import ResponseStore
+from skymath_jax.synthesis.watch import Watch
 
 JobT = TypeVar("JobT")
 MadeT = TypeVar("MadeT")
@@ -106,6 +107,7 @@ async def synthesize(
   rng_seed: int,
   settings: Settings,
   concurrency: int,
+  max_rejected: float,
 ) -> Result:
   """One synthesis pass.
 
@@ -115,10 +117,11 @@ async def synthesize(
     generator: the teacher; it stays open.
     sampling: of every request; its `seed` is replaced by one made from what is asked.
     concurrency: jobs, and so requests, in flight at most.
+    max_rejected: share of what is made that may be rejected.
 
   Raises:
-    UserError: a seed problem lacks an answer that a method needs, the store cannot be written, or the teacher is gone.
-      What was answered until then is in the store and is not asked again.
+    UserError: a seed problem lacks an answer that a method needs, the store cannot be written, the teacher is gone, or
+      too much of what it says is of no use. What was answered until then is in the store and is not asked again.
   """
   check_runs(runs)
   seeds.require_answers(problems, runs)
@@ -136,8 +139,15 @@ async def synthesize(
     itertools.islice(enumerate(make_jobs()), start, None), itertools.islice(enumerate(make_jobs()), start)
   )
   outcomes = Outcomes(store.path.parent)
+  watch = Watch(outcomes, max_rejected, f"synthesis stage {stage} pass {synthesis_pass}")
+
+  def keep(job: int, made: list[Instance | Rejected]) -> None:
+    outcomes.put(job, made)
+    watch.look(made)
+
   with bar(f"synthesis stage {stage} pass {synthesis_pass}", total) as progress:
-    await _run_workers(session, rotated, min(concurrency, total), progress, _perform, outcomes.put)
+    await _run_workers(session, rotated, min(concurrency, total), progress, _perform, keep)
+  watch.look((), at_end=True)
   result = Result(
     outcomes=outcomes.finish(),
     requests=dict(session.requests),

@@ -18,6 +18,7 @@ from skymath_jax.synthesis.methods import METHODS, Origin, Rejection, Reply, Set
 from skymath_jax.synthesis.store import ResponseStore, StoredResponse, request_key, sampling_json
 
 MAX_CONSECUTIVE_FAILURES = 32  # requests without an answer, no answer among them, that end the pass
+PROBE = "What is 2 + 3?"
 MAX_POLL_SECONDS = 1.0  # between looks at what another process is asking
 FAILURES = (RequestRejected, OSError)  # one request gets no answer; an unreachable teacher is a UserError and ends all
 
@@ -138,9 +139,9 @@ class Session:
         raise
       self.requests["failed"] += 1
       self._consecutive_failures += 1
-      if self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
+      if self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES and not await self._answers(request):
         raise UserError(
-          f"{self._consecutive_failures} requests in a row got no answer from the teacher; the last: {error}",
+          f"{MAX_CONSECUTIVE_FAILURES} requests in a row got no answer from the teacher; the last: {error}",
           where=self.origin.teacher,
           remedy="see to the teacher and run the same command again: every answer so far is kept",
         ) from error
@@ -149,6 +150,15 @@ class Session:
     self.tokens["prompt"] += response.prompt_tokens
     self.tokens["completion"] += response.completion_tokens
     return response
+
+  async def _answers(self, request: Request) -> bool:
+    """Whether the teacher answers something small: then it is the prompts that fail, such as the last ones of a run."""
+    self._consecutive_failures = 0
+    try:
+      await self.generator.complete(dataclasses.replace(request, id=f"probe {request.id}", prompt=PROBE))
+    except (UserError, OSError):
+      return False
+    return True
 
 
 def _storable(text: str) -> str:

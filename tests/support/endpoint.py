@@ -26,6 +26,7 @@ class Call:
   query: dict[str, str]
   body: dict[str, Any]
   time: float
+  request: web.Request
 
   @property
   def prompt(self) -> str:
@@ -49,7 +50,13 @@ async def serving(answer: Callable[[Call], Answer]) -> AsyncIterator[tuple[str, 
 
   async def handle(request: web.Request) -> web.StreamResponse:
     call = Call(
-      len(calls), request.path, dict(request.headers), dict(request.query), await request.json(), time.monotonic()
+      len(calls),
+      request.path,
+      dict(request.headers),
+      dict(request.query),
+      await request.json(),
+      time.monotonic(),
+      request,
     )
     calls.append(call)
     found = answer(call)
@@ -74,8 +81,12 @@ async def serving(answer: Callable[[Call], Answer]) -> AsyncIterator[tuple[str, 
     await runner.cleanup()
 
 
-def ask(answer: Callable[[Call], Answer], prompts=("2+2",), *, sampling: Sampling | None = None, **options):
-  """(responses or errors, statistics, calls) of one client; `options` are those of `OpenAIGenerator`."""
+def ask(answer: Callable[[Call], Answer], prompts=("2+2",), *, sampling: Sampling | None = None, how=None, **options):
+  """(responses or errors, statistics, calls) of one client; `options` are those of `OpenAIGenerator`.
+
+  Args:
+    how: asks the client; all at once if None.
+  """
 
   async def run():
     async with serving(answer) as (url, calls):
@@ -87,6 +98,8 @@ def ask(answer: Callable[[Call], Answer], prompts=("2+2",), *, sampling: Samplin
         Request(id=str(n), prompt=prompt, sampling=sampling or Sampling()) for n, prompt in enumerate(prompts)
       ]
       try:
+        if how is not None:
+          return await how(client, requests), client.stats, calls
         return await asyncio.gather(*map(client.complete, requests), return_exceptions=True), client.stats, calls
       finally:
         await client.close()

@@ -26,15 +26,23 @@ def toy_problems(count: int = 6, **fields) -> list[Problem]:
 
 def run_pass(store, teacher, problems=None, runs=EVERY_METHOD, **options) -> Result:
   """One pass over `problems` (the six toy problems); `options` as in `synthesize`."""
-  options = {"stage": 1, "sampling": SAMPLING, "rng_seed": 7, "settings": SETTINGS, "concurrency": 8, **options}
+  options = {
+    "stage": 1,
+    "sampling": SAMPLING,
+    "rng_seed": 7,
+    "settings": SETTINGS,
+    "concurrency": 8,
+    "max_rejected": 1.0,
+    **options,
+  }
   return asyncio.run(synthesize(toy_problems() if problems is None else problems, runs, teacher, store, **options))
 
 
 class Flaky(ScriptedTeacher):
   """Raises `error` for prompts that hold `word`."""
 
-  def __init__(self, word: str, error: Exception):
-    super().__init__()
+  def __init__(self, word: str, error: Exception, **options):
+    super().__init__(**options)
     self.word = word
     self.error = error
 

@@ -42,7 +42,7 @@ def make(path, teacher, problems: int):
     try:
       return await synthesize(
         catalog.load("micro_gsm")[:problems], RUNS, teacher, store,
-        stage=1, sampling=SAMPLING, rng_seed=3, concurrency=CONCURRENCY,
+        stage=1, sampling=SAMPLING, rng_seed=3, concurrency=CONCURRENCY, max_rejected=1.0,
         settings=dataclasses.replace(SETTINGS, evol_steps=5),
       )  # fmt: skip
     finally:
