@@ -133,20 +133,16 @@ async def synthesize(
     return jobs(distinct, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
 
   total = sum(1 for _ in make_jobs())
-  # Beside another process this one starts elsewhere, so that they seldom want the same. Results are in job order.
-  start = random.randrange(total) if total and store.shared() else 0
-  rotated = itertools.chain(
-    itertools.islice(enumerate(make_jobs()), start, None), itertools.islice(enumerate(make_jobs()), start)
-  )
   outcomes = Outcomes(store.path.parent)
-  watch = Watch(outcomes, max_rejected, f"synthesis stage {stage} pass {synthesis_pass}")
+  name = f"synthesis stage {stage} pass {synthesis_pass}"
+  watch = Watch(outcomes, max_rejected, name)
 
   def keep(job: int, made: list[Instance | Rejected]) -> None:
     outcomes.put(job, made)
     watch.look(made)
 
-  with bar(f"synthesis stage {stage} pass {synthesis_pass}", total) as progress:
-    await _run_workers(session, rotated, min(concurrency, total), progress, _perform, keep)
+  with bar(name, total) as progress:
+    await _run_workers(session, _rotated(make_jobs, total, store), min(concurrency, total), progress, _perform, keep)
   watch.look((), at_end=True)
   result = Result(
     outcomes=outcomes.finish(),
@@ -154,8 +150,16 @@ async def synthesize(
     tokens=dict(session.tokens),
     seconds=time.perf_counter() - session.started,
   )
-  _announce(f"synthesis stage {stage} pass {synthesis_pass}", result)
+  _announce(name, result)
   return result
+
+
+def _rotated(make_jobs: Callable[[], Iterator[Job]], total: int, store: ResponseStore) -> Iterator[tuple[int, Job]]:
+  """The jobs with their numbers. Beside another process this one starts elsewhere: they seldom want the same."""
+  start = random.randrange(total) if total and store.shared() else 0
+  return itertools.chain(
+    itertools.islice(enumerate(make_jobs()), start, None), itertools.islice(enumerate(make_jobs()), start)
+  )
 
 
 def _announce(name: str, result: Result) -> None:
