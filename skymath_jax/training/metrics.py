@@ -12,12 +12,12 @@ from typing import IO, Any
 import jax
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
 
 from skymath_jax import distributed, files, hardware, mirror, records
 from skymath_jax.console import Bar, log
 from skymath_jax.errors import UserError
 from skymath_jax.models.config import DecoderConfig
+from skymath_jax.training.board import Board
 from skymath_jax.training.step import Metrics
 
 FLUSH_SECONDS = 2
@@ -108,12 +108,12 @@ class Writer:
     rows = [row for row in _whole_rows(path) if row["step"] <= step]
     self._losses = [row["loss"] for row in rows]
     self._file: IO[str] | None = None
-    self._board: SummaryWriter | None = None
+    self._board: Board | None = None
     self._wandb: Any = None
     if distributed.is_writer():
       records.write_lines(path, rows)
       self._file = path.open("a")
-      self._board = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
+      self._board = Board(self.folder, purge_step=step + 1 if step else None)
       self._wandb = _wandb(self.folder)
     self._flushed = time.monotonic()
 

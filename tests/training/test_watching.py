@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+import time
 import types
 
 import jax
@@ -155,3 +156,25 @@ def test_rates_and_memory_reach_the_board(tmp_path):
   for tag in (b"loss", b"tokens_per_second", b"loss_tokens_per_second", b"grad_norm"):
     assert tag in data
   assert set(json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])) >= {"mfu", "seconds"}
+
+
+def test_the_board_survives_a_clock_that_steps_back_and_a_disk_that_fails(tmp_path, monkeypatch, capsys):
+  clock = [2_000_000_000.0]
+  monkeypatch.setattr(time, "time", lambda: clock[0])
+  with metrics.Writer(tmp_path, step=0) as writer:
+    for step in range(1, 200):
+      writer.write({"step": step, "loss": 1.0})
+      clock[0] -= 20 * 24 * 3600.0 if step == 50 else -1.0
+    writer.flush()
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    whole = events.stat().st_size
+
+    def full(*_):
+      raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.write", full)
+    for step in range(200, 300):
+      writer.scalars(step, {"x": 1.0})
+  assert whole > 199 * 30 and events.stat().st_size == whole
+  assert capsys.readouterr().err.count("training goes on without") == 1
+  assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 199
