@@ -179,13 +179,8 @@ def require_replaceable(folder: epath.PathLike) -> None:
     raise UserError(what, where=folder, remedy="name a new folder, or an empty one")
 
 
-def mark_complete(folder: epath.PathLike, /, **facts: Any) -> None:
-  """Leaves `COMPLETE.json` in `folder`: the last file a stage writes; a later run checks it before it skips."""
-  write_json(epath.Path(folder) / COMPLETE, facts)
-
-
 def completion(folder: epath.PathLike) -> dict[str, Any] | None:
-  """The facts of `mark_complete`, or None while the folder is not complete."""
+  """The facts of the completion mark (`integrity.complete`), or None where there is none."""
   path = epath.Path(folder) / COMPLETE
   return read_json(path) if path.exists() else None
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from skymath_jax import files
+from skymath_jax import files, integrity
 from skymath_jax.errors import UserError
 
 
@@ -56,7 +56,7 @@ def test_new_folder_finds_that_its_place_was_taken_meanwhile(tmp_path):
 def test_fingerprint_sees_names_and_bytes_but_not_marks(tmp_path):
   (tmp_path / "a").write_text("1")
   first = files.fingerprint(tmp_path)
-  files.mark_complete(tmp_path, output=first)
+  integrity.complete(tmp_path, {"output": first})
   assert files.fingerprint(tmp_path) == first and files.completion(tmp_path) == {"output": first}
   (tmp_path / "a").rename(tmp_path / "b")
   assert files.fingerprint(tmp_path) != first

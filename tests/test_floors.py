@@ -16,7 +16,8 @@ PACKAGE = ROOT / "skymath_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
-  "errors": 0, "files": 0, "foreign": 0, "records": 0, "config": 0, "hardware": 0, "keys": 0, "console": 0, "mirror": 0,
+  "errors": 0, "files": 0, "foreign": 0, "integrity": 0, "records": 0, "config": 0, "hardware": 0, "keys": 0,
+  "console": 0, "mirror": 0,
   "hub": 0,
   "grading": 1, "generation": 1, "tokenizer": 1, "sharding": 1, "prompts": 1, "distributed": 1, "statistics": 1,
   "rows": 1,
@@ -32,6 +33,7 @@ BASEMENT = {
   "errors",
   "files",
   "foreign",
+  "integrity",
   "records",
   "config",
   "hardware",

@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from skymath_jax import files, mirror
+from skymath_jax import files, integrity, mirror
 from skymath_jax.cli import main as cli
 from skymath_jax.errors import UserError
 from skymath_jax.mirror import Mirror
@@ -66,7 +66,7 @@ def test_a_local_workdir_is_its_own_copy(tmp_path):
 def test_a_new_machine_sees_what_was_pushed(scratch):
   first = opened()
   files.write_text(first.local / "seeds" / "problems.jsonl", "{}\n")
-  files.mark_complete(first.local / "seeds", output="x")
+  integrity.complete(first.local / "seeds", {"output": "x"})
   files.write_text(first.local / "seeds" / "x.tmp", "half")
   first.push("seeds")
   shutil.rmtree(first.local)
@@ -192,7 +192,7 @@ def test_a_verb_on_a_bucket_goes_on_on_another_machine(scratch, capfd):
   arguments = ["seeds", QUICKSTART, f"--workdir={URL}", "--config.seeds.limit=3"]
   assert cli.call(arguments) == 0
   names = {p.name for p in (epath.Path(URL) / "seeds").iterdir()}
-  assert names == {"problems.jsonl", "summary.json", "COMPLETE.json"}
+  assert names == {"problems.jsonl", "summary.json", "COMPLETE.json", integrity.MANIFEST}
   shutil.rmtree(scratch / "process0")
   assert cli.call(arguments) == 0
   assert "seeds: complete, skipped" in capfd.readouterr().err

@@ -28,6 +28,7 @@ VERBS = {
   "evaluate": ("cli.recipe", "evaluate", "zero-shot generation and grading on a benchmark"),
   "leaderboard": ("cli.leaderboard", "leaderboard", "all evaluations below a folder on one page"),
   "export": ("cli.models", "export", "checkpoint → Hugging Face folder"),
+  "verify": ("cli.recipe", "verify", "reads every file of a workdir and names what is damaged, and the remedy"),
   "import": ("cli.models", "import_", "Hugging Face folder → checkpoint"),
   "serve": ("cli.serve", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),
   "grade": ("cli.grade", "grade", "grades JSON lines of {gold, pred} or {gold, response}"),

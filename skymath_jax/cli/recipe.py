@@ -26,6 +26,19 @@ def run(argv: Sequence[str]) -> int:
   return 0
 
 
+def verify(argv: Sequence[str]) -> int:
+  """`skymath verify`: 1 where something is damaged. The workdir may be named without a flag."""
+  words = [f"--workdir={word}" if index == 1 and not word.startswith("-") else word for index, word in enumerate(argv)]
+  values = parse(words, WORKDIR)
+  from skymath_jax.recipe import verify as verify_lib
+
+  bad = 0
+  for folder, wrong in verify_lib.verify(values.workdir):
+    print(wrong or f"{folder}: whole")
+    bad += bool(wrong)
+  return min(bad, 1)
+
+
 def seeds(argv: Sequence[str]) -> int:
   """`skymath seeds`."""
   values = parse(argv, WORKDIR, config="required")

@@ -284,7 +284,7 @@ def load(
     params = restore(path, _abstract(config, mesh)[1])
     verify(params, read_meta(folder, step)["weights"], path)
   except DamagedError as error:
-    remedy = "remove this step and resume from the one before"
+    remedy = f"remove {path.parent} and run the training again: it goes on from the step before"
     raise UserError(f"damaged ({error})", where=path, remedy=remedy) from error
   if dtype is not None:
     name = jnp.dtype(dtype).name

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 
 from skymath_jax import config as config_lib
-from skymath_jax import distributed
+from skymath_jax import distributed, integrity
 from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
@@ -63,9 +63,27 @@ def made_with(config: Experiment) -> dict[str, set[str]]:
 
 
 def is_complete(stage: Stage, run: Run) -> bool:
-  """Whether the stage's mark is there and was made from the inputs that are there now."""
-  facts = run.workdir.completion(stage.folder)
+  """Whether the stage's mark is there, was made from the inputs that are there now, and has all its files.
+
+  Raises:
+    UserError: a file is not what it was; it says what builds on it and what to do.
+  """
+  try:
+    facts = run.workdir.completion(stage.folder)
+  except integrity.DamagedError as error:
+    raise damaged(error, stage.folder, run.config) from None
   return facts is not None and facts["inputs"] == inputs_of(stage, run)
+
+
+def damaged(error: integrity.DamagedError, folder: str, config: Experiment) -> UserError:
+  """The error with the names of the stages that build on the damaged folder."""
+  behind, names = {folder}, []
+  for stage in recipe(config):
+    if behind & set(stage.needs):
+      behind.add(stage.folder)
+      names.append(stage.name)
+  built = f"; built on it: {', '.join(names)}" if names else ""
+  return UserError(error.what + built, where=error.where, remedy=error.remedy)
 
 
 def inputs_of(stage: Stage, run: Run) -> Facts:
@@ -73,7 +91,7 @@ def inputs_of(stage: Stage, run: Run) -> Facts:
 
   A cheap stage's inputs are the values that it reads, too; elsewhere the workdir is bound to them.
   """
-  marks = {folder: run.workdir.completion(folder) for folder in stage.needs}
+  marks = {folder: run.workdir.mark(folder) for folder in stage.needs}
   outputs = {folder: mark and mark["output"] for folder, mark in marks.items()}
   values = config_lib.bound(run.config, *stage.reads) if stage.cheap else {}
   return outputs | {f"config.{key}": value for key, value in values.items()}
@@ -152,6 +170,7 @@ def _perform_one(stage: Stage, run: Run) -> Facts:
   _require_inputs(stage, run)
   log(f"{stage.name} …" if works else f"{stage.name}: done by process 0")
   start = time.perf_counter()
+  run.workdir.reopen(stage.folder)
   with run.workdir.kept_up(stage.folder):
     made = stage.work(run) if works else {}
   seconds = round(time.perf_counter() - start, 3)

@@ -9,7 +9,7 @@ from flax import nnx
 
 import skymath_jax
 from skymath_jax import config as config_lib
-from skymath_jax import distributed, files, models, prompts, sft, sharding, training
+from skymath_jax import distributed, files, integrity, models, prompts, sft, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.config import SCRATCH, Experiment, Model, Training
 from skymath_jax.recipe.types import Run, Stage
@@ -97,7 +97,7 @@ def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
   model, folder = run.config.model, run.workdir / TOKENIZER
   if model.tokenizer:
     folder = models.resolve(model.tokenizer)
-  elif not folder.exists() and distributed.is_writer():
+  elif distributed.is_writer() and integrity.completion(folder) is None:
     with files.new_folder(folder) as temporary:
       tokenizer_lib.train_sentencepiece(
         (source[i]["query"] + source[i]["response"] for i in range(min(len(source), TOKENIZER_EXAMPLES))),
@@ -105,6 +105,7 @@ def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
         vocab_size=_scratch_config(run.config).vocab_size,
         fixed=_fixed_pieces(),
       )
+    integrity.complete(folder, {})
     run.workdir.push(TOKENIZER)
   distributed.barrier("the tokenizer is there", seconds=FETCH_SECONDS)
   run.workdir.pull(TOKENIZER)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Set
 from etils import epath
 
 from skymath_jax import config as config_lib
-from skymath_jax import distributed, files
+from skymath_jax import distributed, files, integrity
 from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
@@ -36,6 +36,7 @@ class Workdir:
     self._mirror = Mirror(where, process=distributed.process_index())
     self.path = self._mirror.local
     self.checkpoints = self._mirror.durable / "checkpoints"
+    self._seen: dict[str, Facts | None] = {}  # folder → facts, of what was looked at and is whole
 
   def __truediv__(self, name: str) -> epath.Path:
     return self.path / name
@@ -67,6 +68,19 @@ class Workdir:
         )
       yield
 
+  @contextlib.contextmanager
+  def held(self) -> Iterator[None]:
+    """Brings the local copy up to date and keeps others out while the block runs; changes nothing.
+
+    Raises:
+      UserError: it is in use.
+    """
+    self._mirror.open(writer=False)
+    if not self.path.is_dir():
+      raise UserError("no such workdir", where=self.where, remedy="check the path")
+    with files.lock(self / ".lock", f"the workdir {self.where}"):
+      yield
+
   def _require_writable(self) -> None:
     try:
       self.path.mkdir(parents=True, exist_ok=True)
@@ -78,36 +92,64 @@ class Workdir:
 
   def _claim(self, config: Experiment, made_with: Mapping[str, Set[str]]) -> None:
     """Leaves the resolved config in the workdir, or refuses one with which something there was not made."""
-    path = self / CONFIG
+    path, written = self / CONFIG, config_lib.as_json(config)
     if path.exists():
-      old = config_lib.bound(config_lib.stored(files.read_json(path), where=path))
-      new = config_lib.bound(config)
-      if old == new:
+      found = files.read_json(path)
+      if found == written:
         return
-      there = sorted(folder for folder in made_with if (self / folder).exists())
-      for key in new:
-        if old[key] == new[key]:
-          continue
-        was, now = repr(old[key]), repr(new[key])
-        bound = [folder for folder in there if key in config_lib.bound(config, *made_with[folder])]
-        if bound:
-          raise UserError(
-            f"what is in {' and '.join(bound)} was made with config.{key} = {was}, now it is {now}",
-            where=self.where,
-            remedy=f"use another --workdir, or the config of this one (its {CONFIG}), or move {bound[0]}/ away",
-          )
-        log(f"config.{key} was {was} here, now it is {now}: nothing was made with it yet")
-    files.write_json(path, config_lib.as_json(config))
+      self._require_same(config, found, made_with)
+    files.write_json(path, written)
     files.write_text(self / CONFIG_HASH, config_lib.config_hash(config) + "\n")
 
+  def _require_same(self, config: Experiment, found: Facts, made_with: Mapping[str, Set[str]]) -> None:
+    """Refuses a config with which something here was not made; `found` is the one that is stored."""
+    path = self / CONFIG
+    old, new = config_lib.bound(config_lib.stored(found, where=path)), config_lib.bound(config)
+    there = sorted(folder for folder in made_with if (self / folder).exists())
+    for key in new:
+      if old[key] == new[key]:
+        continue
+      was, now = repr(old[key]), repr(new[key])
+      bound = [folder for folder in there if key in config_lib.bound(config, *made_with[folder])]
+      if bound:
+        raise UserError(
+          f"what is in {' and '.join(bound)} was made with config.{key} = {was}, now it is {now}",
+          where=self.where,
+          remedy=f"use another --workdir, or the config of this one (its {CONFIG}), or move {bound[0]}/ away",
+        )
+      log(f"config.{key} was {was} here, now it is {now}: nothing was made with it yet")
+
   def completion(self, folder: str) -> Facts | None:
-    """The facts with which `folder` was completed; None while it is not."""
+    """The facts with which `folder` was completed; None while it is not, or where a file has been removed since.
+
+    The writer looks at the files, once until the folder is completed anew; the others trust it.
+
+    Raises:
+      DamagedError: a file is not what it was.
+    """
+    if not distributed.is_writer():
+      return files.completion(self / folder)
+    if self._seen.get(folder) is None:
+      self._seen[folder] = integrity.completion(self / folder)
+    return self._seen[folder]
+
+  def mark(self, folder: str) -> Facts | None:
+    """The facts that the completion mark of `folder` holds, whatever lies beside it; None without a mark."""
     return files.completion(self / folder)
+
+  def reopen(self, folder: str) -> None:
+    """The writer takes the mark of `folder` away, here and in the bucket, before it is worked on again."""
+    self._seen.pop(folder, None)
+    if distributed.is_writer():
+      for place in (self / folder, self._mirror.durable / folder):
+        integrity.reopen(place)
 
   def complete(self, folder: str, facts: Facts) -> Facts:
     """The writer marks `folder` complete; returns the facts, in every process, when all have come here and see it."""
     if distributed.is_writer():
-      files.mark_complete(self / folder, **facts)
+      in_bucket = self.checkpoints.parent / folder if folder.startswith("checkpoints/") else None
+      integrity.complete(self / folder, facts, files_in=in_bucket)
+      self._seen.pop(folder, None)
       self.push(folder)
     distributed.barrier(f"{folder} is complete", seconds=WORK_SECONDS)
     if not distributed.is_writer():

@@ -17,7 +17,7 @@ from etils import epath
 
 import skymath_jax
 from skymath_jax import config as config_lib
-from skymath_jax import files, models, records, sft, sharding, training
+from skymath_jax import integrity, models, records, sft, sharding, training
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
@@ -76,7 +76,7 @@ class Study:
 
   def facts(self, cell: Cell) -> Facts | None:
     """What is known of a complete cell; None while it is not."""
-    found = files.completion(self.folder(cell))
+    found = integrity.completion(self.folder(cell))
     return found if found is not None and found["inputs"] == self.inputs else None
 
   @functools.cached_property
@@ -122,7 +122,7 @@ class Study:
       "seconds": {"train": round(between - start, 2), "evaluate": round(time.perf_counter() - between, 2)},
       "cpu_seconds": round(time.process_time() - cpu, 2),
     }
-    files.mark_complete(folder, **facts)
+    integrity.complete(folder, facts)
     return facts
 
   def _path(self, cell: Cell) -> epath.PathLike:

@@ -68,6 +68,8 @@ def train(
   folder = epath.Path(folder)
   run = _identity(decoder, tokenizer, source, settings, stage, rng_seed)
   if done := finished(folder, run):
+    if distributed.is_writer():  # one of its files may have been removed
+      orbax_folder.describe(folder, decoder.config, tokenizer)
     return done
   steps, held_out_steps = _steps(source, tokenizer, settings, stage, rng_seed, vocabulary=decoder.config.vocab_size)
   if distributed.is_writer():

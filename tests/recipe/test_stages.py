@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from skymath_jax import config, files
+from skymath_jax import config, files, integrity
 from skymath_jax.config import Experiment
 from skymath_jax.errors import UserError
 from skymath_jax.recipe import stages
@@ -76,7 +76,7 @@ def test_a_cheap_stage_is_done_again_when_what_it_reads_has_changed(two, tmp_pat
 def test_a_stage_is_done_again_when_its_input_is_another(two, tmp_path):
   _, _, perform = two
   perform()
-  files.mark_complete(tmp_path / "seeds", **files.completion(tmp_path / "seeds") | {"output": "other"})
+  integrity.complete(tmp_path / "seeds", files.completion(tmp_path / "seeds") | {"output": "other"})
   assert perform()[0] == ["synthesis"]
 
 

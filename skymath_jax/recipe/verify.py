@@ -1,0 +1,39 @@
+"""`skymath verify`: reads every recorded file of a workdir and says which are not what they were."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from etils import epath
+
+from skymath_jax import config as config_lib
+from skymath_jax import files, integrity
+from skymath_jax.errors import UserError
+from skymath_jax.recipe import stages
+from skymath_jax.recipe.workdir import CONFIG, Workdir
+
+
+def verify(where: epath.PathLike) -> Iterator[tuple[str, str]]:
+  """(folder, what is wrong with it) of every complete folder of a workdir; "" for nothing.
+
+  Raises:
+    UserError: this is no workdir, it is in use, or its config cannot be read.
+  """
+  workdir = Workdir(where)
+  with workdir.held():
+    path = workdir / CONFIG
+    if not path.exists():
+      raise UserError(f"no {CONFIG} here, so this is no workdir", where=where, remedy="name the folder of a run")
+    config = config_lib.stored(files.read_json(path), where=path)
+    root = Path(os.fspath(workdir.path))
+    for mark in sorted(root.rglob(files.COMPLETE)):
+      place, folder = workdir.path / mark.parent.relative_to(root), str(mark.parent.relative_to(root))
+      yield folder, _told(integrity.damages(place, contents=True), place, folder, config)
+
+
+def _told(bad: dict[str, str], place: epath.Path, folder: str, config: config_lib.Experiment) -> str:
+  if changed := [name for name, how in bad.items() if how == "changed"]:
+    return str(stages.damaged(integrity.DamagedError(place, changed), folder, config))
+  if missing := [name for name, how in bad.items() if how == "missing"]:
+    return f"{place}: {missing[0]} is missing. Run the same command again: it is made anew."
+  return ""
