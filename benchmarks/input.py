@@ -31,7 +31,7 @@ def examples(count: int, rng_seed: int = 0) -> Examples:
   return Examples(
     tokens=rng.integers(0, 32_000, starts[-1], dtype=np.int32),
     starts=starts,
-    prompt_lengths=(lengths // 2).astype(np.int32),
+    trained=np.arange(starts[-1]) - np.repeat(starts[:-1], lengths) >= np.repeat(lengths // 2, lengths),
     token_weights=np.ones(count, np.float32),
     over_long=0,
     untrained=0,

@@ -292,7 +292,7 @@ def _speed(rows: Any, seconds: float, previous: Row | None) -> Row:
 
 def _warnings(how: Template, provenance: Mapping[str, Any]) -> list[str]:
   trained_with = provenance.get("template_hash")
-  if trained_with is None or (trained_with == how.frame.hash and not how.chat):
+  if trained_with in (None, how.chat or how.frame.hash):
     return []
   asked_with = f"the prompt {how.name} ({how.frame.hash})"
   return [f"{asked_with} is not the one of training ({trained_with}); accuracy will be lower than it need be"]

@@ -10,7 +10,8 @@
 The harness compares strings: the text after the last answer marker against the answer, without one closing full stop.
 That is the strict grader where answers are numbers; where they are formulas it is stricter still, and
 `--log_samples` with `skymath grade` gives our verdicts on the harness's responses. A task is plain YAML and JSON lines;
-it needs nothing of ours. Run it in EXPORT: paths in the task are relative to it.
+it needs nothing of ours. Run it in EXPORT: paths in the task are relative to it. A model that was trained in a chat
+template wants `--apply_chat_template`.
 """
 
 import json
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from etils import epath
 
 from skymath_jax import files, records
-from skymath_jax.prompts import Prompt
+from skymath_jax.evaluation.template import Template
 from skymath_jax.records import ANSWER_MARKER, Problem
 
 FOLDER, PROMPT = "lm_eval", "prompt.json"
@@ -29,14 +30,14 @@ ANSWER_PATTERN = rf"{_MARKER} ((?:(?!{_MARKER} )[^\n])*?)\.?(?:\n|$)"
 
 
 def write(
-  export: epath.PathLike, benchmarks: Mapping[str, Sequence[Problem]], frame: Prompt, *, max_tokens: int
+  export: epath.PathLike, benchmarks: Mapping[str, Sequence[Problem]], how: Template, *, max_tokens: int
 ) -> list[str]:
   """Writes one task for each benchmark into `export/lm_eval`; returns the tasks' names.
 
   Args:
     export: the Hugging Face folder of the model.
     benchmarks: name → problems, each with an answer.
-    frame: the prompt that the model was trained with.
+    how: the model was asked in training.
     max_tokens: of one response.
   """
   folder = epath.Path(export) / FOLDER
@@ -45,9 +46,9 @@ def write(
     name = task_name(benchmark)
     rows = [{"id": p.id, "question": p.question, "answer": p.answer, "level": p.level} for p in problems]
     records.write_lines(folder / f"{name}.jsonl", rows)
-    files.write_text(folder / f"{name}.yaml", task(name, frame, max_tokens))
+    files.write_text(folder / f"{name}.yaml", task(name, how, max_tokens))
     names.append(name)
-  files.write_json(folder / PROMPT, {"name": frame.name, "hash": frame.hash})
+  files.write_json(folder / PROMPT, {"name": how.name, "hash": how.chat or how.frame.hash})
   return names
 
 
@@ -57,9 +58,9 @@ def task_name(benchmark: str) -> str:
   return "skymath_" + "".join(c if c.isalnum() else "_" for c in plain).strip("_")
 
 
-def task(name: str, frame: Prompt, max_tokens: int) -> str:
+def task(name: str, how: Template, max_tokens: int) -> str:
   """The task as YAML. JSON strings are YAML strings, so a prompt needs no quoting rules of its own."""
-  prompt = frame.render(query="{{ question }}")
+  prompt = how.render("{{ question }}")
   return f"""# Made by skymath_jax: zero-shot chain of thought in the prompt of training, greedy, exact match.
 task: {name}
 dataset_path: json
@@ -89,5 +90,5 @@ metric_list:
     higher_is_better: true
 metadata:
   version: 1.0
-  prompt: {frame.name} {frame.hash}
+  prompt: {how.name} {how.chat or how.frame.hash}
 """

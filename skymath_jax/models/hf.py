@@ -302,7 +302,11 @@ def _layer(stack: jax.Array, layer: jax.Array) -> jax.Array:
 
 
 def _write_configs(decoder: Decoder, folder: epath.Path, tokenizer: Tokenizer | None, dtype: np.dtype) -> None:
-  ids = {} if tokenizer is None else {f"{k}_token_id": getattr(tokenizer, f"{k}_id") for k in ("bos", "eos", "pad")}
+  ids: dict[str, Any] = {}
+  if tokenizer is not None:
+    ends = list(tokenizer.end_ids)
+    eos = ends if len(ends) > 1 else tokenizer.eos_id
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": tokenizer.pad_id}
   config = families.config_to_hf(decoder.config)
   files.write_json(folder / "config.json", config | ids | {"torch_dtype": dtype.name, "dtype": dtype.name})
   files.write_json(folder / "generation_config.json", {"do_sample": False, **ids})

@@ -166,7 +166,10 @@ def _evaluator(
 
 def template_of(config: Experiment, *, trained: bool) -> str:
   """How a model is asked: as it was trained, or as `evaluation.template` says."""
-  return config.training.template if trained else config.evaluation.template or config.training.template
+  training = config.training.template
+  if training == template_lib.CHAT or training.endswith(".jinja"):
+    training = f"{template_lib.CHAT}:raw"  # a model that we train has the template, and the query is the message
+  return training if trained else config.evaluation.template or training
 
 
 def chat_identity(text: str, tokenizer: Tokenizer) -> str:

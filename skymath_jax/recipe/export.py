@@ -1,8 +1,8 @@
 """Stage `export`: the last model as a Hugging Face folder, proven equal, with the benchmarks for other harnesses."""
 
-from skymath_jax import models, prompts
+from skymath_jax import models
 from skymath_jax.convert.exporting import export_checkpoint
-from skymath_jax.evaluation import lm_eval
+from skymath_jax.evaluation import lm_eval, template
 from skymath_jax.recipe import evaluate, seeds
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts
@@ -19,17 +19,19 @@ def export(run: Run) -> Facts:
     UserError: the exported model is not the same.
   """
   config, folder = run.config.export, run.workdir / "export" / MODEL
-  frame = prompts.load(run.config.training.template)
+  path = evaluate.model_path(run, MODEL)
+  identity = evaluate.trained_with(path)["template_hash"]
+  how = template.template(evaluate.template_of(run.config, trained=True), chat=identity)
   facts = export_checkpoint(
-    evaluate.model_path(run, MODEL),
+    path,
     folder,
     dtype=config.dtype,
-    prompts=[frame.render(query=problem.question) for problem in seeds.problems_of(run)[:PROMPTS]],
+    prompts=[how.render(problem.question) for problem in seeds.problems_of(run)[:PROMPTS]],
     new_tokens=NEW_TOKENS,
     overwrite=True,  # by an earlier run of this stage
   )
   tasks = {task: evaluate.problems_of(run.config, task) for task in evaluate.benchmarks_of(run.config)}
-  lm_eval.write(folder, tasks, frame, max_tokens=run.config.evaluation.max_tokens)
+  lm_eval.write(folder, tasks, how, max_tokens=run.config.evaluation.max_tokens)
   return {"output": models.weights_hash(folder), **facts}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import skymath_jax
 from skymath_jax import config as config_lib
 from skymath_jax import distributed, files, integrity, models, prompts, sft, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
+from skymath_jax.chat import frames
 from skymath_jax.config import SCRATCH, Experiment, Model, Training
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import FETCH_SECONDS
@@ -89,7 +91,7 @@ def _start_model(
     decoder, tokenizer = models.load_any(config.path, mesh=mesh, dtype=config.param_dtype)
   else:
     decoder, tokenizer = _from_scratch(run, source)
-  return as_trained(decoder, config), tokenizer
+  return as_trained(decoder, config), frames.dressed(tokenizer, run.config.training.template)
 
 
 def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
@@ -100,7 +102,7 @@ def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
   elif distributed.is_writer() and integrity.completion(folder) is None:
     with files.new_folder(folder) as temporary:
       tokenizer_lib.train_sentencepiece(
-        (source[i]["query"] + source[i]["response"] for i in range(min(len(source), TOKENIZER_EXAMPLES))),
+        (row["query"] + row["response"] for row in itertools.islice(source, TOKENIZER_EXAMPLES)),
         temporary,
         vocab_size=_scratch_config(run.config).vocab_size,
         fixed=_fixed_pieces(),

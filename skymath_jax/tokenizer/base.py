@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from etils import epath
@@ -131,6 +131,22 @@ class Tokenizer:
     if isinstance(found, list):  # several, by name
       found = next((entry["template"] for entry in found if entry["name"] == "default"), None)
     return found
+
+  def speaking(self, template: str | None, end_ids: Sequence[int]) -> "Tokenizer":
+    """The same vocabulary, its files with this chat template and no other, and these tokens to end a response."""
+    kept = dict(self._files)
+    if template != self.chat_template:
+      kept = {name: data for name, data in kept.items() if not name.startswith("chat_template")}
+      settings = json.loads(kept.get("tokenizer_config.json", b"{}"))
+      if settings.pop("chat_template", None) is not None:
+        kept["tokenizer_config.json"] = json.dumps(settings, indent=2, ensure_ascii=False).encode()
+      if template is not None:
+        kept["chat_template.jinja"] = template.encode()
+    if {*end_ids} != {*self.end_ids}:
+      ids = {"bos_token_id": self.bos_id, "pad_token_id": self.pad_id, "do_sample": False}
+      settings = ids | json.loads(kept.get("generation_config.json", b"{}")) | {"eos_token_id": [*end_ids]}
+      kept["generation_config.json"] = json.dumps(settings, indent=2).encode()
+    return Tokenizer(kept, self._backend, self._model_config)
 
   def save(self, folder: epath.PathLike) -> None:
     """Writes the tokenizer's files, byte for byte as they were loaded; a `config.json` only where none is."""

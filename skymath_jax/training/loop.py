@@ -15,7 +15,8 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
-from skymath_jax import distributed, prompts, sharding
+from skymath_jax import distributed, sharding
+from skymath_jax.chat import frames
 from skymath_jax.config import Stage, Training
 from skymath_jax.console import bar, log
 from skymath_jax.errors import UserError
@@ -197,7 +198,7 @@ def _identity(
     "data": source.fingerprint,
     "examples": len(source),
     "tokenizer": tokenizer.hash,
-    "template": prompts.load(settings.template).hash,
+    "template": frames.load(settings.template, tokenizer).hash,
     "rng_seed": rng_seed,
     "settings": bound_fields(settings) | bound_fields(stage),
     "model": {key: value for key, value in model.items() if key not in FREE_MODEL},

@@ -111,7 +111,8 @@ class Steps:
         positions[row, here] = np.arange(e.lengths[index])
         segment_ids[row, here] = segment
         # The first token of a segment has nothing of its own before it: never trained, even without prompt and BOS.
-        loss_weights[row, at + max(1, int(e.prompt_lengths[index])) : here.stop] = e.token_weights[index]
+        loss_weights[row, here] = e.trained[e.starts[index] : e.starts[index + 1]] * e.token_weights[index]
+        loss_weights[row, at] = 0
         at = here.stop
     batch = {"tokens": tokens, "positions": positions, "segment_ids": segment_ids, "loss_weights": loss_weights}
     split = (p.micro_batches, self.rows // p.micro_batches, p.max_length)
@@ -143,7 +144,7 @@ class Steps:
       "over_long": e.over_long,
       "untrained": e.untrained,
       "tokens": len(e.tokens) * epochs,
-      "loss_tokens": int((e.lengths - e.prompt_lengths).sum()) * epochs,
+      "loss_tokens": int(e.trained.sum()) * epochs,
       "fill": round(self.fill, 4),
     }
 

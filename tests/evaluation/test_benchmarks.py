@@ -11,6 +11,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.evaluation import folder_name, lm_eval, load_benchmark
 from skymath_jax.evaluation.benchmarks import math500_ids
 from skymath_jax.evaluation.distractors import PERSONS, SENTENCES, weave
+from skymath_jax.evaluation.template import Template
 from skymath_jax.problems import catalog
 from skymath_jax.records import Problem, stable_id
 
@@ -101,7 +102,7 @@ def test_folder_names():
 
 def test_lm_eval_task_holds_the_prompt_the_problems_and_the_pattern(tmp_path):
   frame = prompts.load("sft/alpaca")
-  names = lm_eval.write(tmp_path, {"micro_gsm:test": [STORY]}, frame, max_tokens=160)
+  names = lm_eval.write(tmp_path, {"micro_gsm:test": [STORY]}, Template(frame), max_tokens=160)
   assert names == ["skymath_micro_gsm_test"]
   task = (tmp_path / "lm_eval" / f"{names[0]}.yaml").read_text()
   fields = dict(re.findall(r"^\s*-?\s*(\w+): (\".*\")$", task, re.MULTILINE))

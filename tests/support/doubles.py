@@ -19,8 +19,8 @@ class Characters:
   bos_id, eos_id, pad_id, vocab_size = 1, 0, 0, 64
   hash = "characters"
 
-  def encode(self, text: str) -> list[int]:
-    return [3 + ord(c) % 61 for c in text]
+  def encode(self, text: str, *, bos: bool = False) -> list[int]:
+    return [*([self.bos_id] if bos else []), *(3 + ord(c) % 61 for c in text)]
 
   def token(self, token_id: int) -> str:
     return f"<{token_id}>"

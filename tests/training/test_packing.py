@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skymath_jax import prompts
+from skymath_jax.chat import frames
 from skymath_jax.errors import UserError
 from skymath_jax.training import examples
-from skymath_jax.training.examples import framed
 from skymath_jax.training.packing import Packing, Steps, iterate, pack
 from tests.support.doubles import Characters, Rows, some_rows
 
@@ -72,13 +72,13 @@ def test_prompt_and_padding_are_never_trained_response_and_eos_always_are():
         found.append((tuple(tokens[1:][~trained[1:]]), tuple(tokens[trained])))
         assert not trained[0] and (np.diff(trained.astype(int)) >= 0).all()  # one run, at the end
   encode = Characters().encode
-  frame = framed("raw")
+  frame = frames.framed(prompts.load("raw"))
   expected = [(tuple(encode(frame(q))), (*encode(r), 0)) for q, r in rows.rows]
   assert sorted(found) == sorted(expected)
 
 
 def test_a_first_token_is_not_trained_even_without_prompt_and_bos():
-  tokenizer = types.SimpleNamespace(bos_id=None, eos_id=2, encode=lambda text: [3 + ord(c) % 61 for c in text.strip()])
+  tokenizer = types.SimpleNamespace(eos_id=2, encode=lambda text, bos=False: [3 + ord(c) % 61 for c in text.strip()])
   found = examples.tokenize(Rows((("", "abc"),)), tokenizer, template="raw", max_length=8)
   batch = Steps(found, Packing(max_length=8, rows=1, epochs=1))[0]
   assert batch["loss_weights"][0, 0].tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
@@ -92,7 +92,7 @@ def test_over_long_examples_are_dropped_whole_and_counted():
 
 
 def test_a_row_of_exactly_the_maximum_is_kept():
-  prompt = len(Characters().encode(framed("raw")("a")))
+  prompt = len(Characters().encode(frames.framed(prompts.load("raw"))("a")))
   fits = 64 - 2 - prompt  # BOS and EOS
   assert tokenize(Rows((("a", "b" * fits), ("a", "b" * (fits + 1))))).over_long == 1
 
@@ -116,7 +116,7 @@ def test_example_weighting_gives_every_example_the_same_weight():
 
 def test_frame_equals_the_rendered_template():
   for name in ("raw", "sft/alpaca"):
-    assert framed(name)("What is {{ 2 }}?") == prompts.load(name).render(query="What is {{ 2 }}?")
+    assert frames.framed(prompts.load(name))("What is {{ 2 }}?") == prompts.load(name).render(query="What is {{ 2 }}?")
 
 
 def test_iterator_continues_from_its_state():

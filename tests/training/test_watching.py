@@ -50,7 +50,7 @@ def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_pack
     alone[i, : held.lengths[i]] = held.tokens[held.starts[i] : held.starts[i + 1]]
   log_p = np.asarray(jax.jit(lambda x: jax.nn.log_softmax(decoder()(x)))(alone))
   for i in range(len(held)):
-    trained = np.arange(held.prompt_lengths[i], held.lengths[i])
+    trained = np.flatnonzero(held.trained[held.starts[i] : held.starts[i + 1]])
     total, weight = total - log_p[i, trained - 1, alone[i, trained]].sum(), weight + len(trained)
   for rows in (4, 2):
     packing = Packing(max_length=64, rows=rows, epochs=1)
