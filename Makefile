@@ -39,6 +39,10 @@ real real-small: .venv/.test
 	  $(if $(filter real,$@),qwen2.5-coder-1.5b-instruct,qwen2.5-coder-0.5b-instruct)
 	$(BIN)/skymath run --config=configs/$(subst -,_,$@).py --workdir=runs/$(subst -,_,$@)
 
+# The grader alone, without JAX: dist/skymath_grading-*.whl
+grading-wheel: .venv/.made
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist ./wheels/grading
+
 # The two bundled models, from nothing: about an hour (teacher) and ten minutes (base) on two CPU cores.
 micro-teacher: .venv/.run
 	$(BIN)/skymath train --config=configs/micro_teacher.py --workdir=runs/micro_teacher

@@ -42,6 +42,7 @@ BENCHMARKS = {
   "grading": (False, "graders side by side: agreement, errors, speed, hostile texts"),
   "grading_collect": (False, "makes the pairs with known verdicts that `grading --cases` reads"),
   "grading_fresh": (False, "makes the held-out cases from tests of projects that the rules were not written with"),
+  "grading_wheel": (False, "the grader's wheel in a fresh environment: size, import time, 1,000 pairs in 8 threads"),
   "lm_eval_agreement": (False, "an exported model under lm-evaluation-harness and under `evaluate`"),
   "methods_on_seeds": (False, "what each augmentation method can start from in real seed problems"),
   "quality_modes": (False, "validity and right answers of each quality mode, by the micro world's oracle"),

@@ -9,39 +9,17 @@ from etils import epath
 from skymath_jax import records
 from skymath_jax.console import bar
 from skymath_jax.errors import UserError
-from skymath_jax.grading.boxes import adjacent_boxes
-from skymath_jax.grading.extract import after_thinking, extract, gold_answer, marked_answer
+from skymath_jax.grading.response import bare_gold, grade_response
 from skymath_jax.grading.verdict import checked_mode, equivalent
 from skymath_jax.grading.workers import in_children
 
 Row = dict[str, Any]
 
 
-def answer_of(response: str, mode: str = "strict") -> str | None:
-  """The answer that `mode` reads in a response: after the paper's marker only, or wherever models write it."""
-  return marked_answer(response) if mode == "strict" else extract(response)
-
-
-def grade_response(gold: str | None, response: str, mode: str = "strict") -> tuple[str | None, bool]:
-  """What `mode` reads in a response, and whether it is right: (extracted, correct).
-
-  The last box counts; only where the boxes stand side by side (`\boxed{1}, \boxed{2}`) may they be one answer, a list.
-
-  Raises:
-    UserError: there is no such mode.
-  """
-  found = answer_of(response, mode)
-  if equivalent(gold, found, mode):
-    return found, True
-  several = adjacent_boxes(after_thinking(response)) if mode == "symbolic" else None
-  return (several, True) if several is not None and equivalent(gold, several, mode) else (found, False)
-
-
 def grade_row(row: Row, mode: str) -> Row:
   r"""`row` with `extracted` and `correct`; a gold that is a whole solution (`\boxed{}`, `####`) is read first."""
   gold, pred = _text(row["gold"]), _text(row["pred"]) if "pred" in row else None
-  if gold is not None and ("\\boxed" in gold or "\\fbox" in gold or "####" in gold):
-    gold = gold_answer(gold)
+  gold = gold and bare_gold(gold)
   if "pred" in row:
     return {**row, "extracted": pred, "correct": equivalent(gold, pred, mode)}
   response = _text(row["response"])
