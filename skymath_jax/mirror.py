@@ -27,6 +27,7 @@ from fsspec.core import url_to_fs
 from skymath_jax import files
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.lease import OWNER, Lease
 
 SCRATCH_VARIABLE, SCRATCH = "SKYMATH_SCRATCH", "~/.cache/skymath/workdirs"
 NEVER_COPIED = {"steps", "profile"}  # folders
@@ -52,6 +53,7 @@ class Mirror:
     self.remote = "://" in os.fspath(workdir)
     self._pushed: dict[str, tuple[int, int]] = {}  # file → (size, mtime in ns) as it lies in the bucket
     self._pushing = threading.Lock()
+    self._lease: Lease | None = None
 
   @functools.cached_property
   def _bucket(self) -> tuple[AbstractFileSystem, str]:
@@ -66,6 +68,17 @@ class Mirror:
     """
     if not self.remote:
       return
+    self.require_reachable()
+    mine, theirs = self.local / TOKEN, self.durable / TOKEN
+    if not (mine.exists() and theirs.exists() and mine.read_text() == theirs.read_text()):
+      shutil.rmtree(self.local, ignore_errors=True)
+    self.pull("")
+    if writer:
+      files.write_json(mine, secrets.token_hex(8))
+      self._upload(TOKEN)
+
+  def require_reachable(self) -> None:
+    """Raises a `UserError` where the bucket cannot be read."""
     try:
       system, root = self._bucket
       system.exists(root)
@@ -76,13 +89,21 @@ class Mirror:
       what = f"the bucket cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
       remedy = "check its name and, with gcloud auth application-default login, your permission"
       raise UserError(what, where=self.durable, remedy=remedy) from error
-    mine, theirs = self.local / TOKEN, self.durable / TOKEN
-    if not (mine.exists() and theirs.exists() and mine.read_text() == theirs.read_text()):
-      shutil.rmtree(self.local, ignore_errors=True)
-    self.pull("")
-    if writer:
-      files.write_json(mine, secrets.token_hex(8))
-      self._upload(TOKEN)
+
+  @contextlib.contextmanager
+  def owned(self) -> Iterator[None]:
+    """Keeps other machines out of the bucket's folder while the block runs.
+
+    Raises:
+      UserError: another one works there.
+    """
+    if not self.remote:
+      yield
+      return
+    self.require_reachable()
+    self._lease = Lease(*self._bucket, self.durable)
+    with self._lease.held():
+      yield
 
   def pull(self, folder: str) -> None:
     """Copies what the bucket has and the local copy has not, or has in another size; COMPLETE.json always.
@@ -102,7 +123,7 @@ class Mirror:
         raise UserError(f"the object {name} would lie outside of the local copy", where=self.durable, remedy=remedy)
       target = self.local / name
       same = not anew and target.exists() and target.name != files.COMPLETE and target.stat().length == size
-      if not same and target.name != TOKEN:
+      if not same and target.name not in (TOKEN, OWNER):
         target.parent.mkdir(parents=True, exist_ok=True)
         system.get_file(f"{root}/{name}", os.fspath(target))
       self._pushed[name] = _state(target) if target.exists() else (0, 0)
@@ -114,7 +135,9 @@ class Mirror:
     with self._pushing:
       here, _ = url_to_fs(os.fspath(self.local))
       names = [
-        n for n in _sizes(here, os.fspath(self.local), folder) if not n.endswith((TOKEN, ".lock", "-wal", "-shm"))
+        n
+        for n in _sizes(here, os.fspath(self.local), folder)
+        if not n.endswith((TOKEN, OWNER, ".lock", "-wal", "-shm"))
       ]
       below = f"{folder}/" if folder else ""
       for name in [n for n in self._pushed if n.startswith(below) and n not in names and below]:
@@ -131,6 +154,8 @@ class Mirror:
       self._upload(name)
 
   def _upload(self, name: str) -> None:
+    if self._lease is not None:
+      self._lease.require()
     state = _state(self.local / name)
     system, root = self._bucket
     with _snapshot(self.local / name) as whole:

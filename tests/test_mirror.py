@@ -11,8 +11,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from skymath_jax import files, integrity, mirror
 from skymath_jax.cli import main as cli
+from skymath_jax.cli.flags import WORKDIR, parse
 from skymath_jax.errors import UserError
 from skymath_jax.mirror import Mirror
+from skymath_jax.recipe import seeds, stages
+from skymath_jax.recipe.workdir import Workdir
 from skymath_jax.training.metrics import Writer
 
 URL = "gs://bucket/runs/a"
@@ -217,3 +220,20 @@ def test_a_bucket_that_cannot_be_had_is_told(scratch, monkeypatch, capfd, error,
   monkeypatch.setattr(Bucket, "exists", refuse)
   assert cli.call(["seeds", QUICKSTART, f"--workdir={URL}"]) == 1
   assert f"{URL}: " in (said := capfd.readouterr().err) and message in said and "Traceback" not in said
+
+
+def test_a_workdir_in_a_bucket_has_one_owner(scratch, monkeypatch):
+  monkeypatch.setattr("socket.gethostname", lambda: "first")
+  with Workdir(URL).owned():
+    monkeypatch.setattr("socket.gethostname", lambda: "second")
+    monkeypatch.setenv(mirror.SCRATCH_VARIABLE, str(scratch / "another machine"))
+    with pytest.raises(UserError, match="on first works here"):
+      cli_seeds()
+    assert cli.call(["verify", URL]) == 1
+  cli_seeds()
+  assert not Bucket().exists(f"{URL}/.owner.json")
+
+
+def cli_seeds():
+  values = parse(["seeds", QUICKSTART, f"--workdir={URL}", "--config.seeds.limit=3"], WORKDIR, config="required")
+  stages.perform([seeds.STAGE], values.config, values.workdir)

@@ -123,12 +123,14 @@ def evaluate(argv: Sequence[str]) -> int:
   if values.benchmarks is not None:
     names = tuple(filter(None, values.benchmarks.split(",")))
     config = config_lib.changed(config, {"evaluation.benchmarks": names})
-  if values.endpoint is None:
-    summaries = evaluate.evaluate_apart(config, epath.Path(values.workdir) / "evaluation", values.model)
-  else:
-    from skymath_jax.recipe import endpoint as endpoints
+  from skymath_jax.recipe import endpoint as endpoints
+  from skymath_jax.recipe.workdir import Workdir
 
-    summaries = endpoints.evaluate_endpoint(config, epath.Path(values.workdir), values.endpoint, values.model)
+  with Workdir(values.workdir).owned():
+    if values.endpoint is None:
+      summaries = evaluate.evaluate_apart(config, epath.Path(values.workdir) / "evaluation", values.model)
+    else:
+      summaries = endpoints.evaluate_endpoint(config, epath.Path(values.workdir), values.endpoint, values.model)
   print(json.dumps(summaries, indent=2))
   return 0
 

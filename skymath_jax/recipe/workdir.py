@@ -52,11 +52,12 @@ class Workdir:
     Raises:
       UserError: the folder cannot be written, is in use, or holds what another config has made (the key is named).
     """
-    self._mirror.open(writer=distributed.is_writer())
     with contextlib.ExitStack() as stack:
       if distributed.is_writer():
+        stack.enter_context(self.owned())
+      self._mirror.open(writer=distributed.is_writer())
+      if distributed.is_writer():
         self._require_writable()
-        stack.enter_context(files.lock(self / ".lock", f"the workdir {self.where}"))
         self._claim(config, made_with)
         self._mirror.push_files(CONFIG, CONFIG_HASH)
       distributed.barrier("the workdir is open", seconds=FETCH_SECONDS)
@@ -75,10 +76,26 @@ class Workdir:
     Raises:
       UserError: it is in use.
     """
-    self._mirror.open(writer=False)
-    if not self.path.is_dir():
-      raise UserError("no such workdir", where=self.where, remedy="check the path")
-    with files.lock(self / ".lock", f"the workdir {self.where}"):
+    with self.owned():
+      self._mirror.open(writer=False)
+      if not self.path.is_dir():
+        raise UserError("no such workdir", where=self.where, remedy="check the path")
+      yield
+
+  @contextlib.contextmanager
+  def owned(self) -> Iterator[None]:
+    """Keeps others out while the block runs: those of this machine by a lock, other machines by a lease in the bucket.
+
+    Raises:
+      UserError: the folder cannot be written, or somebody works in it.
+    """
+    lock = self.path.parent / f".{self.path.name}.lock" if self._mirror.remote else self / ".lock"
+    try:
+      lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      what, remedy = f"cannot write here ({error.strerror})", "choose another --workdir"
+      raise UserError(what, where=self.path, remedy=remedy) from None
+    with files.lock(lock, f"the workdir {self.where}"), self._mirror.owned():
       yield
 
   def _require_writable(self) -> None:

@@ -1,0 +1,121 @@
+"""One owner of a workdir in a bucket: who comes second is refused, who is gone is followed, who is overtaken stops."""
+
+import json
+import threading
+import time
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from skymath_jax import lease
+from skymath_jax.errors import UserError
+from skymath_jax.lease import Lease
+
+
+class Bucket(MemoryFileSystem):
+  """A bucket of one test's own."""
+
+  cachable, pseudo_dirs = False, [""]
+
+  def __init__(self):
+    super().__init__()
+    self.store = {}
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+  monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.2)
+  monkeypatch.setattr(lease, "RENEW_SECONDS", 0.05)
+  return Bucket()
+
+
+def of(bucket, host, monkeypatch):
+  monkeypatch.setattr("socket.gethostname", lambda: host)
+  return Lease(bucket, "/b/runs/a", "gs://b/runs/a")
+
+
+def owner(bucket):
+  return json.loads(bucket.cat_file(f"/b/runs/a/{lease.OWNER}"))
+
+
+def test_the_second_is_told_who_works_here_and_since_when(bucket, monkeypatch):
+  first, second = of(bucket, "one", monkeypatch), of(bucket, "two", monkeypatch)
+  with first.held():
+    with (
+      pytest.raises(UserError, match=r"process \d+ on one works here \(since 0 s, last seen 0 s ago\)"),
+      second.held(),
+    ):
+      pass
+    assert owner(bucket)["host"] == "one"
+  with second.held():  # the first has given it back
+    assert owner(bucket)["host"] == "two"
+  assert not bucket.exists(f"/b/runs/a/{lease.OWNER}")
+
+
+def test_an_owner_that_lives_renews_and_one_that_is_gone_is_followed(bucket, monkeypatch):
+  gone = of(bucket, "one", monkeypatch)
+  gone.acquire()  # killed: neither renewed nor given back
+  other = of(bucket, "two", monkeypatch)
+  monkeypatch.setattr(lease, "LEASE_SECONDS", 0.5)
+  with pytest.raises(UserError, match="works here"), other.held():
+    pass
+  time.sleep(0.6)
+  with other.held():
+    time.sleep(0.7)
+    assert time.time() - owner(bucket)["renewed"] < 0.5
+    with pytest.raises(UserError, match="on two works here"), of(bucket, "three", monkeypatch).held():
+      pass
+
+
+def test_the_same_machine_and_who_says_so_take_over_at_once(bucket, monkeypatch):
+  of(bucket, "one", monkeypatch).acquire()
+  with of(bucket, "one", monkeypatch).held():
+    assert owner(bucket)["host"] == "one"
+  of(bucket, "one", monkeypatch).acquire()
+  monkeypatch.setenv(lease.TAKE_OVER, "1")
+  with of(bucket, "two", monkeypatch).held():
+    assert owner(bucket)["host"] == "two"
+
+
+def test_of_many_that_come_at_once_one_owns(bucket, monkeypatch):
+  def outcomes(before):
+    if before:  # all of them find one that is gone
+      of(bucket, "gone", monkeypatch).acquire()
+      monkeypatch.setattr(lease, "LEASE_SECONDS", -1.0)
+    leases = [of(bucket, f"host{i}", monkeypatch) for i in range(16)]
+    start, found, done = threading.Barrier(16), [], threading.Event()
+
+    def one(mine):
+      start.wait()
+      try:
+        with mine.held():
+          found.append("owns")
+          done.wait(5)
+      except UserError:
+        found.append("refused")
+
+    threads = [threading.Thread(target=one, args=(mine,)) for mine in leases]
+    for thread in threads:
+      thread.start()
+    while len(found) < 16:
+      time.sleep(0.01)
+    done.set()
+    for thread in threads:
+      thread.join()
+    return sorted(found)
+
+  assert outcomes(False) == outcomes(True) == ["owns"] + ["refused"] * 15
+
+
+def test_who_is_overtaken_stops_and_writes_no_more(bucket, monkeypatch):
+  stopped = threading.Event()
+  monkeypatch.setattr(lease, "_stop_main", stopped.set)
+  first = of(bucket, "one", monkeypatch)
+  with first.held():
+    monkeypatch.setenv(lease.TAKE_OVER, "1")
+    second = of(bucket, "two", monkeypatch)
+    second.acquire()
+    assert stopped.wait(5)
+    with pytest.raises(UserError, match="on two has taken this workdir over"):
+      first.require()
+  assert owner(bucket)["host"] == "two"  # what is another's is left
