@@ -94,7 +94,7 @@ class Curation:
   """Which instances are kept."""
 
   inputs: Words = ()  # files, folders, hub ids to curate on their own; empty = what synthesis made
-  test_sets: Words = ("math:test", "gsm8k:test")  # what must not leak: catalog names or files
+  test_sets: Words = ("math:test", "gsm8k:test")  # what must not leak: catalog names, suites or files
   ngram: Positive = 30  # whitespace words shared with a test item that make a leak (Skywork section 4.3.7)
   near_duplicate: Amount = 0.8  # Jaccard similarity of word 3-grams that makes a near-duplicate; 0 = leave them in
   fuzzy: Amount = 0.0  # likeness to a test question that makes a leak (stories 0.35, MATH 0.7); 0 = no such check
@@ -176,7 +176,7 @@ class Mesh:
 class Evaluation:
   """Zero-shot questions and their grading."""
 
-  benchmarks: Words = ("math:test", "gsm8k:test")  # catalog names or files; the first is the headline
+  benchmarks: Words = ("math:test", "gsm8k:test")  # catalog names, suites or files; the first is the headline
   models: Words = ("base", "stage1", "stage2")  # which models of the run are evaluated
   limit: Count = 0  # at most so many problems a benchmark; 0 = all
   mode: Literal["strict", "symbolic"] = "strict"  # strict is the paper's string grader

@@ -37,6 +37,8 @@ class Values(types.SimpleNamespace):
 def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> Any:
   """Parses `argv[1:]` into `Values`; `config` is None (the verb takes none), "required" or "optional".
 
+  Where it is optional, `--config.KEY=VALUE` without `--config` changes the defaults.
+
   Raises:
     UsageError: an unknown or malformed flag, or a required one that is missing.
     UserError: the config file is missing or broken, or an override names an unknown key.
@@ -53,7 +55,7 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> Any:
     _print_help(argv[0], wanted, config)
     raise SystemExit(0)
   file, words = _config_file(argv) if config else ("", list(argv))
-  experiment = _loaded(file, words) if file else None
+  experiment = _loaded(file, words) if file else config_lib.base() if config and _overrides(words) else None
   try:
     if experiment is not None:
       config_flags.DEFINE_config_dict("config", experiment, flag_values=values, sys_argv=words)

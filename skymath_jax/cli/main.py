@@ -27,6 +27,7 @@ VERBS = {
   "train": ("cli.recipe", "train", "supervised fine-tuning, stage 1 and 2"),
   "evaluate": ("cli.recipe", "evaluate", "zero-shot generation and grading on a benchmark"),
   "leaderboard": ("cli.leaderboard", "leaderboard", "all evaluations below a folder on one page"),
+  "decontaminate": ("cli.decontaminate", "decontaminate", "what of a data set gives test problems away, side by side"),
   "export": ("cli.models", "export", "checkpoint → Hugging Face folder"),
   "verify": ("cli.recipe", "verify", "reads every file of a workdir and names what is damaged, and the remedy"),
   "import": ("cli.models", "import_", "Hugging Face folder → checkpoint"),

@@ -113,11 +113,11 @@ def evaluate(argv: Sequence[str]) -> int:
   from skymath_jax.recipe import evaluate, stages
 
   if values.model is None:
-    if values.config is None or values.endpoint is not None:
+    if not _given("config", argv) or values.endpoint is not None:
       raise UsageError("give --config (the models of a run) or --model and --benchmarks. See skymath evaluate --help.")
     stages.perform(evaluate.stages(values.config), values.config, values.workdir)
     return 0
-  if values.benchmarks is None and values.config is None:
+  if values.benchmarks is None and not _given("config", argv):
     raise UsageError("--benchmarks is missing: a catalog name such as micro_gsm:test, a suite, or a JSONL file.")
   config = values.config if values.config is not None else config_lib.Experiment()
   if values.benchmarks is not None:

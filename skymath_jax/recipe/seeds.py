@@ -6,7 +6,8 @@ from skymath_jax import curation, files, records
 from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
-from skymath_jax.problems import catalog
+from skymath_jax.evaluation.benchmarks import MATH500, MATH_TEST, math500
+from skymath_jax.problems import catalog, suites
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts, Problem
 
@@ -58,7 +59,18 @@ def test_sets(config: Experiment) -> dict[str, list[Problem]]:
   Raises:
     UserError: a test set cannot be read.
   """
-  return {name: catalog.load(name, data_dir=config.seeds.data_dir) for name in config.curation.test_sets}
+  return {name: test_set(config, name) for name in suites.expanded(config.curation.test_sets)}
+
+
+def test_set(config: Experiment, name: str) -> list[Problem]:
+  """The problems of one test set; unlike a benchmark's they need no answers.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  if name == MATH500:
+    return math500(catalog.load(MATH_TEST, data_dir=config.seeds.data_dir))
+  return catalog.load(name, data_dir=config.seeds.data_dir)
 
 
 def _overlap(config: Experiment, problems: list[Problem]) -> dict[str, dict[str, int]] | None:

@@ -9,6 +9,7 @@ was in, from that cell's last checkpoint.
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ from skymath_jax import integrity, models, records, sft, sharding, training
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
-from skymath_jax.recipe import evaluate, train
+from skymath_jax.recipe import evaluate, seeds, train
 from skymath_jax.records import Facts, Instance, Problem
 from skymath_jax.sft.texts import TextSet
 from skymath_jax.study import choices, plan
@@ -93,8 +94,7 @@ class Study:
 
   def _tests(self) -> list[Problem]:
     """The problems that must not leak, of all test sets."""
-    config = self.config
-    return [p for name in config.curation.test_sets for p in catalog.load(name, data_dir=config.seeds.data_dir)]
+    return list(itertools.chain.from_iterable(seeds.test_sets(self.config).values()))
 
   def instances(self, cell: Cell) -> list[Instance]:
     """What the last phase of `cell` is trained on."""

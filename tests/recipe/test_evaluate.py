@@ -90,7 +90,7 @@ def test_an_endpoint_is_evaluated_without_a_config_and_resumed(tmp_path):
 
 
 def test_the_cost_ceiling_of_a_workdir_counts_earlier_runs(tmp_path, capsys):
-  prices = ("--config.teacher.price_in=1000", "--config.teacher.price_out=1000")  # 0.15 a response
+  prices = ("--config.teacher.prices=(1000.0, 1000.0)",)  # 0.15 a response
   limited = (*prices, "--config.evaluation.limit=4", "--config.teacher.cost_ceiling=9")
   codes, counts, _ = called(
     tmp_path, (*limited, "--config.evaluation.max_tokens=100"), (*prices, "--config.teacher.cost_ceiling=0.61",

@@ -15,6 +15,7 @@ from skymath_jax.synthesis.methods import parse
 from skymath_jax.synthesis.methods.base import Ask, Rejection
 
 _VERDICT = re.compile(r"\W*The verdict is:?\W*(right|wrong)\W*", re.IGNORECASE)
+_SAME = re.compile(r"\W*The problems are:?\W*(the same|same|different)\W*", re.IGNORECASE)
 _DIFFICULTY = re.compile(r"\W*The difficulty is:?\W*([1-5])\W*", re.IGNORECASE)
 
 
@@ -30,6 +31,12 @@ async def difficulty(instance: Instance, ask: Ask) -> dict[str, Any]:
   return {"difficulty": int(_last_line(parse.whole(reply), _DIFFICULTY))}
 
 
+async def same_problem(instance: Instance, ask: Ask) -> dict[str, Any]:
+  """Whether query and response of the instance, two questions here, are one problem, as the teacher sees it."""
+  reply = await ask("judge/same_problem", first=instance.query, second=instance.response)
+  return {"same": _last_line(parse.whole(reply), _SAME).lower() != "different"}
+
+
 def _last_line(text: str, pattern: re.Pattern[str]) -> str:
   found = pattern.fullmatch(text.rpartition("\n")[2])
   if found is None:
@@ -40,4 +47,5 @@ def _last_line(text: str, pattern: re.Pattern[str]) -> str:
 JUDGES: dict[str, Callable[[Instance, Ask], Awaitable[dict[str, Any]]]] = {
   "verdict": verdict,
   "difficulty": difficulty,
+  "same_problem": same_problem,
 }
