@@ -103,24 +103,10 @@ def insert(
   return jax.tree.map(put, cache, kv, is_leaf=lambda x: isinstance(x, Int8))
 
 
-def scatter(cache: KVCache, kv: KVCache, slots: jax.Array, positions: jax.Array) -> KVCache:
-  """Copies prefilled tokens to (slot, position), both int `[batch length]`; a slot out of range drops the token.
-
-  This takes prompts that were packed end to end: give padding the slot number `slots`, one past the last.
-  """
-
-  def put(held: Held, new: jax.Array) -> Held:
-    return _scattered(held, new, slots, positions)
-
-  return jax.tree.map(put, cache, kv, is_leaf=lambda x: isinstance(x, Int8))
-
-
 def write(held: Held, new: jax.Array, positions: jax.Array) -> Held:
   """Puts one token's `new` `[slots kv_heads head_dim]` into a layer's keys or values at `positions` `[slots]`."""
-  return _scattered(held, new, jnp.arange(positions.shape[0]), positions)
+  slots = jnp.arange(positions.shape[0])
 
-
-def _scattered(held: Held, new: jax.Array, slots: jax.Array, positions: jax.Array) -> Held:
   def update(array: jax.Array, part: jax.Array) -> jax.Array:
     dtype = array.dtype
     if product.wide_sums(dtype):  # a CPU scatters no bfloat16: it would make float32 of the whole cache, and back

@@ -143,16 +143,19 @@ def test_bfloat16_logits_stay_near():
   assert np.abs(wide - narrow).max() < 0.05 * np.abs(wide).max()
 
 
-def test_packed_prefill_scatters_to_slots():
+def test_packed_prompts_are_prefilled_as_if_each_were_alone():
   """Two prompts in one row, put to slots 2 and 0; decode then continues each as if it had been alone."""
   model, lengths = variant("plain"), (7, 4)
   prompts = [tokens(1, n + 1, seed=n) for n in lengths]
   packed = jnp.concatenate([*(p[:, :-1] for p in prompts), jnp.zeros((1, 5), int)], axis=1)
   segment_ids = jnp.repeat(jnp.array([1, 2, 0]), jnp.array([7, 4, 5]))[None]
   positions = jnp.concatenate([jnp.arange(n) for n in (7, 4, 5)])[None]
-  slots = jnp.repeat(jnp.array([2, 0, 3]), jnp.array([7, 4, 5]))[None]  # 3 = none
-  prefill = nnx.jit(lambda m, held, *args: cache.scatter(held, m.prefill(*args), slots, positions))
-  held = prefill(model, cache.init(CONFIG, 3, 16), packed, positions, segment_ids)
+  kv, held = (
+    nnx.jit(lambda m, *args: m.prefill(*args))(model, packed, positions, segment_ids),
+    cache.init(CONFIG, 3, 16),
+  )
+  for slot, start, end in ((2, 0, 7), (0, 7, 11)):
+    held = cache.insert(held, jax.tree.map(lambda x, a=start, b=end: x[:, a:b], kv), slot)
   last = jnp.array([prompts[1][0, -1], 0, prompts[0][0, -1]])
   logits, held = nnx.jit(lambda m, *a: m.decode(*a, length=9))(model, last, held, jnp.array([4, 0, 7]))
   np.testing.assert_allclose(logits[2], run(model, prompts[0])[0, -1], atol=1e-5)

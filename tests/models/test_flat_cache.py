@@ -43,19 +43,6 @@ def test_both_forms_give_the_same_logits(kv_heads, window):
   assert np.abs(wanted[0] - wanted[1]).max() > 0.1  # or equality would show little
 
 
-def test_scattered_prompts_and_inserted_pieces_are_the_same():
-  rng = np.random.default_rng(0)
-  kv = tuple((rng.standard_normal((1, 6, 2, 8)), rng.standard_normal((1, 6, 2, 8))) for _ in range(2))
-  kv = jax.tree.map(jnp.float32, kv)
-  empty = cache.init(CONFIG, SLOTS, ROOM, flat=True)
-  whole = cache.insert(empty, kv, 1, start=3)
-  slots, positions = jnp.array([[1] * 5 + [SLOTS]]), jnp.arange(3, 9)[None]
-  scattered = cache.scatter(empty, kv, slots, positions)  # its last token has no slot
-  for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(scattered), strict=True):
-    np.testing.assert_array_equal(a[1, 3:8], b[1, 3:8])
-    assert not b[1, 8:].any() and not b[::2].any() and a[1, 8].any()
-
-
 def test_nothing_past_length_is_read():
   model = Decoder(CONFIG)
   held = jax.tree.map(lambda a: a.at[:, 6:].set(jnp.nan), cache.init(CONFIG, 2, 16, flat=True))

@@ -19,7 +19,6 @@ _TOKEN = re.compile(
   re.VERBOSE,
 )
 
-BIG_OPERATORS = frozenset({"sum", "prod", "int"})
 DIRECT = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "sech", "csch")
 INVERSES = {  # name → the one that the evaluator knows
   f"{prefix}{name}": f"arc{name}" for name in DIRECT for prefix in ("arc", "a", "ar")[: 3 if name[-1] == "h" else 2]

@@ -28,7 +28,7 @@ _SENTENCES_BOTH: dict[str, tuple[str, str]] = {
   "packs": ("they fill ", " {C}"),
   "need": ("they need ", " more {O}"),
 }
-STYLES = 3  # 0 "Mia has 14 + 9 = 23 shells." · 1 "Now Mia has …" · 2 "14 + 9 = 23, so Mia has 23 shells."
+# Styles: 0 "Mia has 14 + 9 = 23 shells." · 1 "Now Mia has …" · 2 "14 + 9 = 23, so Mia has 23 shells."
 
 
 def equation(left: Value, op: str, right: Value, value: Value) -> str:
