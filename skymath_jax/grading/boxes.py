@@ -5,6 +5,7 @@ import re
 _BOX = re.compile(r"\\(?:(?:begin)?boxed|f?(?:rame)?box)\s*")
 _EMPTY_BOX = re.compile(r"\\(?:boxed|f?(?:rame)?box)\s*\{\s*(?:\}|$)")
 _BETWEEN = re.compile(r"(?:\s|[,;、，$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or|和|或){1,30}")
+_MINUS = re.compile(r"(?:^|[\s=$(\[{,])[-−]$")
 _TAG = re.compile(r"<(/?)(?:final_?answer|answer|ans)>|\[(/?)answer\]", re.IGNORECASE)
 _KEY = re.compile(
   r"[\"'](?P<name>(?P<final>(?:final|correct)[ _-]?answer|最终答案)|answer|ans|答案)[\"']\s*[:：]\s*", re.IGNORECASE
@@ -32,8 +33,15 @@ def last_box(text: str) -> str | None:
     else:
       content = balanced(text, start)
     if content and content.strip():
-      return content.strip()
+      return _signed(text[max(0, match.start() - 2) : match.start()], content.strip())
   return None
+
+
+def _signed(before: str, content: str) -> str:
+  """What is boxed with the minus sign that stands right before the box: `= -\\boxed{5}` is -5, `7-\\boxed{5}` is 5."""
+  if not _MINUS.search(before):
+    return content
+  return f"-({content})" if re.search(r"[-+]", content) else f"-{content}"
 
 
 def end_of_last_box(text: str) -> int:
