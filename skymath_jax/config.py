@@ -136,7 +136,7 @@ class Training:
 
   data: str = ""  # catalog text set for `train` on its own; empty = sft/STAGE of the workdir
   examples: Count = 0  # how many examples to draw from a generated text set
-  template: str = "sft/alpaca"  # prompt frame of training and evaluation
+  template: str = "sft/alpaca"  # of training: a prompt frame, chat (the model's own template) or FILE.jinja
   max_length: Positive = 2048  # tokens of a packed row
   rows: Positive = 8  # packed rows an optimizer step (about 32 paper examples)
   micro_batches: Free[Positive] = 1  # parts of a step that are computed one after another

@@ -85,7 +85,7 @@ def test_every_family_comes_back_bit_for_bit(pair, words, tmp_path, request):
   loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back", attn_implementation="eager")
   assert type(loaded) is type(theirs)
   assert loaded.dtype == copy.dtype
-  assert loaded.generation_config.eos_token_id == [2, 7]
+  assert loaded.generation_config.eos_token_id == loaded.config.eos_token_id == [2, 7]
   state = copy.state_dict()
   assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
   ids = [
