@@ -134,7 +134,8 @@ class Stage:
 class Training:
   """Supervised fine-tuning."""
 
-  data: str = ""  # catalog text set for `train` on its own; empty = sft/STAGE of the workdir
+  data: str = ""  # pairs for `train` on its own: FILE, FOLDER:split, hub id, A:2,B:1, text set; empty = sft/STAGE
+  columns: str = ""  # of those pairs: QUERY,RESPONSE or MESSAGES; empty = found by their usual names
   examples: Count = 0  # how many examples to draw from a generated text set
   template: str = "sft/alpaca"  # of training: a prompt frame, chat (the model's own template) or FILE.jinja
   max_length: Positive = 2048  # tokens of a packed row

@@ -211,6 +211,13 @@ def find(name: str, *, slices: int = 1) -> Hardware:
   return dataclasses.replace(found, slices=slices)
 
 
+def called(device_kind: str, devices: int) -> str:
+  """The name of what JAX sees as so many devices of this kind; empty where none of ours is like that."""
+  chip = CPU if device_kind == CPU.kind else next((chip for chip in CHIPS if chip.kind in device_kind), None)
+  found = (name for name, hardware in HARDWARE.items() if hardware.chip == chip and hardware.devices == devices)
+  return CPU.kind if chip == CPU else next(found, "")
+
+
 def names() -> str:
   """All names, in a line: `v4-8 … v4-128, v5e-1 … v5e-256, …, cpu`."""
   groups = [[h.name for h in group] for _, group in itertools.groupby(HARDWARE.values(), lambda h: h.chip)]

@@ -63,7 +63,8 @@ def files_of(text: str) -> tuple[str, ...]:
   repository, revision, folder = _parts(text)
   with _told(text):
     if huggingface_hub.is_offline_mode():
-      root = epath.Path(huggingface_hub.snapshot_download(repository, repo_type="dataset", revision=revision))
+      nothing = {"repo_type": "dataset", "revision": revision, "allow_patterns": ["/"]}
+      root = epath.Path(huggingface_hub.snapshot_download(repository, **nothing))
       names = [str(path.relative_to(root)) for path in sorted(_below(root))]
     else:
       names = huggingface_hub.HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
@@ -107,7 +108,6 @@ def _below(folder: epath.Path) -> Iterator[epath.Path]:
 @contextlib.contextmanager
 def _told(text: str) -> Iterator[None]:
   """Turns what the hub, the network or the cache refuses into one paragraph."""
-  import httpx
   import huggingface_hub
   from huggingface_hub import errors
 
@@ -127,6 +127,8 @@ def _told(text: str) -> Iterator[None]:
     why = "HF_HUB_OFFLINE is set" if huggingface_hub.is_offline_mode() else "the hub is not reached"
     remedy = "check the path; of a hub id, fetch it once with the network, or name a folder"
     raise UserError(f"no such folder here, nor in the hub's cache ({why})", where=text, remedy=remedy) from None
-  except (errors.HfHubHTTPError, errors.HFValidationError, httpx.HTTPError, OSError) as error:
+  except UserError:
+    raise
+  except Exception as error:  # the network's, by the names of whatever HTTP client the library has
     what = f"the hub did not give it ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-    raise UserError(what, where=text, remedy="run the same command again, or name a local folder") from None
+    raise UserError(what, where=text, remedy="try again; HF_HUB_OFFLINE=1 takes what is in the cache") from None

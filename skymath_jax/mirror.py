@@ -44,6 +44,40 @@ def scratch(url: epath.PathLike, process: int = 0) -> epath.Path:
   return epath.Path(root) / f"process{process}" / scheme / rest.strip("/")
 
 
+@contextlib.contextmanager
+def reachable(url: epath.PathLike) -> Iterator[None]:
+  """Tells of a bucket that cannot be read.
+
+  Raises:
+    UserError: what reads buckets is not installed, or the bucket cannot be reached.
+  """
+  try:
+    yield
+  except ImportError:
+    remedy = 'pip install "skymath-jax[gcs]"'
+    raise UserError("a path in a bucket needs gcsfs", where=url, remedy=remedy) from None
+  except FileNotFoundError:
+    raise UserError("no such folder in the bucket", where=url, remedy="check the path") from None
+  except Exception as error:  # no credentials, no network, no such bucket, no permission: gcsfs has many names for it
+    what = f"the bucket cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
+    remedy = "check its name and, with gcloud auth application-default login, your permission"
+    raise UserError(what, where=url, remedy=remedy) from error
+
+
+def fetch(source: epath.Path, target: epath.Path) -> None:
+  """Copies a file of a bucket, unless one of the same size and at least as new lies there already.
+
+  Raises:
+    UserError: the bucket cannot be read.
+  """
+  with reachable(source):
+    there = source.stat()
+    if target.exists() and target.stat().length == there.length and target.stat().mtime >= there.mtime:
+      return
+    with files.replacing(target) as file, source.open("rb") as remote:
+      shutil.copyfileobj(remote, file, 1 << 24)
+
+
 class Mirror:
   """The two sides of one workdir. Only one process of a job pushes a folder; each has a local copy of its own."""
 
@@ -79,16 +113,9 @@ class Mirror:
 
   def require_reachable(self) -> None:
     """Raises a `UserError` where the bucket cannot be read."""
-    try:
+    with reachable(self.durable):
       system, root = self._bucket
       system.exists(root)
-    except ImportError:
-      remedy = 'pip install "skymath-jax[gcs]"'
-      raise UserError("a workdir in a bucket needs gcsfs", where=self.durable, remedy=remedy) from None
-    except Exception as error:  # no credentials, no network, no such bucket, no permission: gcsfs has many names for it
-      what = f"the bucket cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
-      remedy = "check its name and, with gcloud auth application-default login, your permission"
-      raise UserError(what, where=self.durable, remedy=remedy) from error
 
   @contextlib.contextmanager
   def owned(self) -> Iterator[None]:

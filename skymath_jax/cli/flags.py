@@ -4,7 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -34,10 +34,24 @@ class Values(types.SimpleNamespace):
   config: config_lib.Experiment | None = None
 
 
-def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> Any:
+def for_keys(argv: Sequence[str], keys: Mapping[Flag, str]) -> list[str]:
+  """The words with `--config.KEY=VALUE` for every flag that is another name of a key."""
+  words, names = list(argv), {f"--{flag.name}": key for flag, key in keys.items()}
+  for i, word in enumerate(words):
+    name, equals, value = word.partition("=")
+    if name in names:
+      following = words[i + 1 : i + 2] if not equals else []
+      words[i] = f"--config.{names[name]}={value or ''.join(following)}"
+      words[i + 1 : i + 1 + len(following)] = []
+  return words
+
+
+def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None, also: Sequence[Flag] = ()) -> Any:
   """Parses `argv[1:]` into `Values`; `config` is None (the verb takes none), "required" or "optional".
 
   Where it is optional, `--config.KEY=VALUE` without `--config` changes the defaults.
+
+  `also` are those that `for_keys` has replaced: only told in the help.
 
   Raises:
     UsageError: an unknown or malformed flag, or a required one that is missing.
@@ -52,7 +66,7 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None) -> Any:
   for flag in wanted:
     define.get(type(flag.default), flags.DEFINE_string)(flag.name, flag.default, flag.help, flag_values=values)
   if "--help" in argv or "-h" in argv:
-    _print_help(argv[0], wanted, config)
+    _print_help(argv[0], (*wanted, *also), config)
     raise SystemExit(0)
   file, words = _config_file(argv) if config else ("", list(argv))
   experiment = _loaded(file, words) if file else config_lib.base() if config and _overrides(words) else None

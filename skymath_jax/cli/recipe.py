@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from etils import epath
 
 from skymath_jax import config as config_lib
-from skymath_jax.cli.flags import WORKDIR, Flag, parse
+from skymath_jax.cli import shipped
+from skymath_jax.cli.flags import WORKDIR, Flag, for_keys, parse
 from skymath_jax.console import console, log
 from skymath_jax.errors import UsageError
+
+FINE_TUNING = shipped.folder("configs") / "finetune.py"
+
+
+def needs_recipe(argv: Sequence[str], key: str) -> bool:
+  """Whether `key` is given and no config, so that the recipe for fine-tuning is taken."""
+  given = [word.partition("=")[0] for word in argv]
+  return f"--config.{key}" in given and "--config" not in given and not {"--help", "-h"} & set(given)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -68,8 +77,11 @@ def synthesize(argv: Sequence[str]) -> int:
 
 
 def curate(argv: Sequence[str]) -> int:
-  """`skymath curate`: what synthesis left in the workdir, or the files of `curation.inputs`."""
-  values = parse(argv, WORKDIR, config="required")
+  """`skymath curate`: what synthesis left in the workdir, or the files of `--data`."""
+  data = Flag("data", None, "files, folders, hub ids or presets to curate on their own, with commas between them")
+  argv = for_keys(argv, {data: "curation.inputs"})
+  words = [*argv, f"--config={FINE_TUNING}"] if needs_recipe(argv, "curation.inputs") else argv
+  values = parse(words, WORKDIR, config="required", also=(data,))
   from skymath_jax.recipe import curate, stages, synthesize
 
   if not values.config.curation.inputs:
@@ -82,11 +94,22 @@ def curate(argv: Sequence[str]) -> int:
 
 
 def train(argv: Sequence[str]) -> int:
-  """`skymath train`: the SFT stages of the recipe, or one stage over `training.data`."""
-  values = parse(argv, WORKDIR, config="required")
+  """`skymath train`: the SFT stages of the recipe, or one stage over `--data`, whose recipe may be left to us.
+
+  Raises:
+    UsageError: neither a config nor data and a model.
+  """
+  data = Flag("data", None, "pairs: FILE, FOLDER:split, hub id or preset; several by weight: a.jsonl:2,b.parquet:1")
+  model = Flag("model", None, "the model to begin with: HF folder, hub id, checkpoint folder or asset:NAME")
+  argv = for_keys(argv, {data: "training.data", model: "model.path"})
   from skymath_jax.recipe import stages, synthesize, train
 
-  chosen = [train.ON_TEXTS] if values.config.training.data else train.STAGES[: synthesize.how_many(values.config)]
+  ours = needs_recipe(argv, "training.data")
+  if ours and not any(word.startswith("--config.model.path=") for word in argv):
+    raise UsageError("--model is missing: a Hugging Face folder or hub id to begin with, or --config=FILE.")
+  words = [*argv, f"--config={FINE_TUNING}:{train.machine()}"] if ours else argv
+  values = parse(words, WORKDIR, config="required", also=(data, model))
+  chosen = [train.ON_DATA] if values.config.training.data else train.STAGES[: synthesize.how_many(values.config)]
   stages.perform(chosen, values.config, values.workdir)
   return 0
 

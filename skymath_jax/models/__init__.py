@@ -1,12 +1,14 @@
 """Decoders: what they are (`config`, `decoder`), which exist (`families`), how they are kept (`hf`, `orbax_folder`)."""
 
+import fnmatch
+import functools
 import hashlib
 from typing import Any
 
 from etils import epath
 from jax.sharding import Mesh
 
-from skymath_jax import files, foreign
+from skymath_jax import files, foreign, hub, mirror
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.errors import UserError
 from skymath_jax.models import families, hf
@@ -33,18 +35,37 @@ ASSETS = epath.Path(__file__).parents[1] / "assets"
 
 
 def resolve(path: epath.PathLike) -> epath.Path:
-  """The folder that `path` means: `asset:NAME` is a bundled model, `~` the home folder.
+  """The folder that `path` means: `asset:NAME` is a bundled model, `~` the home folder, `ORG/NAME` one of the hub.
+
+  A folder of that name takes precedence over the hub. A Hugging Face folder in a bucket is copied to this machine.
 
   Raises:
-    UserError: there is no such folder.
+    UserError: there is no such folder, and no such model on the hub.
   """
   text = str(path)
   folder = ASSETS / text.removeprefix("asset:") if text.startswith("asset:") else epath.Path(path).expanduser()
-  if not text or not folder.is_dir():
-    raise UserError(
-      "no such model folder", where=text or "model", remedy="check the path; bundled models are asset:NAME"
-    )
-  return folder
+  if text and "://" in text:
+    return _from_bucket(text)
+  if text and folder.is_dir():
+    return folder
+  if hub.is_id(text):
+    return hub.model(text)
+  remedy = "check the path; bundled models are asset:NAME, those of the hub ORG/NAME"
+  raise UserError("no such model folder", where=text or "model", remedy=remedy)
+
+
+@functools.cache
+def _from_bucket(text: str) -> epath.Path:
+  """A checkpoint is read where it lies; of a Hugging Face folder the files of a model are copied."""
+  with mirror.reachable(text):
+    names = [path.name for path in epath.Path(text).iterdir()]
+  if "config.json" not in names:
+    return epath.Path(text)
+  local = mirror.scratch(text)
+  for name in names:
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in hub.MODEL_FILES):
+      mirror.fetch(epath.Path(text) / name, local / name)
+  return local
 
 
 def model_id(path: epath.PathLike) -> str:

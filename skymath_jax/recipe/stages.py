@@ -28,7 +28,6 @@ GATHER_SECONDS = 600  # how long processes wait for each other where none has an
 # Folders that are no stage's, or not with every config → what of the config binds them. A study's own keys do not: its
 # cells are named by what they are made of, so sizes and ablations may be added
 OTHER_FOLDERS = {
-  "curation": curate.READS,
   "evaluation": evaluate.READS,
   "study": (*train.READS, *evaluate.READS),
   "tokenizer": train.READS,
@@ -94,7 +93,7 @@ def inputs_of(stage: Stage, run: Run) -> Facts:
   marks = {folder: run.workdir.mark(folder) for folder in stage.needs}
   outputs = {folder: mark and mark["output"] for folder, mark in marks.items()}
   values = config_lib.bound(run.config, *stage.reads) if stage.cheap else {}
-  return outputs | {f"config.{key}": value for key, value in values.items()}
+  return outputs | {f"config.{key}": value for key, value in values.items()} | stage.outside(run)
 
 
 @contextlib.contextmanager

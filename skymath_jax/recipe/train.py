@@ -10,14 +10,14 @@ from flax import nnx
 
 import skymath_jax
 from skymath_jax import config as config_lib
-from skymath_jax import distributed, files, integrity, models, prompts, sft, sharding, training
+from skymath_jax import distributed, files, hardware, integrity, models, prompts, sft, sharding, training
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.chat import frames
 from skymath_jax.config import SCRATCH, Experiment, Model, Training
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import FETCH_SECONDS
 from skymath_jax.records import Facts
-from skymath_jax.sft import texts
+from skymath_jax.sft import pairs, texts
 from skymath_jax.tokenizer import Tokenizer
 from skymath_jax.training.examples import Source
 
@@ -27,13 +27,15 @@ TOKENIZER_EXAMPLES = 20_000  # of the training data, from which a vocabulary is 
 
 
 def train(run: Run, number: int) -> Facts:
-  """SFT stage `number`: `sft/stageN`, or the texts of `training.data`, → `checkpoints/stageN`.
+  """SFT stage `number`: `sft/stageN`, or what `training.data` names, → `checkpoints/stageN`.
 
   Raises:
     UserError: bad data, a checkpoint of another run, or a loss that is not finite.
   """
   config, folder = run.config, run.workdir.checkpoints / f"stage{number}"
   source = _source(run, number)
+  if isinstance(source, pairs.Pairs) and distributed.is_writer():
+    source.show()
   mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh)) if jax.device_count() > 1 else None
   decoder, tokenizer = _start_model(run, number, source, mesh)
   facts = training.train(
@@ -56,8 +58,21 @@ def _stage(number: int, *needs: str) -> Stage:
 
 
 STAGES = [_stage(1, "sft/stage1"), _stage(2, "sft/stage2", "checkpoints/stage1")]
+
+
+def _data(run: Run) -> Facts:
+  data = run.config.training.data
+  return {} if not data or data in texts.TEXTS else {"data": _source(run, 1).fingerprint}
+
+
 # What `train` does with `training.data`
-ON_TEXTS = dataclasses.replace(STAGES[0], name="train", needs=())
+ON_DATA = dataclasses.replace(STAGES[0], name="train", needs=(), outside=_data)
+
+
+def machine() -> str:
+  """What this job runs on, as recipes call it; empty for what has no name."""
+  distributed.initialize()
+  return hardware.called(jax.devices()[0].device_kind, jax.device_count())
 
 
 def step_of(config: Experiment) -> tuple[models.DecoderConfig, Training]:
@@ -78,7 +93,9 @@ def _source(run: Run, number: int) -> Source:
   t = run.config.training
   if not t.data:
     return sft.open(run.workdir / "sft" / f"stage{number}")
-  return texts.generate(t.data, t.examples, rng_seed=run.config.rng_seed)
+  if t.data in texts.TEXTS:
+    return texts.generate(t.data, t.examples, rng_seed=run.config.rng_seed)
+  return pairs.open(t.data, t.columns)
 
 
 def _start_model(

@@ -33,6 +33,7 @@ class Stage:
     cheap: instead of being bound, the folder is made again when a value has changed; those who need it are bound.
     asks: it asks the teacher, which starts early and ends after the last stage that does.
     everywhere: in a job of several processes all of them work, not only the writer.
+    outside: what it works from outside of the workdir, as JSON values by which a change is noticed.
   """
 
   name: str
@@ -43,3 +44,4 @@ class Stage:
   cheap: bool = False
   asks: bool = False
   everywhere: bool = False
+  outside: Callable[[Run], Facts] = lambda run: {}

@@ -27,6 +27,9 @@ class TextSet:
   def __len__(self) -> int:
     return len(self.rows)
 
+  def __iter__(self) -> Iterator[Row]:
+    return iter(self.rows)
+
   def __getitem__(self, index: int) -> Row:
     return self.rows[index]
 
