@@ -12,7 +12,7 @@ from skymath_jax.hardware import find, note
 
 def get_config(machine=""):
   c = base()
-  c.name = "fine-tuning"
+  c.name = "finetune"
   c.training.stage1.learning_rate = 1e-5
   c.training.stage1.epochs = 3
   c.training.checkpoint_every = 200

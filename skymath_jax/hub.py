@@ -63,8 +63,10 @@ def files_of(text: str) -> tuple[str, ...]:
   repository, revision, folder = _parts(text)
   with _told(text):
     if huggingface_hub.is_offline_mode():
-      nothing = {"repo_type": "dataset", "revision": revision, "allow_patterns": ["/"]}
-      root = epath.Path(huggingface_hub.snapshot_download(repository, **nothing))
+      found = huggingface_hub.snapshot_download(
+        repository, repo_type="dataset", revision=revision, allow_patterns=["/"]
+      )  # nothing is called so: the folder, whatever lies in it
+      root = epath.Path(found)
       names = [str(path.relative_to(root)) for path in sorted(_below(root))]
     else:
       names = huggingface_hub.HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
