@@ -14,7 +14,17 @@ from etils import epath
 
 from skymath_jax.errors import UserError
 
-MODEL_FILES = ("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt", "*.jinja", "LICENSE*", "NOTICE*")
+MODEL_FILES = (
+  "*.safetensors",
+  "*.json",
+  "*.model",
+  "tokenizer.model*",
+  "merges.txt",
+  "vocab.txt",
+  "*.jinja",
+  "LICENSE*",
+  "NOTICE*",
+)
 _PART = r"[A-Za-z0-9][\w.-]{0,95}"
 _ID = re.compile(rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[\w.-]+))?(?P<folder>(?:/[\w.-]+)*)")
 

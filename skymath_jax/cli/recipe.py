@@ -104,10 +104,14 @@ def train(argv: Sequence[str]) -> int:
   argv = for_keys(argv, {data: "training.data", model: "model.path"})
   from skymath_jax.recipe import stages, synthesize, train
 
-  ours = needs_recipe(argv, "training.data")
-  if ours and not any(word.startswith("--config.model.path=") for word in argv):
-    raise UsageError("--model is missing: a Hugging Face folder or hub id to begin with, or --config=FILE.")
-  words = [*argv, f"--config={FINE_TUNING}:{train.machine()}"] if ours else argv
+  words = argv
+  if needs_recipe(argv, "training.data"):
+    given = [word.removeprefix("--config.model.path=") for word in argv if word.startswith("--config.model.path=")]
+    if not given:
+      raise UsageError("--model is missing: a Hugging Face folder or hub id to begin with, or --config=FILE.")
+    words = [*argv, f"--config={FINE_TUNING}:{train.machine()}"]
+    if not any(word.startswith("--config.training.template=") for word in argv):
+      words.append(f"--config.training.template={train.template_for(given[-1])}")
   values = parse(words, WORKDIR, config="required", also=(data, model))
   chosen = [train.ON_DATA] if values.config.training.data else train.STAGES[: synthesize.how_many(values.config)]
   stages.perform(chosen, values.config, values.workdir)

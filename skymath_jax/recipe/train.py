@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -75,6 +76,15 @@ def machine() -> str:
   return hardware.called(jax.devices()[0].device_kind, jax.device_count())
 
 
+def template_for(model: str) -> str:
+  """How a model is best fine-tuned: in its own chat template where it has one, else in a frame of ours.
+
+  Raises:
+    UserError: there is no such model.
+  """
+  return frames.CHAT if models.tokenizer_of(model).chat_template else Training.template
+
+
 def step_of(config: Experiment) -> tuple[models.DecoderConfig, Training]:
   """What the compiled step of a stage depends on, without weights or data."""
   m = config.model
@@ -119,7 +129,7 @@ def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
   elif distributed.is_writer() and integrity.completion(folder) is None:
     with files.new_folder(folder) as temporary:
       tokenizer_lib.train_sentencepiece(
-        (row["query"] + row["response"] for row in itertools.islice(source, TOKENIZER_EXAMPLES)),
+        map(_text, itertools.islice(source, TOKENIZER_EXAMPLES)),
         temporary,
         vocab_size=_scratch_config(run.config).vocab_size,
         fixed=_fixed_pieces(),
@@ -131,6 +141,11 @@ def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
   tokenizer = tokenizer_lib.load(folder)
   decoder_config = dataclasses.replace(_scratch_config(run.config), vocab_size=tokenizer.vocab_size)
   return models.Decoder(decoder_config, rngs=nnx.Rngs(run.config.rng_seed)), tokenizer
+
+
+def _text(row: Mapping[str, Any]) -> str:
+  turns = row.get("messages")
+  return str(row["query"] + row["response"] if turns is None else "".join(turn["content"] for turn in turns))
 
 
 def _scratch_config(config: Experiment) -> models.DecoderConfig:

@@ -33,9 +33,6 @@ class TextSet:
   def __getitem__(self, index: int) -> Row:
     return self.rows[index]
 
-  def __iter__(self) -> Iterator[Row]:
-    return iter(self.rows)
-
   @property
   def fingerprint(self) -> str:
     digest = hashlib.sha256()
