@@ -38,6 +38,9 @@ ONLY_PROGRAMS = re.compile(  # what only a computer algebra system reads, as in 
 NEGATIVE = re.compile(
   r"(?i)(?:^|_)(?:un|no|non|not|diff|differ\w*|wrong|false|reject\w*|mis\w*|in)(?:_|equal|equiv|corr|match|$)"
 )
+SECOND = (  # tests of a project of the second round
+  r"tests/(?:\w+/)*test_\w*(?:answer|math|equiv|grad|verif|extract|reward|judge|check)\w*\.py"
+)
 SOURCES = (
   ("Doenet+math-expressions", r"packages/math-expressions-js-compat/spec/slow_math-expressions\.spec\.ts"),
   ("cortex-js+compute-engine", r"test/compute-engine/(?:equal|identically-equal|verify)\.test\.ts"),
@@ -86,6 +89,13 @@ SOURCES = (
   ("vegaction+nanorllm", r"tests/test_math_reward\.py"),
   ("YuFish131416+CS6493-NLP-Group-Project--Mathematical-Reasoning-in-LLMs", r"tests/test_answer_extractor\.py"),
   ("jianzhnie+LLMEval", r"tests/.*test_\w*(?:math|extract|score|parser)\w*\.py"),
+  *((name, SECOND) for name in (  # a second round, after what the first had shown was mended
+    "OptimisedMath+optimisedmath", "OckBench+OckBench", "AaronYu94+TA-MPQ", "CedricEPFL+agent-xray",
+    "tongt1+multiagent", "CORBiH+ai-matematicari", "Danau5tin+calculator_agent_rl", "Tristan-alpha+Temp-Selector",
+    "pranav100000+benchpress", "sudsho+grpo-rlvr-reasoning", "aganthos+clawloop", "dawsonblock+vibe-thinker",
+    "BrenchCC+R1-GRPO-Qwen2.5-RL", "freesolo-co+flash", "V1CeVersaa+Whetstone",
+    "MaxIv25+ReasoningAblationStudyMIPT2026", "daichira-gif+LLM-eval",
+  )),
 )  # fmt: skip
 Bindings = dict[str, Any]
 Case = tuple[str, Any, Any, Any]  # "pair", gold, text, verdict; or "extraction", response, answer, None
