@@ -10,6 +10,7 @@ Started by `renderer`, never imported: it needs the standard library and Jinja a
   {"text": "Hi you", "spans": []}
 """
 
+import contextlib
 import datetime
 import functools
 import json
@@ -157,7 +158,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> None:
   """Answers each line of standard input until it ends."""
   for limit, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
-    resource.setrlimit(limit, (most, most))
+    with contextlib.suppress(ValueError, OSError):  # macOS bounds no address space
+      resource.setrlimit(limit, (most, most))
   for line in sys.stdin.buffer:
     told = answer(json.loads(line))
     sys.stdout.write(json.dumps(told) + "\n")
