@@ -49,7 +49,8 @@ def load(
   dtype = dtype or models.stored_dtype(path)
   config = dataclasses.replace(models.config_of(path), dtype=dtype, param_dtype=dtype)
   have = memory.usable(1 if mesh is None else mesh.size)
-  plan = planned(settings, config, have=have, requests=requests, tokens=tokens, where=path)
+  copies = 1 if mesh is None else mesh.size // sharding.parts(mesh, "mlp")
+  plan = planned(settings, config, have=have, copies=copies, requests=requests, tokens=tokens, where=path)
   decoder, tokenizer = models.load_any(path, mesh=mesh, dtype=dtype)
   return decoder.unstacked(give_up=True), tokenizer, plan
 
@@ -59,11 +60,20 @@ def planned(
   config: DecoderConfig,
   *,
   have: int | None,
+  copies: int = 1,
   requests: int = 0,
   tokens: int = 0,
   where: Any = "model",
 ) -> EngineSettings:
-  """`settings` with the slots and the length that this much work needs and `have` bytes can hold.
+  """`settings` with the slots and the length that this much work needs and memory can hold.
+
+  Args:
+    settings: at most so many and so long.
+    config: of the model, in the dtypes that it will have.
+    have: bytes of all devices; None where nobody knows.
+    copies: of the weights, over the devices.
+    requests, tokens: see `load`.
+    where: what the message names.
 
   Raises:
     UserError: not one slot fits; with the figures and what to do.
@@ -75,14 +85,14 @@ def planned(
   if have is None:
     return plan
   room = int(SHARE * have) - HOST_BYTES * (sharding.platform() == "cpu")
-  fixed, slot = fixed_bytes(config, plan), slot_bytes(config, plan)
+  fixed, slot = copies * fixed_bytes(config, plan), slot_bytes(config, plan)
   slots = min(wanted, (room - fixed) // slot)
   if slots < 1:
     raise UserError(
       f"{config.parameters / 1e9:.2f}B parameters in {config.dtype} and one sequence of {length:,} tokens need "
       f"{(fixed + slot) / GIB:.1f} GiB of memory, and {max(room, 0) / GIB:.1f} can be had",
       where=where,
-      remedy=_remedy(config, plan, room, (fixed + slot) / GIB),
+      remedy=_remedy(config, plan, room // copies, (fixed + slot) / GIB),
     )
   log(
     f"{where}: {slots} slots of {length:,} tokens, {(fixed + slots * slot) / GIB:.1f} GiB at most "

@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
 from skymath_jax.models import cache as kv_cache
-from skymath_jax.models import cudnn, ragged
+from skymath_jax.models import cudnn, product, ragged
 from skymath_jax.models.cache import Held
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import parts, per_device, same_place
@@ -211,7 +211,8 @@ def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array
     scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
     visible = _visible(positions, length, config.window)[:, None, None]
     weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1)
-    return jnp.einsum("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values).reshape(S, H, D), updated
+    y = product.summed("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values)
+    return y.reshape(S, H, D), updated
 
   return attend
 
@@ -253,4 +254,4 @@ def _read(held: Any, length: int, dtype: Any) -> tuple[jax.Array, Any]:
   """
   if isinstance(held, kv_cache.Int8):
     return held.values[:, :, :length].astype(dtype), held.scale[:, :, None, :length, 0]
-  return held[:, :, :length].astype(dtype), 1.0
+  return kv_cache.numbers(held[:, :, :length], dtype), 1.0

@@ -55,9 +55,24 @@ def init(
   def held() -> Held:
     if dtype == "int8":
       return Int8(zeros(shape, jnp.int8), zeros((*shape[:3], 1), jnp.float32))
-    return zeros((slots, max_length, K * D) if flat else shape, dtype or config.dtype)
+    if flat:
+      return zeros((slots, max_length, K * D), dtype or config.dtype)
+    return zeros(shape, kept_as(dtype or config.dtype))
 
   return tuple((held(), held()) for _ in range(config.layers))
+
+
+def kept_as(dtype: Any) -> Any:
+  """What numbers of `dtype` are held as: a CPU writes bfloat16 only as whole numbers of 16 bits.
+
+  Told to put a token's bfloat16 keys into a cache, XLA makes float32 of all of it, and bfloat16 again.
+  """
+  return jnp.dtype(jnp.uint16 if product.wide_sums(jnp.dtype(dtype)) else dtype)
+
+
+def numbers(held: jax.Array, dtype: Any) -> jax.Array:
+  """An array of keys or values of any shape `[...]` as numbers of `dtype`."""
+  return (jax.lax.bitcast_convert_type(held, jnp.bfloat16) if held.dtype == jnp.uint16 else held).astype(dtype)
 
 
 def is_flat(held: Held) -> bool:
@@ -79,6 +94,8 @@ def _put(held: Held, new: jax.Array, update: Callable[[jax.Array, jax.Array], ja
   """`update(array, numbers)` on what is held, with `new` `[... kv_heads head_dim]` in its number format and form."""
   if isinstance(held, Int8):
     return Int8(*map(update, held, quantize(new)))
+  if held.dtype == jnp.uint16:
+    new = jax.lax.bitcast_convert_type(new.astype(jnp.bfloat16), jnp.uint16)
   new = new.astype(held.dtype)
   return update(held, new.reshape(*new.shape[:-2], -1) if is_flat(held) else new)
 
@@ -108,11 +125,7 @@ def write(held: Held, new: jax.Array, positions: jax.Array) -> Held:
   slots = jnp.arange(positions.shape[0])
 
   def update(array: jax.Array, part: jax.Array) -> jax.Array:
-    dtype = array.dtype
-    if product.wide_sums(dtype):  # a CPU scatters no bfloat16: it would make float32 of the whole cache, and back
-      array, part = (jax.lax.bitcast_convert_type(x, jnp.uint16) for x in (array, part))
     place = array.at[slots, positions] if is_flat(array) else array.at[slots, :, positions]
-    array = place.set(part, mode="drop")
-    return array if array.dtype == dtype else jax.lax.bitcast_convert_type(array, dtype)
+    return place.set(part, mode="drop")
 
   return _put(held, new, update)

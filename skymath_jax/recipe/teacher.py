@@ -53,8 +53,9 @@ class Teacher:
     config = self._config
     started_here = config.backend == "jetstream" and not config.addresses and distributed.is_writer()
     if started_here and self._server is None:
+      serving = dataclasses.replace(self._serving, slots=min(self._serving.slots, config.concurrency))
       command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={config.model}", f"--dtype={self._dtype}"]
-      command += [f"--{key}={value}" for key, value in dataclasses.asdict(self._serving).items()]
+      command += [f"--{key}={value}" for key, value in dataclasses.asdict(serving).items()]
       log_path = os.fspath(self._folder / "server.log")
       self._server = ServerProcess([*command, "--port=0", "--exit_with_parent"], log_path=log_path)
 

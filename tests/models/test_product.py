@@ -4,6 +4,7 @@ import pytest
 from jax import numpy as jnp
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
+from skymath_jax.models import DecoderConfig, cache
 from skymath_jax.models.product import product
 
 EQUATION = "...d,dhk->...hk"
@@ -45,3 +46,16 @@ def test_values_and_gradients_are_those_of_float32_up_to_one_rounding(dtype):
   for mine, right in zip(found, exact, strict=True):
     assert mine.dtype == x.dtype
     np.testing.assert_allclose(np.float32(mine), right, atol=2 * 2**-8 * np.abs(right).max())
+
+
+def test_a_bfloat16_cache_gives_back_what_was_written():
+  config = DecoderConfig(
+    vocab_size=8, embed=8, layers=1, heads=2, kv_heads=2, head_dim=4, mlp=8, dtype="bfloat16", param_dtype="bfloat16"
+  )
+  [(keys, _)] = cache.init(config, 5, 7)
+  new = jnp.asarray(np.random.default_rng(0).integers(-8, 8, (5, 2, 4)), "bfloat16")
+  positions = np.array([0, 6, 3, 3, 1])
+  found = np.float32(cache.numbers(jax.jit(cache.write)(keys, new, positions), "bfloat16"))
+  expected = np.zeros((5, 2, 7, 4), np.float32)
+  expected[np.arange(5), :, positions] = np.float32(new)
+  np.testing.assert_array_equal(found, expected)
