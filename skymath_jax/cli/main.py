@@ -23,6 +23,7 @@ VERBS = {
   "run": ("cli.recipe", "run", "all stages in order: skips what is complete, resumes what is not"),
   "seeds": ("cli.recipe", "seeds", "loads, validates and counts the seed problems"),
   "synthesize": ("cli.recipe", "synthesize", "seed problems × methods → teacher → parsed instances"),
+  "teacher": ("cli.teacher", "teacher", "check: asks the teacher ten small questions and says what to set"),
   "curate": ("cli.recipe", "curate", "validation, decontamination, de-duplication → SFT data set"),
   "train": ("cli.recipe", "train", "supervised fine-tuning, stage 1 and 2"),
   "evaluate": ("cli.recipe", "evaluate", "zero-shot generation and grading on a benchmark"),

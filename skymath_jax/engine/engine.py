@@ -7,7 +7,7 @@ prefilled in pieces (`prefix`), so that a running stream waits for one piece at 
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +23,19 @@ from skymath_jax.models import Decoder, attention, product
 from skymath_jax.models.cache import KVCache
 
 T = TypeVar("T")
+
+
+class Scores(NamedTuple):
+  """Behind each of `length` tokens: what came next, and what was likeliest.
+
+  Attributes:
+    logprobs: `[length]`, of the token that did come next; the last has no meaning.
+    top_ids, top_logprobs: `[length TOP]`, likeliest first.
+  """
+
+  logprobs: np.ndarray
+  top_ids: np.ndarray
+  top_logprobs: np.ndarray
 
 
 class Engine:
@@ -92,6 +105,14 @@ class Engine:
     """
     firsts = self._first_pieces(prompts)
     return [Prefix(prompt, self._later_pieces(prompt, first)) for prompt, first in zip(prompts, firsts, strict=True)]
+
+  def score(self, tokens: Sequence[int]) -> Scores:
+    """What the model predicts behind each of the tokens, of which there are at most `max_length`."""
+    padded = np.zeros(bucket_for(self.sizes.scored, len(tokens)), np.int32)
+    padded[: len(tokens)] = tokens
+    with self.on_mesh():
+      found = jax.device_get(self.programs.score(self.params, padded))
+    return Scores(*(array[: len(tokens)] for array in found))
 
   def prefill_each(self, prompts: Sequence[Prompt]) -> list[Prefix | Exception]:
     """`prefill`, with a failure as the result of the prompt at fault: those that fail together are tried one by one."""

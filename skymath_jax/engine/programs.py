@@ -94,6 +94,10 @@ def abstract_kv(config: DecoderConfig, rows: int, length: int, where: jax.shardi
   return tuple((one, one) for _ in range(config.layers))
 
 
+TOP = 20  # likeliest tokens that are told
+SCORED_AT_ONCE = 64  # tokens whose logits exist at one time
+
+
 class Programs:
   """The jitted functions of one model shape; parameters are arguments."""
 
@@ -107,6 +111,7 @@ class Programs:
     self.context = jax.jit(self._context, static_argnames="length")
     self.gather = jax.jit(self._gather, donate_argnums=0)
     self.resize = jax.jit(self._resize, static_argnames="length")
+    self.score = jax.jit(self._score)
     self.by_slot = jax.jit(lambda rows, row_of: rows[row_of])
     self.generate = jax.jit(self._generate, static_argnames="length", donate_argnums=1)
 
@@ -117,6 +122,19 @@ class Programs:
   def _prefill(self, params: Params, tokens: jax.Array) -> KVCache:
     """Keys and values of `tokens` `[batch length]`; padding at the end is harmless under causal attention."""
     return kv_placed(self.decoder(params).prefill(tokens))
+
+  def _score(self, params: Params, tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What is predicted behind each of `tokens` `[length]`: log-probabilities `[length]` of the next of them, ids and
+    log-probabilities `[length TOP]` of the likeliest."""
+    decoder = self.decoder(params)
+
+    def one(hidden: jax.Array, following: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+      logprobs = jax.nn.log_softmax(decoder.unembed(hidden))
+      top, ids = jax.lax.top_k(logprobs, min(TOP, self.config.vocab_size))
+      return logprobs[following], ids, top
+
+    hidden = decoder.hidden(tokens[None])[0]
+    return jax.lax.map(lambda x: one(*x), (hidden, jnp.roll(tokens, -1)), batch_size=SCORED_AT_ONCE)
 
   def _extend(self, params: Params, tokens: jax.Array, context: KVCache, start: jax.Array) -> KVCache:
     """Keys and values of `tokens` `[1 length]`, of which `start` come before: the first that many of `context`."""

@@ -52,6 +52,7 @@ class Sizes:
     later: lengths of later pieces.
     context: lengths of what comes before a later piece.
     cache: how far a decode call reads the cache, and how long an elastic cache is.
+    scored: lengths of texts whose tokens' probabilities are asked for.
     rows: of the state.
   """
 
@@ -71,6 +72,7 @@ class Sizes:
     self.later = tuple(sorted({bucket_for(self.prefill, self.chunk // 4), self.chunk})) if several else ()
     self.context = buckets(self.chunk, capacity, halves=False) if several else ()
     self.cache = buckets(MIN_CACHE, capacity, halves=elastic)
+    self.scored = buckets(MIN_CACHE, self.max_length, halves=False)
     self.prefill_rows = 1 if elastic else MAX_PREFILL_ROWS
 
   def first_state(self) -> tuple[int, int]:

@@ -87,7 +87,7 @@ def response(request: Request, answer: Mapping[str, Any], *, answer_field: str) 
   if not shown.whole and reason == "stop":
     reason = "length"
   thought = "\n\n".join(dict.fromkeys(filter(None, [*thoughts, shown.thought])))  # some send it twice
-  prompt_tokens, completion_tokens = _tokens(answer.get("usage"), request, said + thought)
+  prompt_tokens, completion_tokens, counted = _tokens(answer.get("usage"), request, said + thought)
   return Response(
     id=request.id,
     text=text,
@@ -95,6 +95,7 @@ def response(request: Request, answer: Mapping[str, Any], *, answer_field: str) 
     finish_reason=reason,
     prompt_tokens=prompt_tokens,
     completion_tokens=completion_tokens,
+    counted=counted,
   )
 
 
@@ -119,8 +120,11 @@ def _finish_reason(choice: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
   return "stop" if name in TRUE_ENDS else "length" if name in CUT_OFF else name[:40]
 
 
-def _tokens(usage: Any, request: Request, said: str) -> tuple[int, int]:
-  """(prompt, response) tokens as the endpoint counts them; what it does not count, or absurdly, is estimated."""
+def _tokens(usage: Any, request: Request, said: str) -> tuple[int, int, bool]:
+  """(prompt, response) tokens as the endpoint counts them; what it does not count, or absurdly, is estimated.
+
+  The third value says whether both are counted.
+  """
   counts = usage if isinstance(usage, dict) else {}
   asked, wrote = (len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN for text in (request.prompt, said))
   prompt = _count(counts.get("prompt_tokens", counts.get("input_tokens")), least=1)
@@ -128,6 +132,7 @@ def _tokens(usage: Any, request: Request, said: str) -> tuple[int, int]:
   return (
     round(asked) + CHAT_OVERHEAD if prompt is None else prompt,
     round(wrote) + 1 if completion is None else completion,
+    None not in (prompt, completion),
   )
 
 

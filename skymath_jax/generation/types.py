@@ -74,6 +74,7 @@ class Response:
   Attributes:
     finish_reason: `stop` (the model ended it), `length` (it ran out of tokens), or what else it was cut off for.
     thought: what a reasoning model thought before, where the server or its marks set that apart.
+    counted: whether the tokens are counted; else they are estimated, at least in part.
   """
 
   id: str
@@ -82,6 +83,7 @@ class Response:
   prompt_tokens: int
   completion_tokens: int
   thought: str = ""
+  counted: bool = True
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 
 from skymath_jax.engine.batching import CancelledJobError, Job, Loop, SlotsLike, UnavailableError
 from skymath_jax.engine.counters import Counters
+from skymath_jax.engine.engine import Scores
 from skymath_jax.engine.prefix import Prefix, PrefixCache
 from skymath_jax.engine.sizes import MAX_PREFILL_TOKENS
 from skymath_jax.engine.types import Prompt, checked_prompt, prefix_budget
@@ -48,6 +49,8 @@ class EngineLike(Protocol):
   prefixes: PrefixCache
 
   def prefill_each(self, prompts: Sequence[Prompt]) -> Sequence[Prefix | Exception]: ...
+
+  def score(self, tokens: Sequence[int]) -> Scores: ...
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -151,6 +154,7 @@ class Driver(orchestrator.Driver):
     self._loop = Loop(slots, self.counters)
     self._to_slots = FairQueue(self._in_slots)
     self._to_prefill = FairQueue(lambda: self._in_slots() + self._to_slots.jobs())
+    self._scoring = concurrent.futures.ThreadPoolExecutor(1, "score")
     self._tokenizing = concurrent.futures.ThreadPoolExecutor(2, "tokenize")
     self._prefilled = _Budget(prefix_budget(engine.max_length))
     stock = types.SimpleNamespace(max_concurrent_decodes=slots.count)  # all that is asked of an engine from here on
@@ -244,6 +248,11 @@ class Driver(orchestrator.Driver):
     """What `work` returns; it runs in a thread, so that the event loop goes on meanwhile."""
     call = functools.partial(work, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(self._tokenizing, call)
+
+  async def score(self, job: StreamedJob) -> Scores:
+    """What the model predicted behind each token of the prompt and the response."""
+    tokens = [*job.prompt.tokens, *job.tokens]
+    return await asyncio.get_running_loop().run_in_executor(self._scoring, self.engine.score, tokens)
 
   def leave(self, job: StreamedJob) -> None:
     """Frees what an unfinished job holds: its place in the queue now, its slot at the next step."""

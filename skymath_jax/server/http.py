@@ -1,8 +1,6 @@
 """The HTTP front: `/v1/completions`, `/v1/chat/completions`, `/v1/models` as in OpenAI's API; `/health`, `/metrics`.
 
-A subset, in the pydantic models below. What is asked beyond it is refused by name, since leaving it out could change
-the answer, unless it says nothing (null, false, 0, empty) or is known to be harmless. `/v1` wants the bearer token, if
-any.
+A subset, which is in `forms.py`. `/v1` wants the bearer token, if any.
 """
 
 import asyncio
@@ -11,138 +9,24 @@ import json
 import queue
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
 
 import prometheus_client
-import pydantic
 from aiohttp import web
 
 from skymath_jax.chat import Messages
 from skymath_jax.engine.batching import UnavailableError
-from skymath_jax.generation import RequestRejected, Sampling
+from skymath_jax.generation import RequestRejected
+from skymath_jax.server import logprobs
 from skymath_jax.server.driver import Driver, StreamedJob
+from skymath_jax.server.forms import MAX_CHOICES, ChatCompletion, Completion, Options, read, reject
 from skymath_jax.server.incoming import BODY_SECONDS, MAX_BODY, WRITE_SECONDS, Bodies, Handler, counted_as_busy
 from skymath_jax.server.metrics import registry_of
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.server.text import TextStream
 
-MAX_CHOICES = 128
-MAX_MESSAGES = 10_000
-HARMLESS = {
-  *("model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
-  *("parallel_tool_calls", "tool_choice", "function_call"),  # there is no tool that could be called
-}
-
 Body: TypeAlias = dict[str, Any]
-Number = Annotated[float, pydantic.Field(ge=-1e3, le=1e3)]  # JSON has integers that no float can hold
-FAIL_FAST = pydantic.Field(fail_fast=True)  # the first wrong entry of a list is enough to refuse it
-Ids = Annotated[list[int], FAIL_FAST]
-
-
-def reject(what: str, key: str) -> RequestRejected:
-  """A refusal that names the field."""
-  return RequestRejected(what, where=key, remedy="see the OpenAI API reference")
-
-
-class StreamOptions(pydantic.BaseModel):
-  """What a stream carries besides text."""
-
-  include_usage: bool = False
-
-
-class Options(pydantic.BaseModel):
-  """What both endpoints take; a key that is null is as good as missing. `Sampling` and the driver check ranges, too."""
-
-  model_config = pydantic.ConfigDict(strict=True, extra="allow")
-
-  max_tokens: int | None = None
-  max_completion_tokens: int | None = None
-  temperature: Number = 1.0
-  top_p: Number = 1.0
-  top_k: int = 0
-  n: int = 1
-  seed: int | None = None
-  stop: str | Annotated[list[str], FAIL_FAST] = pydantic.Field([], description="stop must be texts")
-  stop_token_ids: Ids = pydantic.Field(
-    [], max_length=MAX_CHOICES, description=f"it must be a list of at most {MAX_CHOICES} token ids"
-  )
-  stream: bool = False
-  stream_options: StreamOptions = StreamOptions()
-  response_format: dict[Literal["type"], Literal["text"]] = pydantic.Field(
-    {"type": "text"}, description="only the type text is supported"
-  )
-
-  def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
-    """Texts or token ids."""
-    raise NotImplementedError
-
-  def sampling(self, seed: int, max_length: int) -> Sampling:
-    """How to answer.
-
-    Raises:
-      RequestRejected: a value is out of range.
-    """
-    lengths = (self.max_completion_tokens, self.max_tokens, max_length)
-    return Sampling(
-      temperature=self.temperature,
-      top_p=self.top_p,
-      top_k=self.top_k,
-      max_tokens=next(length for length in lengths if length is not None),
-      stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
-      seed=seed,
-    )
-
-
-class Completion(Options):
-  """The body of `/v1/completions`."""
-
-  prompt: str | Ids | Annotated[list[str | Ids], pydantic.Field(max_length=MAX_CHOICES, fail_fast=True)] = (
-    pydantic.Field(description=f"prompt must be a text, at most {MAX_CHOICES} texts, or a list of token ids")
-  )
-
-  def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
-    """One, or those of a list of them."""
-    if isinstance(self.prompt, str):
-      return [self.prompt]
-    several = [prompt for prompt in self.prompt if not isinstance(prompt, int)]
-    return several or [[token for token in self.prompt if isinstance(token, int)]]
-
-
-class Part(pydantic.BaseModel):
-  """A piece of a message."""
-
-  text: str
-
-
-class Message(pydantic.BaseModel):
-  """One message of a chat; its other fields make no difference."""
-
-  role: str = "user"
-  content: str | Annotated[list[Part], FAIL_FAST]
-
-  def as_text(self) -> dict[str, str]:
-    """Role and content, as chat templates take them."""
-    content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-    return {"role": self.role, "content": content}
-
-
-class ChatCompletion(Options):
-  """The body of `/v1/chat/completions`."""
-
-  messages: Annotated[list[Message], FAIL_FAST] = pydantic.Field(
-    min_length=1,
-    max_length=MAX_MESSAGES,
-    description="messages must be a list of objects, each with a role and a text as content",
-  )
-
-  def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
-    """The messages as one prompt."""
-    return [chat_prompt([message.as_text() for message in self.messages])]
-
-  def characters(self) -> int:
-    """Of all messages."""
-    return sum(len(message.as_text()["content"]) for message in self.messages)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,9 +44,15 @@ def app(front: Front, settings: ServerSettings) -> web.Application:
   registry = registry_of(driver)
   bodies = Bodies(driver.off_the_loop)
 
+  model = {"id": front.model_id, "object": "model", "created": 0, "owned_by": "skymath"}
+
   async def models(_: web.Request) -> web.Response:
-    model = {"id": front.model_id, "object": "model", "created": 0, "owned_by": "skymath"}
     return web.json_response({"object": "list", "data": [model]})
+
+  async def one_model(request: web.Request) -> web.Response:
+    if request.match_info["model"] != front.model_id:
+      raise web.HTTPNotFound(reason=f"this server has no such model, only {front.model_id}")
+    return web.json_response(model)
 
   async def health(_: web.Request) -> web.Response:
     live = driver.accepting
@@ -189,6 +79,7 @@ def app(front: Front, settings: ServerSettings) -> web.Application:
       web.get("/health", health),
       web.get("/metrics", metrics),
       web.get("/v1/models", models),
+      web.get("/v1/models/{model:.+}", one_model),
       web.post("/v1/completions", lambda request: _answer(request, front, bodies, Completion)),
       web.post("/v1/chat/completions", lambda request: _answer(request, front, bodies, ChatCompletion)),
     ]
@@ -230,24 +121,12 @@ async def _body(request: web.Request, bodies: Bodies, form: type[Options]) -> Op
     body = await bodies.read(request)
   except (ValueError, RecursionError):  # no JSON, nested without end
     raise reject("the body is not JSON", "body") from None
-  if not isinstance(body, dict):
-    raise reject("the body is not a JSON object", "body")
-  try:
-    asked = form.model_validate({key: value for key, value in body.items() if value is not None})
-  except pydantic.ValidationError as error:
-    first = error.errors(include_url=False)[0]
-    key = str(first["loc"][0])
-    wanted = form.model_fields[key].description or first["msg"]
-    raise reject(f"{wanted}; this is {str(body.get(key, 'missing'))[:80]!r}", key) from None
-  for key, value in (asked.model_extra or {}).items():
-    if value and key not in HARMLESS:
-      raise reject("this server does not support it", key)
-  return asked
+  return read(body, form)
 
 
 async def _answer(request: web.Request, front: Front, bodies: Bodies, form: type[Options]) -> web.StreamResponse:
   asked = await _body(request, bodies, form)
-  seed = secrets.randbits(62) if asked.seed is None else asked.seed  # without a seed each call gets one at random
+  seed = secrets.randbits(62) if asked.seed in (None, -1) else asked.seed  # without a seed each call gets one at random
   if isinstance(asked, ChatCompletion):
     front.driver.require_room(asked.characters())
   prompts = await front.driver.off_the_loop(asked.prompts, front.chat_prompt)  # a template is somebody's program
@@ -267,7 +146,7 @@ async def _answer(request: web.Request, front: Front, bodies: Bodies, form: type
     if asked.stream:
       usage = asked.stream_options.include_usage
       return await _stream(request, jobs, head, chat=form is ChatCompletion, with_usage=usage)
-    return await _whole(jobs, head, chat=form is ChatCompletion)
+    return await _whole(front.driver, asked, jobs, head)
   finally:
     for job in jobs:  # what is not finished by now nobody waits for
       front.driver.leave(job)
@@ -278,16 +157,30 @@ def _usage(jobs: list[StreamedJob]) -> Body:
   return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-async def _whole(jobs: list[StreamedJob], head: Body, *, chat: bool) -> web.Response:
+async def _whole(driver: Driver, asked: Options, jobs: list[StreamedJob], head: Body) -> web.Response:
   choices = []
   for index, job in enumerate(jobs):
     async for _ in job.chunks():
       pass
     await asyncio.sleep(0)  # others' turn: a hundred long texts are a tenth of a second
-    text = {"message": {"role": "assistant", "content": job.text()}} if chat else {"text": job.text()}
-    choices.append({"index": index, **text, "finish_reason": job.finish_reason})
-  kind = "chat.completion" if chat else "text_completion"
+    choices.append({"index": index, **await _said(driver, asked, job), "finish_reason": job.finish_reason})
+  kind = "text_completion" if isinstance(asked, Completion) else "chat.completion"
   return web.json_response({**head, "object": kind, "choices": choices, "usage": _usage(jobs)})
+
+
+async def _said(driver: Driver, asked: Options, job: StreamedJob) -> Body:
+  """Text or message of a choice, and the probabilities of its tokens where they are wanted."""
+  prompt, top = job.prompt.tokens, asked.top()
+  scores = None if top is None else await driver.score(job)
+  if not isinstance(asked, Completion):
+    known = scores and logprobs.of_chat(prompt, job.tokens, scores, job.decode, top=top or 0)
+    return {"message": {"role": "assistant", "content": job.text()}, "logprobs": known}
+  silent = asked.echo and asked.max_tokens == 0
+  text = (job.decode(prompt) if asked.echo else "") + ("" if silent else job.text())
+  known = scores and logprobs.of_completion(
+    prompt, job.tokens, scores, job.decode, top=top or 0, echo=asked.echo, silent=silent
+  )
+  return {"text": text, "logprobs": known}
 
 
 async def _stream(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from skymath_jax.config import Serving
+from skymath_jax.engine.engine import Scores
 from skymath_jax.engine.prefix import Prefix, PrefixCache
 from skymath_jax.engine.types import Prompt
 from skymath_jax.testing.tokenizers import CodePointTokenizer
@@ -38,6 +39,10 @@ class NullEngine:
   def __init__(self, *, max_length: int = Serving.max_length):
     self.max_length = max_length
     self.prefixes = PrefixCache(0)
+
+  def score(self, tokens: Sequence[int]) -> Scores:
+    """Nothing is known of any token."""
+    return Scores(np.zeros(len(tokens)), np.zeros((len(tokens), 0), int), np.zeros((len(tokens), 0)))
 
   def prefill_each(self, prompts: Sequence[Prompt]) -> list[Prefix]:
     """Prompts with nothing computed of them."""

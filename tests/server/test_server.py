@@ -19,7 +19,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.generation.openai import OpenAIGenerator
-from skymath_jax.server.http import Completion
+from skymath_jax.server.forms import Completion
 from tests.support.serving import (
   MAX_LENGTH,
   by_id,
