@@ -37,7 +37,7 @@ class Seeds:
 class Teacher:
   """Who answers the prompts of synthesis."""
 
-  backend: Literal["jetstream", "openai", "local"] = "jetstream"  # our server, an endpoint, or in this process
+  backend: Literal["jetstream", "openai", "batch", "local"] = "jetstream"  # our server, an endpoint, its batches, here
   model: str = ""  # HF folder, checkpoint folder, asset:NAME, or the endpoint's model name
   chat: Literal["auto", "template", "raw"] = "auto"  # prompts as a chat of the model's; auto: where it has a template
   addresses: Free[Words] = ()  # host:port of running JetStream servers, or @FILE of them; empty = one is started

@@ -97,11 +97,11 @@ class OpenAIGenerator:
     self.model_id = self._parameters.model_id(model)
     self.stats = Stats()
     self.meter = Meter(limits or Limits())
-    self._base_url = _checked_address(base_url)
+    self._base_url = checked_address(base_url)
     self._model = model
     self._chat = chat
     self._key_variable = api_key_variable
-    self._key = _checked_key(api_key_variable)
+    self._key = checked_key(api_key_variable)
     self._headers = expanded(self._parameters.headers)
     self._query = expanded(self._parameters.query)
     self._concurrency = concurrency
@@ -190,7 +190,7 @@ class OpenAIGenerator:
 
   async def _ask(self, request: Request) -> Response:
     """Sends the request once and reads the answer."""
-    body = self._body(request)
+    body = self._parameters.body_of(request, self._model, chat=self._chat)
     try:
       async with asyncio.timeout(self._parameters.seconds):
         content_type, data = await self._post(body)
@@ -243,16 +243,6 @@ class OpenAIGenerator:
       http_client=openai.DefaultAioHttpClient(follow_redirects=False, event_hooks={"response": [_refuse]}),
     )
     return self._client
-
-  def _body(self, request: Request) -> dict[str, Any]:
-    s = request.sampling
-    body: dict[str, Any] = {"model": self._model}
-    body |= {"messages": [{"role": "user", "content": request.prompt}]} if self._chat else {"prompt": request.prompt}
-    body |= {"temperature": s.temperature, "max_tokens": s.max_tokens}
-    optional = {"top_p": (s.top_p, 1.0), "top_k": (s.top_k, 0), "stop": (list(s.stop), [])}
-    body |= {name: value for name, (value, default) in optional.items() if value != default}
-    body |= {"seed": s.seed} if s.temperature > 0 else {}
-    return self._parameters.applied(body)
 
   def _refusal(self, refused: _Refused, request: Request, body: Mapping[str, Any]) -> Exception:
     """What a status other than 200 means."""
@@ -315,7 +305,12 @@ async def _read(chunks: AsyncIterator[bytes], most: int, *, cut: bool = False) -
   return bytes(data[:most])
 
 
-def _checked_address(base_url: str) -> str:
+def checked_address(base_url: str) -> str:
+  """The address without a slash at its end.
+
+  Raises:
+    UserError: it is none, or holds what would be shown in messages.
+  """
   parts = urllib.parse.urlsplit(base_url.strip())
   if parts.scheme not in ("http", "https") or not parts.hostname:
     raise UserError(
@@ -330,7 +325,12 @@ def _checked_address(base_url: str) -> str:
   return parts.geturl().rstrip("/")
 
 
-def _checked_key(variable: str) -> str:
+def checked_key(variable: str) -> str:
+  """The key in the environment variable; empty where it is not set.
+
+  Raises:
+    UserError: it cannot be one.
+  """
   key = os.environ.get(variable, "").strip()
   if not (key.isascii() and key.isprintable()) or " " in key:
     raise UserError(

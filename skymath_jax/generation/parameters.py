@@ -4,7 +4,8 @@
    "body": {"reasoning_effort": "low"}, "headers": {"api-key": "$AZURE_KEY"}, "query": {"api-version": "2024-10-21"}}
 
 `answer` is the field of a message that holds its text (content), `seconds` the time that one attempt may take,
-`attempts` how often a request that fails alone is sent. `$NAME` as the value of a header or of the query is the
+`attempts` how often a request that fails alone is sent, `dialect` whose batches are meant (openai, anthropic, or files
+for vLLM's offline batches). `$NAME` as the value of a header or of the query is the
 environment variable NAME. A proxy is taken from the environment (HTTPS_PROXY, NO_PROXY).
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skymath_jax.errors import UserError
+from skymath_jax.generation.types import Request
 
 WHERE = "teacher.parameters"
 
@@ -36,12 +38,14 @@ class Parameters:
   answer: str = "content"
   seconds: float = 600.0
   attempts: int = 8
+  dialect: str = "openai"
 
   def __post_init__(self) -> None:
     texts = [*self.rename.values(), *self.headers.values(), *self.query.values(), *self.omit, self.answer]
     wanted = {
       "a text for each name of rename, headers and query, and in omit": all(isinstance(t, str) and t for t in texts),
       "seconds above 0": _is_number(self.seconds) and self.seconds > 0,
+      "dialect openai, anthropic or files": self.dialect in ("openai", "anthropic", "files"),
       "attempts of 1 or more": isinstance(self.attempts, int) and self.attempts >= 1,
     }
     for what, good in wanted.items():
@@ -74,6 +78,17 @@ class Parameters:
   def applied(self, body: Mapping[str, Any]) -> dict[str, Any]:
     """`body` with its fields renamed and left out, and the extra ones."""
     return {self.rename.get(k, k): v for k, v in body.items() if k not in self.omit} | dict(self.body)
+
+  def body_of(self, request: Request, model: str, *, chat: bool) -> dict[str, Any]:
+    """What is sent: one user message, or with `chat` False the bare prompt."""
+    s = request.sampling
+    body: dict[str, Any] = {"model": model}
+    body |= {"messages": [{"role": "user", "content": request.prompt}]} if chat else {"prompt": request.prompt}
+    body |= {"temperature": s.temperature, "max_tokens": s.max_tokens}
+    optional = {"top_p": (s.top_p, 1.0), "top_k": (s.top_k, 0), "stop": (list(s.stop), [])}
+    body |= {name: value for name, (value, default) in optional.items() if value != default}
+    body |= {"seed": s.seed} if s.temperature > 0 else {}
+    return self.applied(body)
 
   def model_id(self, model: str) -> str:
     """What answers are stored under: the model, and what changes what is read of it. Never an address."""

@@ -15,10 +15,12 @@ from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator
+from skymath_jax.generation.batch import BatchGenerator
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
 from skymath_jax.generation.limits import Limits
-from skymath_jax.generation.openai import OpenAIGenerator
+from skymath_jax.generation.openai import OpenAIGenerator, checked_address, checked_key
 from skymath_jax.generation.parameters import Parameters
+from skymath_jax.generation.vendors import AnthropicBatches, BatchFiles, OpenAIBatches, Vendor
 from skymath_jax.server.process import ServerProcess
 from skymath_jax.synthesis import ResponseStore
 
@@ -40,7 +42,7 @@ class Teacher:
     self._folder = epath.Path(folder)
     self._server: ServerProcess | None = None
     self._served = 0  # requests of stages that are finished
-    self._paid: OpenAIGenerator | None = None  # the last client of a paid endpoint
+    self._paid: OpenAIGenerator | BatchGenerator | None = None  # the last client of a paid endpoint
 
   def __enter__(self) -> "Teacher":
     return self
@@ -74,6 +76,7 @@ class Teacher:
     """
     backends: dict[str, Callable[[], Generator]] = {
       "openai": self._endpoint,
+      "batch": self._batches,
       "local": self._in_process,
       "jetstream": self._jetstream,
     }
@@ -88,6 +91,21 @@ class Teacher:
       concurrency=config.concurrency,
       chat=config.chat != "raw",
       parameters=Parameters.from_json(config.parameters),
+      limits=Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)}),
+    )
+    client.meter.spent = self._spent(client)
+    self._paid = client
+    return client
+
+  def _batches(self) -> BatchGenerator:
+    config, parameters = self._config, Parameters.from_json(self._config.parameters)
+    client = BatchGenerator(
+      vendor_of(config, parameters),
+      config.model,
+      self._folder / "synthesis" / "batches.jsonl",
+      concurrency=config.concurrency,
+      chat=config.chat != "raw",
+      parameters=parameters,
       limits=Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)}),
     )
     client.meter.spent = self._spent(client)
@@ -120,7 +138,7 @@ class Teacher:
       encode=chat.question_encoder(tokenizer, config.chat),
     )
 
-  def _spent(self, client: OpenAIGenerator) -> float:
+  def _spent(self, client: OpenAIGenerator | BatchGenerator) -> float:
     """Money that all answers in this workdir have cost; what was paid in vain is known only to the run that did."""
     total = 0.0
     for path in sorted(self._folder.glob("synthesis/*/responses.sqlite")):
@@ -136,6 +154,23 @@ class Teacher:
     served = total - self._served
     self._served = total
     return served
+
+
+def vendor_of(config: config_lib.Teacher, parameters: Parameters) -> Vendor:
+  """Where the batches go.
+
+  Raises:
+    UserError: there is no address, or no folder for files.
+  """
+  where, chat = config.base_url, config.chat != "raw"
+  if not where:
+    raise UserError(
+      "batches want an address", where="teacher.base_url", remedy="give the endpoint, or a folder for dialect files"
+    )
+  if parameters.dialect == "files":
+    return BatchFiles(where, chat=chat)
+  address, key = checked_address(where), checked_key(config.api_key_variable)
+  return AnthropicBatches(address, key) if parameters.dialect == "anthropic" else OpenAIBatches(address, key, chat=chat)
 
 
 def addresses_of(listed: Iterable[str]) -> list[str]:

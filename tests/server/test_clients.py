@@ -76,9 +76,9 @@ def test_a_model_is_retrieved_by_its_name(client):
     client.models.retrieve("gpt-4")
 
 
-def test_the_probabilities_of_an_echo_are_those_of_the_model(client, decoder):
+def test_the_probabilities_of_an_echo_are_those_of_the_model(client, decoder, tokenizer):
   """As lm-evaluation-harness asks for multiple choice: the tokens of the prompt and one more."""
-  prompt = list(b"two and two")
+  prompt = tokenizer.encode("two and two", bos=True)
   answer = client.completions.create(
     model="tiny@0", prompt=[prompt] * 2, max_tokens=1, temperature=0, logprobs=1, echo=True
   )
