@@ -44,7 +44,7 @@ def test_every_shipped_experiment_resolves(path):
   [
     ("rng_seed", True, "config.rng_seed: True is not of type int"),
     ("synthesis.temperature", "hot", "config.synthesis.temperature"),
-    ("teacher.backend", "carrier pigeon", "jetstream, openai, local"),
+    ("teacher.backend", "carrier pigeon", "jetstream, openai, batch, local"),
     (
       "synthesis.judge",
       ("verdict", "beauty"),

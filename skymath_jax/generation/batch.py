@@ -99,7 +99,7 @@ class BatchGenerator:
     journal: os.PathLike[str],
     *,
     concurrency: int,
-    chat: bool = True,
+    chat: bool,
     batch_size: int = BATCH_SIZE,
     idle_seconds: float = IDLE_SECONDS,
     poll_seconds: float = POLL_SECONDS,

@@ -40,15 +40,30 @@ class Vendor(Protocol):
   where: str
 
   async def submit(self, name: str, rows: Rows) -> str:
-    """The vendor's id of a new batch. Raises `LostError` or `UserError`."""
+    """The vendor's id of a new batch.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     ...
 
   async def find(self, name: str, ids: Sequence[str]) -> str | None:
-    """The id of the batch that was submitted under this name, if it has arrived."""
+    """The id of the batch that was submitted under this name, if it has arrived.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     ...
 
   async def results(self, batch: str, ids: Sequence[str]) -> Results | None:
-    """What has become of each request; None while the batch is under way. Raises `LostError` or `UserError`."""
+    """What has become of each request; None while the batch is under way.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     ...
 
   async def close(self) -> None:
@@ -113,7 +128,12 @@ class OpenAIBatches(_Http):
     self._endpoint = "/v1/chat/completions" if chat else "/v1/completions"
 
   async def submit(self, name: str, rows: Rows) -> str:
-    """A file, and a batch of it that carries our name."""
+    """A file, and a batch of it that carries our name.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     form = aiohttp.FormData({"purpose": "batch"})
     form.add_field("file", _lines(rows, self._endpoint), filename=f"{name}.jsonl", content_type="application/jsonl")
     file = await self._json("POST", "/files", data=form)
@@ -121,7 +141,12 @@ class OpenAIBatches(_Http):
     return str((await self._json("POST", "/batches", json={**body, "metadata": {MARK: name}})).get("id"))
 
   async def find(self, name: str, ids: Sequence[str]) -> str | None:
-    """By the name in its metadata."""
+    """By the name in its metadata.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     after = ""
     while True:
       page = await self._json("GET", f"/batches?limit=100{after}")
@@ -134,7 +159,12 @@ class OpenAIBatches(_Http):
       after = f"&after={found[-1]['id']}"
 
   async def results(self, batch: str, ids: Sequence[str]) -> Results | None:
-    """Output and error file, when it has ended; what stands in neither has expired."""
+    """Output and error file, when it has ended; what stands in neither has expired.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     state = await self._json("GET", f"/batches/{batch}")
     status = state.get("status")
     if status in ("failed", "cancelled"):
@@ -154,12 +184,22 @@ class AnthropicBatches(_Http):
     super().__init__(base_url, {"x-api-key": key, "anthropic-version": ANTHROPIC_VERSION})
 
   async def submit(self, name: str, rows: Rows) -> str:
-    """All requests in one body."""
+    """All requests in one body.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     requests = [{"custom_id": id_, "params": _for_anthropic(body)} for id_, body in rows]
     return str((await self._json("POST", "/messages/batches", json={"requests": requests})).get("id"))
 
   async def find(self, name: str, ids: Sequence[str]) -> str | None:
-    """There is no name to find it by: the ended batch that has results of these requests."""
+    """There is no name to find it by: the ended batch that has results of these requests.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     for batch in (await self._json("GET", "/messages/batches?limit=100")).get("data") or []:
       if sum((batch.get("request_counts") or {}).values()) != len(ids):
         continue
@@ -170,7 +210,12 @@ class AnthropicBatches(_Http):
     return None
 
   async def results(self, batch: str, ids: Sequence[str]) -> Results | None:
-    """Its results, when it has ended."""
+    """Its results, when it has ended.
+
+    Raises:
+      LostError: nobody knows whether it arrived, or no answer came.
+      UserError: the vendor refuses.
+    """
     found = await self._rows(batch)
     lost = Unanswered("the batch has ended without it", may_pass=True)
     return None if found is None else {id_: found.get(id_, lost) for id_ in ids}
@@ -191,7 +236,11 @@ class BatchFiles:
     self._endpoint = "/v1/chat/completions" if chat else "/v1/completions"
 
   async def submit(self, name: str, rows: Rows) -> str:
-    """Leaves the input file, and says what is to be done with it."""
+    """Leaves the input file, and says what is to be done with it.
+
+    Raises:
+      UserError: the disk takes no more.
+    """
     self._folder.mkdir(parents=True, exist_ok=True)
     path = self._folder / f"{name}.input.jsonl"
     files.write_text(path, _lines(rows, self._endpoint).decode())
@@ -199,11 +248,19 @@ class BatchFiles:
     return name
 
   async def find(self, name: str, ids: Sequence[str]) -> str | None:
-    """By the input file."""
+    """By the input file.
+
+    Raises:
+      UserError: the disk takes no more.
+    """
     return name if (self._folder / f"{name}.input.jsonl").exists() else None
 
   async def results(self, batch: str, ids: Sequence[str]) -> Results | None:
-    """Those of the output file, when it is whole."""
+    """Those of the output file, when it is whole.
+
+    Raises:
+      UserError: the disk takes no more.
+    """
     path = self._folder / f"{batch}.output.jsonl"
     found = _read(path.read_bytes()) if path.exists() else {}
     return {id_: found[id_] for id_ in ids} if set(ids) <= found.keys() else None

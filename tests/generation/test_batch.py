@@ -13,7 +13,7 @@ from skymath_jax.generation.parameters import Parameters
 from skymath_jax.generation.vendors import AnthropicBatches, BatchFiles, LostError, OpenAIBatches
 from tests.support.batches import Vendor
 
-FAST = {"idle_seconds": 0.05, "poll_seconds": 0.01, "concurrency": 10_000}
+FAST = {"idle_seconds": 0.05, "poll_seconds": 0.01, "concurrency": 10_000, "chat": True}
 
 
 class Killed(BaseException):
