@@ -149,3 +149,7 @@ class DecoderConfig:
     """Mean number of keys that a query of a row of `length` tokens sees."""
     seen = np.arange(1, length + 1)
     return float(np.mean(seen if self.window is None else np.minimum(seen, self.window)))
+
+  def kv_bytes_per_token(self, dtype: Any = None) -> int:
+    """Bytes of keys and values that one token leaves in the cache, over all layers; `dtype` defaults to compute's."""
+    return 2 * self.layers * self.kv_heads * self.head_dim * jnp.dtype(dtype or self.dtype).itemsize
