@@ -10,7 +10,7 @@ from skymath_jax import config as config_lib
 from skymath_jax import files, integrity
 from skymath_jax.errors import UserError
 from skymath_jax.recipe import stages
-from skymath_jax.recipe.workdir import CONFIG, Workdir
+from skymath_jax.recipe.workdir import CONFIG, CONFIG_HASH, Workdir
 
 
 def verify(where: epath.PathLike) -> Iterator[tuple[str, str]]:
@@ -25,6 +25,9 @@ def verify(where: epath.PathLike) -> Iterator[tuple[str, str]]:
     if not path.exists():
       raise UserError(f"no {CONFIG} here, so this is no workdir", where=where, remedy="name the folder of a run")
     config = config_lib.stored(files.read_json(path), where=path)
+    known = workdir / CONFIG_HASH
+    if not known.exists() or known.read_bytes() != f"{config_lib.config_hash(config)}\n".encode():
+      yield ".", f"{path}: does not fit {known}. Remove both, then run the same command: it writes them anew."
     root = Path(os.fspath(workdir.path))
     for mark in sorted(root.rglob(files.COMPLETE)):
       place, folder = workdir.path / mark.parent.relative_to(root), str(mark.parent.relative_to(root))

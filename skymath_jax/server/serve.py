@@ -30,7 +30,7 @@ from skymath_jax.server import compat, incoming
 from skymath_jax.server import http as http_front
 from skymath_jax.server.driver import Driver, EngineLike
 from skymath_jax.server.grpc import Orchestrator
-from skymath_jax.server.settings import ServerSettings, in_use
+from skymath_jax.server.settings import ServerSettings, in_use, is_loopback, made_token
 from skymath_jax.tokenizer import Tokenizer
 
 jetstream_pb2_grpc = compat.load("core.proto.jetstream_pb2_grpc")
@@ -273,14 +273,18 @@ def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any
     model: Hugging Face folder, checkpoint folder or asset:NAME.
     dtype: float32, bfloat16, or empty for that of the files.
     exit_with_parent: see `serve`.
-    **values: fields of `EngineSettings` and `ServerSettings`; the token comes from the environment.
+    **values: fields of `EngineSettings` and `ServerSettings`; the token comes from the environment, or is made where
+      other machines are let in.
 
   Raises:
     UserError: a setting cannot be, or the model cannot be read.
   """
   if dtype not in (known := ("", "float32", "bfloat16")):
     raise UserError(f"{dtype!r} is not known", where="dtype", remedy=f"use one of: {', '.join(known[1:])}")
-  engine_settings, settings = settings_of(**values, token=os.environ.get(TOKEN_VARIABLE, ""))
+  token = os.environ.get(TOKEN_VARIABLE, "")
+  if values["allow_remote"] and not (token or values["without_token"] or is_loopback(values["host"])):
+    token = made_token()
+  engine_settings, settings = settings_of(**values, token=token)
   mesh = serving_mesh(model)
   decoder, tokenizer, engine_settings = plan.load(model, engine_settings, dtype=dtype or None, mesh=mesh)
   serve(decoder, tokenizer, models.model_id(model), engine_settings, settings, exit_with_parent=exit_with_parent)

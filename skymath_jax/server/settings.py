@@ -1,8 +1,11 @@
 """How a server listens, whom it lets in, and how it treats those that wait."""
 
+import contextlib
 import dataclasses
 import hmac
 import ipaddress
+import os
+import secrets
 import socket
 import ssl
 from pathlib import Path
@@ -10,7 +13,10 @@ from pathlib import Path
 import grpc
 
 from skymath_jax import prompts
+from skymath_jax.console import log
 from skymath_jax.errors import UserError
+
+TOKEN_FILE = "~/.config/skymath/token"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +28,8 @@ class ServerSettings:
     port, http_port: of gRPC and of HTTP; 0 takes any free one.
     allow_remote: says that other machines may reach it.
     tls_certificate, tls_key: PEM files; both or neither.
-    token: bearer token that callers must show; empty lets everybody in.
+    token: bearer token that callers must show; empty lets everybody in, which beyond loopback `without_token` must say.
+    without_token: says that this is meant.
     queue_size: requests that may wait for a slot; more are refused.
     chat_frame: prompt frame of chat messages, where the tokenizer has no chat template.
     drain_seconds: how long requests may take to finish after SIGTERM; what is left then ends as UNAVAILABLE.
@@ -35,6 +42,7 @@ class ServerSettings:
   tls_certificate: str = ""
   tls_key: str = ""
   token: str = dataclasses.field(default="", repr=False)
+  without_token: bool = False
   queue_size: int = 4096
   chat_frame: str = "sft/alpaca"
   drain_seconds: float = 8.0
@@ -54,8 +62,11 @@ class ServerSettings:
       raise UserError(
         f"{self.host} can be reached from other machines",
         where="host",
-        remedy="say --allow_remote if that is meant, best with a token (SKYMATH_TOKEN) and --tls_certificate",
+        remedy="say --allow_remote if that is meant, best with --tls_certificate",
       )
+    if not self.token and not self.without_token and not is_loopback(self.host):
+      what, remedy = "other machines would be let in without a token", "set SKYMATH_TOKEN, or say --without_token"
+      raise UserError(what, where="token", remedy=remedy)
     if bool(self.tls_certificate) != bool(self.tls_key):
       raise UserError("TLS needs a certificate and its key", where="tls_certificate", remedy="give both files")
     self.http_credentials()
@@ -90,6 +101,23 @@ class ServerSettings:
         f"certificate and key cannot be used ({error})", where=self.tls_certificate, remedy="give PEM files that belong"
       ) from None
     return context
+
+
+def made_token() -> str:
+  """The token of this user's servers: made once, kept in a file that nobody else can read, shown when it is made."""
+  path = Path(TOKEN_FILE).expanduser()
+  if not path.exists():
+    token = secrets.token_urlsafe(32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
+      f.write(token + "\n")
+    with contextlib.suppress(FileExistsError):  # of two servers that start at once the first one's stays
+      os.link(new, path)
+    new.unlink()
+    log(f"made a token for clients, kept in {path}: {path.read_text().strip()}")
+  log(f"clients need SKYMATH_TOKEN=$(cat {path})")
+  return path.read_text().strip()
 
 
 def is_loopback(host: str) -> bool:

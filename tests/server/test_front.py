@@ -17,6 +17,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.server import serve as server_lib
+from skymath_jax.server import settings as settings_lib
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.testing.tokenizers import ByteTokenizer
 from tests.support.serving import start_slow_server
@@ -226,7 +227,19 @@ def test_other_machines_are_let_in_only_on_purpose(host):
 def test_loopback_and_what_is_meant_are_taken():
   for host in ("127.0.0.1", "localhost", "127.9.9.9"):
     ServerSettings(host=host, port=0).check()
-  ServerSettings(host="0.0.0.0", port=0, allow_remote=True).check()
+  ServerSettings(host="0.0.0.0", port=0, allow_remote=True, token="x").check()
+  ServerSettings(host="0.0.0.0", port=0, allow_remote=True, without_token=True).check()
+  with pytest.raises(UserError, match=r"without a token.*--without_token"):
+    ServerSettings(host="0.0.0.0", port=0, allow_remote=True).check()
+
+
+def test_a_token_is_made_once_shown_once_and_kept_for_its_owner_alone(tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  token = settings_lib.made_token()
+  first = capsys.readouterr().err
+  assert settings_lib.made_token() == token and len(token) >= 40
+  assert token in first and token not in capsys.readouterr().err
+  assert (tmp_path / ".config" / "skymath" / "token").stat().st_mode & 0o777 == 0o600
 
 
 def test_half_a_tls_setting_is_refused():

@@ -1,5 +1,6 @@
 """The road to a pod, script by script, against a cloud that fails in scripted ways."""
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -411,3 +412,24 @@ def test_no_secret_reaches_a_call_or_a_file(cloud):
   for path in cloud.folder.rglob("*"):
     if path.is_file() and path.stat().st_size < 1e6:
       assert SECRET not in path.read_text(errors="replace"), path
+
+
+def test_replicas_and_their_client_have_one_token_that_nobody_else_reads(cloud):
+  settings = {"TEACHER_TYPE": "v5e-16"}
+  cloud.run("create", "teacher", **settings)
+  cloud.run("setup", "teacher", **settings)
+  for _ in range(2):  # a second start keeps the token that the running ones know
+    cloud.run("serve", **settings)
+    files = sorted((cloud.folder / "hosts").glob("t-teacher-w*/skymath/token"))
+    tokens = {path.read_text() for path in files}
+    assert len(files) == 4 and tokens == {cloud.get("secrets/t-token")} and len(tokens.pop()) >= 40
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+  assert not any(cloud.get("secrets/t-token") in call for call in cloud.calls())
+
+
+def test_code_that_is_not_what_was_sent_is_not_unpacked(cloud):
+  cloud.run("create")
+  cloud.run("setup")
+  [archive] = (cloud.folder / "bucket").rglob("code/*.tar.gz")
+  [command] = [call for call in cloud.calls("on_worker install")][:1]
+  assert "sha256sum --check" in command and hashlib.sha256(archive.read_bytes()).hexdigest() in command

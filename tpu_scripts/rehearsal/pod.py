@@ -124,7 +124,7 @@ def synthesize(folder: Path) -> dict:
   (folder / "logs").mkdir()
   with Hosts(4) as hosts:
     serve = [*SKYMATH, "serve", "--model=asset:micro_teacher", "--slots=8", "--max_length=384", "--port=9000"]
-    serve += ["--steps_per_call=16", "--allow_remote"]
+    serve += ["--steps_per_call=16", "--allow_remote", "--without_token"]
     logs = [folder / "logs" / f"replica{host}.log" for host in (1, 2, 3)]
     replicas = [
       hosts.start(host, [*serve, f"--host={hosts.addresses[host]}"], log=log, **own)
