@@ -106,15 +106,20 @@ def fixed_bytes(config: DecoderConfig, settings: EngineSettings) -> int:
   width = jnp.dtype(config.param_dtype).itemsize
   weights = config.parameters * width
   largest = max(config.layers * config.embed * config.mlp, config.vocab_size * config.embed) * width
-  kept = 2 * prefix_budget(settings.max_length) * config.kv_bytes_per_token()
+  kept = 2 * prefix_budget(settings.max_length) * _token_bytes(config, config.dtype)
   if settings.weights == "int8":  # rounded after they are read
     return max(weights + largest, weights + config.parameters, config.parameters + kept)
   return weights + largest + kept
 
 
+def _token_bytes(config: DecoderConfig, dtype: str) -> int:
+  """Bytes of the keys and values of one token in all layers."""
+  return 2 * config.layers * config.kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+
+
 def slot_bytes(config: DecoderConfig, settings: EngineSettings) -> int:
   """Bytes of one slot: keys and values, twice while a cache that follows live lengths is resized, and logits."""
-  token = config.kv_bytes_per_token(settings.kv_dtype(config.dtype))
+  token = _token_bytes(config, settings.kv_dtype(config.dtype))
   if settings.kv == "int8":
     token += 2 * config.layers * config.kv_heads * 4  # scales
   copies = 2 if sharding.platform() == "cpu" else 1
