@@ -24,7 +24,7 @@ FLOORS = {
   "models": 2, "problems": 2, "charts": 2, "chat": 2,
   "sft": 3, "synthesis": 3, "training": 3, "engine": 3,
   "server": 4, "testing": 4, "evaluation": 4, "convert": 4, "curation": 4,
-  "preflight": 5, "report": 5, "coreset": 5, "serving": 5,
+  "doctor": 5, "preflight": 5, "report": 5, "coreset": 5, "serving": 5,
   "recipe": 6,
   "study": 7,
   "cli": 8,

@@ -29,6 +29,7 @@ VERBS = {
   "evaluate": ("cli.recipe", "evaluate", "zero-shot generation and grading on a benchmark"),
   "leaderboard": ("cli.leaderboard", "leaderboard", "all evaluations below a folder on one page"),
   "decontaminate": ("cli.decontaminate", "decontaminate", "what of a data set gives test problems away, side by side"),
+  "doctor": ("cli.doctor", "doctor", "what is wrong with a model folder and, with --data, a data set"),
   "export": ("cli.models", "export", "checkpoint → Hugging Face folder"),
   "verify": ("cli.recipe", "verify", "reads every file of a workdir and names what is damaged, and the remedy"),
   "import": ("cli.models", "import_", "Hugging Face folder → checkpoint"),
