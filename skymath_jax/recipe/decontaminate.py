@@ -114,7 +114,7 @@ def _judged(config: Experiment, nearest: Sequence[Finding], out: epath.Path) -> 
       await client.close()
 
   with (
-    Teacher(config.teacher, config.serving, out) as teacher,
+    Teacher(config.teacher, config.serving, config.model.dtype, out) as teacher,
     synthesis.ResponseStore(folder / "responses.sqlite") as store,
   ):
     said = asyncio.run(ask(teacher, store))
