@@ -5,6 +5,7 @@ which also reads and writes `gs://`.
 """
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -111,6 +112,11 @@ def _files_below(folder: epath.Path) -> list[epath.Path]:
   return found
 
 
+def matching(folder: epath.PathLike, pattern: str) -> list[epath.Path]:
+  """What `folder.glob(pattern)` should give, in order: brackets in the folder's own name are no pattern."""
+  return sorted(epath.Path(glob.escape(os.fspath(folder))).glob(pattern))
+
+
 def copy(source: epath.PathLike, target: epath.PathLike) -> None:
   """One file, between any two places; `target` is replaced."""
   source, target = epath.Path(source), epath.Path(target)
@@ -133,7 +139,7 @@ def new_folder(target: epath.PathLike, *, token: str | None = None) -> Iterator[
   require_replaceable(target)
   target.parent.mkdir(parents=True, exist_ok=True)
   with lock(target.parent / f".{target.name}.lock", f"the folder {target}", keep=False):
-    for stale in target.parent.glob(f".{target.name}.*.tmp"):
+    for stale in matching(target.parent, f".{glob.escape(target.name)}.*.tmp"):
       stale.rmtree()
     new = temporary(target, token or secrets.token_hex(4))
     new.mkdir()

@@ -98,3 +98,15 @@ def test_a_lock_that_is_not_kept_leaves_no_file(tmp_path):
       pass
     assert (tmp_path / "lock").exists()
   assert not list(tmp_path.iterdir())
+
+
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(tmp_path):
+  folder = tmp_path / "exp[1]" / "a*b"
+  for name in ("x.json", "sub/y.json", "z.txt"):
+    files.write_text(folder / name, "{}")
+  assert [path.name for path in files.matching(folder, "*.json")] == ["x.json"]
+  assert [path.name for path in files.matching(folder, "*/*.json")] == ["y.json"]
+  (tmp_path / "exp[1]" / ".new[2].0000.tmp").mkdir()
+  with files.new_folder(tmp_path / "exp[1]" / "new[2]") as new:
+    files.write_text(new / "file", "x")
+  assert sorted(path.name for path in (tmp_path / "exp[1]").iterdir()) == ["a*b", "new[2]"]

@@ -63,7 +63,7 @@ def _what(folder: epath.Path, config: DecoderConfig, dtype: str, trained: bool) 
 def _data(folder: epath.Path, workdir: epath.Path) -> str:
   """The training sets up to this stage, which goes on from the one before."""
   parts = []
-  for path in sorted(workdir.glob("sft/*/summary.json")):
+  for path in files.matching(workdir, "sft/*/summary.json"):
     stage = path.parent.name
     if stage <= folder.name:
       summary = files.read_json(path)
@@ -84,7 +84,7 @@ def _training(folder: epath.Path) -> str:
 
 def _evaluation(workdir: epath.Path) -> str:
   rows = []
-  for path in sorted(workdir.glob("evaluation/*/summary.json")):
+  for path in files.matching(workdir, "evaluation/*/summary.json"):
     found = files.read_json(path)
     accuracy = found["accuracy"]
     low, high = accuracy["ci95"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from skymath_jax import grading
+from skymath_jax import files, grading
 from skymath_jax.errors import UserError
 from skymath_jax.problems.builder import RemoteFile, Source, Version, read_rows, with_ids
 from skymath_jax.records import Problem
@@ -147,7 +147,9 @@ class Math(Source):
     if not paths and (folder / split).is_dir():
       # sorted by subject, then by the number in the file's name; `val/` is the rest of one copy's training set
       places = (split, "val") if split == "train" else (split,)
-      found = [path for place in places for depth in ("*.json", "*/*.json") for path in (folder / place).glob(depth)]
+      found = [
+        path for place in places for depth in ("*.json", "*/*.json") for path in files.matching(folder / place, depth)
+      ]
       paths = sorted(found, key=lambda path: (path.parent.name, path.name.zfill(16)))
     if not paths:
       return None

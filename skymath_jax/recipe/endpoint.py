@@ -9,7 +9,7 @@ import re
 
 from etils import epath
 
-from skymath_jax import records
+from skymath_jax import files, records
 from skymath_jax.config import Experiment
 from skymath_jax.evaluation import PREDICTIONS, folder_name
 from skymath_jax.evaluation import template as template_lib
@@ -64,7 +64,7 @@ def _client(config: Experiment, url: str, model: str, *, chat: bool) -> OpenAIGe
 
 def _spent(client: OpenAIGenerator, folder: epath.Path) -> float:
   """Money that all responses below `folder` have cost, by the prices of now."""
-  paths = [path for name in (PREDICTIONS, EARLIER) for path in sorted(folder.glob(f"*/*/{name}"))]
+  paths = [path for name in (PREDICTIONS, EARLIER) for path in files.matching(folder, f"*/*/{name}")]
   rows = {(path.parent, row["request"]): row for path in paths for _, row in records.read_lines(path)}
   prompt, completion = (sum(row[key] for row in rows.values()) for key in ("prompt_tokens", "tokens"))
   return client.meter.limits.cost(prompt, completion)

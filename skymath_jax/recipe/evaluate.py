@@ -74,7 +74,7 @@ def _ask_shares(run: Run, ask: Callable[..., Facts], name: str, problems: Sequen
   if distributed.is_writer():
     run.workdir.pull(target)
     folder = run.workdir / target
-    found = [records.read_lines(path) for path in sorted(folder.glob(f"processes/*/{evaluation.PREDICTIONS}"))]
+    found = [records.read_lines(path) for path in files.matching(folder, f"processes/*/{evaluation.PREDICTIONS}")]
     rows = {(row["id"], row["sample"]): row for lines in found for _, row in lines}
     records.write_lines(folder / evaluation.PREDICTIONS, rows.values())
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from etils import epath
 
-from skymath_jax import chat, distributed, models
+from skymath_jax import chat, distributed, files, models
 from skymath_jax import config as config_lib
 from skymath_jax.config import Serving
 from skymath_jax.engine import plan
@@ -141,7 +141,7 @@ class Teacher:
   def _spent(self, client: OpenAIGenerator | BatchGenerator) -> float:
     """Money that all answers in this workdir have cost; what was paid in vain is known only to the run that did."""
     total = 0.0
-    for path in sorted(self._folder.glob("synthesis/*/responses.sqlite")):
+    for path in files.matching(self._folder, "synthesis/*/responses.sqlite"):
       with ResponseStore(path) as store:
         total += client.meter.limits.cost(*store.tokens_of(client.model_id))
     return max(total, self._paid.meter.spent if self._paid is not None else 0.0)

@@ -92,7 +92,7 @@ def render(root: epath.Path) -> str:
 
 def _entries(root: epath.Path, notes: list[str]) -> Iterator[Entry]:
   """Every evaluation below the folder, by path."""
-  for path in sorted(path for depth in range(DEPTH) for path in root.glob("*/" * depth + "summary.json")):
+  for path in sorted(path for depth in range(DEPTH) for path in files.matching(root, "*/" * depth + "summary.json")):
     try:
       summary = files.read_json(path)
     except (UserError, OSError, UnicodeDecodeError) as error:

@@ -136,7 +136,7 @@ def _document(path: epath.Path, notes: list[str]) -> Row:
 def _benchmarks(folder: epath.Path) -> dict[str, Row]:
   """Benchmark → its accuracy facts, the headline's first; further benchmarks have a folder each."""
   found: dict[str, Row] = {}
-  for path in [folder / "summary.json", *sorted(folder.glob("*/summary.json"))]:
+  for path in [folder / "summary.json", *files.matching(folder, "*/summary.json")]:
     document = _document(path, [])
     if facts := part(document, "accuracy"):
       found[str(document.get("name", path.parent.name))] = facts

@@ -169,7 +169,7 @@ class SFTDataset:
     if not (self.folder / FACTS).exists():
       raise UserError("this is not an SFT data set", where=self.folder, remedy="make it with: skymath curate")
     self._facts = files.read_json(self.folder / FACTS)
-    paths = sorted(str(path) for path in self.folder.glob(f"{PREFIX}-{SPLIT}.array_record-*"))
+    paths = [str(path) for path in files.matching(self.folder, f"{PREFIX}-{SPLIT}.array_record-*")]
     self._source = array_record_data_source.ArrayRecordDataSource(paths)
     if len(self._source) != self._facts["rows"]:
       raise UserError(

@@ -43,7 +43,7 @@ def load(folder: epath.PathLike) -> Tokenizer:
     UserError: no tokenizer there, or its file is damaged.
   """
   folder = epath.Path(folder).expanduser()
-  names = sorted({path.name for pattern in SIDE_FILES for path in folder.glob(pattern) if not path.is_dir()})
+  names = sorted({path.name for pattern in SIDE_FILES for path in files.matching(folder, pattern) if not path.is_dir()})
   side_files = {name: foreign.read_bytes(folder / name) for name in names}
   for name in ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
     if name in side_files:
