@@ -147,7 +147,7 @@ class OpenAIGenerator:
   async def _attempt(self, request: Request, trial: Trial) -> Response:
     """One attempt, once traffic and limits let it through."""
     if trial.unproven:
-      await self._probe(request)
+      trial.proven = await self._probe(request)
     trial.sent = await self._traffic.enter(again=trial.failures > 0)
     try:
       response = await self._paid(request, retried=trial.failures > 0)
@@ -156,15 +156,17 @@ class OpenAIGenerator:
     self._traffic.succeeded()
     return response
 
-  async def _probe(self, request: Request) -> None:
+  async def _probe(self, request: Request) -> bool:
     """Asks something small: an answer says that the endpoint works, and that it is `request` that fails."""
     now = time.monotonic()
     if now - self._probed_at < PROBE_SECONDS:
-      return
+      return False
     self._probed_at = now
     with contextlib.suppress(Failure, RequestRejected):
       await self._paid(dataclasses.replace(request, prompt=PROBE), retried=False)
       self._traffic.succeeded()
+      return True
+    return False
 
   async def _paid(self, request: Request, *, retried: bool) -> Response:
     """One attempt and its cost."""

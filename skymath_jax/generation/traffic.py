@@ -238,33 +238,40 @@ class Trial:
     self._backoff = tenacity.wait_exponential_jitter(
       traffic.first_pause, MAX_FIRST_PAUSE_SECONDS, jitter=traffic.first_pause
     )
-    self._failed_at = 0.0  # monotonic time of the first failure
-    self._counted = 0
+    self._first_at = self._last_at = 0.0  # monotonic time of the first and the last failure
+    self._broken = 0  # failures at which it was not told to wait
+    self._counted = 0  # ... of them those that are blamed on it
     self.sent = 0.0  # monotonic time of the last attempt
     self.failures = 0
+    self.proven = False  # the endpoint answered something else just now
 
   @property
   def unproven(self) -> bool:
     """Whether only an answer to another question can tell who is to blame: the endpoint did work before."""
-    return self._spent and self._traffic.answered and not self._suspect
+    return self._broken >= self._attempts and not self._spent and self._traffic.answered
 
   @property
   def _spent(self) -> bool:
-    return self._counted >= self._attempts
+    return self._counted >= self._attempts or (self.proven and self._broken > self._attempts)
 
   @property
   def _suspect(self) -> bool:
     """Whether others got through since it first failed."""
-    return self._traffic.answered_at > self._failed_at > 0
+    return self._traffic.answered_at > self._first_at > 0
 
   def over(self, state: tenacity.RetryCallState) -> bool:
-    """Whether no attempt is left; what failed is counted."""
+    """Whether no attempt is left; what failed is counted if others got through since the last time."""
     failure, traffic = _failure(state), self._traffic
+    first = not self.failures
+    others = not first and traffic.answered_at > self._last_at
+    broken = failure.kind is Kind.BROKEN and (first or not traffic.answered)
     self.failures += 1
-    self._failed_at = self._failed_at or time.monotonic()
-    self._counted += failure.kind is Kind.BROKEN or (self._suspect and failure.kind is not Kind.BUSY)
+    self._broken += failure.kind is not Kind.BUSY
+    self._counted += broken or (others and failure.kind is not Kind.BUSY)
+    self._last_at = time.monotonic()
+    self._first_at = self._first_at or self._last_at
     traffic.failed(self.sent, failure)
-    if self._spent and not self.unproven:
+    if self._spent:
       return True
     return traffic.out_of_patience(failure, failures=self.failures, suspect=self._suspect)
 
@@ -275,7 +282,7 @@ class Trial:
 
   def verdict(self, failure: Failure, *, request_id: str, where: str) -> UserError:
     """What the last failure means: this request has no answer, or no request has."""
-    if (self._spent and not self.unproven) or (self._suspect and failure.kind is Kind.BUSY):
+    if self._spent or (self._suspect and failure.kind is Kind.BUSY):
       return RequestRejected(f"request {request_id} got no answer in {self.failures} attempts ({failure})", where=where)
     return UserError(
       f"the endpoint failed and no request got through any more ({failure})",

@@ -1,0 +1,105 @@
+"""An endpoint with 5 % of each trouble leaves the very data that a perfect one leaves."""
+
+import asyncio
+import dataclasses
+import json
+import random
+import time
+
+import pytest
+from aiohttp import web
+
+from skymath_jax import records
+from skymath_jax.generation.limits import Limits
+from skymath_jax.generation.openai import OpenAIGenerator
+from skymath_jax.synthesis import ResponseStore, synthesize
+from skymath_jax.testing.teacher import reply
+from tests.support.endpoint import completion, serving
+from tests.support.synthesis import SAMPLING, SETTINGS, toy_problems
+
+RUNS = {"answer_augmentation": 2.0, "rephrase": 1.0, "fobar": 1.0}  # 5 requests a problem
+THOUGHT = "Let me see."
+TROUBLES = (
+  *("429", "500", "503", "529", "cut", "no JSON", "error as an answer"),
+  *("think", "parts", "channel", "no usage", "wrong usage"),
+)  # fmt: skip
+STORM_EVERY, STORM_LASTS = 4.0, 0.8  # seconds: nothing gets through, by turns for 429, 503 and 500
+
+
+class Endpoint:
+  """Thinks, then answers as the scripted teacher; with `share` of each trouble, and storms."""
+
+  def __init__(self, share: float):
+    self.share = share
+    self.rng = random.Random(5)
+    self.began = time.monotonic()
+    self.answered: dict[str, int] = {}
+
+  def __call__(self, call):
+    storm, into = divmod(time.monotonic() - self.began, STORM_EVERY)
+    if self.share and storm and into < STORM_LASTS:
+      return ((429, 503, 500)[int(storm) % 3], "storm", {})
+    place = int(self.rng.random() / self.share) if self.share else len(TROUBLES)
+    kind = TROUBLES[place] if place < len(TROUBLES) else ""
+    if kind.isdecimal():
+      return (int(kind), "<html>trouble</html>", {"Retry-After": "0.05"} if kind == "429" else {})
+    if kind == "no JSON":
+      return (200, "<html>Sign in</html>", {"Content-Type": "text/html"})
+    if kind == "error as an answer":
+      return {"error": {"message": "Provider returned error", "code": 502}}
+    if kind == "cut":
+      return self.cut(call.request)
+    self.answered[call.prompt + str(call.body["seed"])] = self.answered.get(call.prompt + str(call.body["seed"]), 0) + 1
+    return self.good(reply(call.prompt, call.body["seed"]), kind)
+
+  def good(self, text: str, kind: str):
+    usage = {"prompt_tokens": 30, "completion_tokens": 20}
+    if kind in ("no usage", "wrong usage"):
+      usage = {} if kind == "no usage" else {"prompt_tokens": -1, "completion_tokens": 10**30}
+    if kind == "think":
+      return completion(f"<think>\n{THOUGHT}\n</think>\n\n{text}", usage=usage)
+    if kind == "parts":
+      return completion([{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": text}], usage=usage)
+    if kind == "channel":
+      raw = (
+        f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>{text}<|return|>"
+      )
+      return completion(raw, usage=usage)
+    return completion(text, usage=usage, reasoning_content=THOUGHT)
+
+  async def cut(self, request):
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "900"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [')
+    request.transport.abort()
+    return response
+
+
+def rows(path, endpoint, problems: int) -> list[str]:
+  """What a pass makes of the endpoint's answers; tokens, which it may not count, aside."""
+
+  async def run():
+    with ResponseStore(path / "responses.sqlite") as store:
+      async with serving(endpoint) as (url, _):
+        limits = Limits(prices=(1.0, 1.0))
+        client = OpenAIGenerator(url, "m", chat=True, concurrency=64, first_pause=0.02, limits=limits)
+        try:
+          return await synthesize(
+            toy_problems(problems), RUNS, client, store,
+            stage=1, sampling=SAMPLING, rng_seed=7, settings=SETTINGS, concurrency=64, max_rejected=1.0,
+          )  # fmt: skip
+        finally:
+          await client.close()
+
+  made = asyncio.run(run()).instances
+  return [json.dumps(records.to_json(dataclasses.replace(instance, tokens=1))) for instance in made]
+
+
+@pytest.mark.parametrize("problems", [40, pytest.param(4000, marks=pytest.mark.slow)])
+def test_the_data_are_those_of_a_perfect_endpoint(tmp_path, problems):
+  troubled = Endpoint(0.05)
+  for name in "ab":
+    (tmp_path / name).mkdir()
+  found = rows(tmp_path / "a", troubled, problems)
+  assert found == rows(tmp_path / "b", Endpoint(0.0), problems) and len(found) > 3 * problems
+  assert set(troubled.answered.values()) == {1}  # nothing is paid twice
