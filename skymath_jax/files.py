@@ -117,6 +117,18 @@ def matching(folder: epath.PathLike, pattern: str) -> list[epath.Path]:
   return sorted(epath.Path(glob.escape(os.fspath(folder))).glob(pattern))
 
 
+def require_plain_name(path: epath.PathLike) -> None:
+  """Refuses a path that the library which keeps checkpoints would take for a pattern.
+
+  Raises:
+    UserError: it holds a bracket, star or question mark.
+  """
+  text = os.fspath(path) if "://" in os.fspath(path) else os.fspath(absolute(path))
+  if odd := sorted(set(text) & set("*?[]")):
+    what = f"checkpoints cannot be kept in a path with {' '.join(odd)}"
+    raise UserError(what, where=path, remedy="name a folder without these characters")
+
+
 def copy(source: epath.PathLike, target: epath.PathLike) -> None:
   """One file, between any two places; `target` is replaced."""
   source, target = epath.Path(source), epath.Path(target)

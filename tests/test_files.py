@@ -110,3 +110,10 @@ def test_brackets_in_the_name_of_a_folder_are_no_pattern(tmp_path):
   with files.new_folder(tmp_path / "exp[1]" / "new[2]") as new:
     files.write_text(new / "file", "x")
   assert sorted(path.name for path in (tmp_path / "exp[1]").iterdir()) == ["a*b", "new[2]"]
+
+
+@pytest.mark.parametrize("name", ["exp[1]", "a*", "what?", "x]"])
+def test_checkpoints_want_a_plain_name(tmp_path, name):
+  with pytest.raises(UserError, match="checkpoints cannot be kept in a path with"):
+    files.require_plain_name(tmp_path / name / "deep")
+  files.require_plain_name(tmp_path / "blank and ü ~ {x}")

@@ -3,7 +3,7 @@
 import jax
 from etils import epath
 
-from skymath_jax import models, sharding
+from skymath_jax import files, models, sharding
 from skymath_jax.convert import parity
 from skymath_jax.convert.output import require_output
 from skymath_jax.models import hf, orbax_folder
@@ -25,10 +25,11 @@ def import_folder(
   All processes of a job call this; devices share the weights.
 
   Raises:
-    UserError: the source cannot be read, or `out` may not be written (see `require_output`).
+    UserError: the source cannot be read, or `out` may not be written (see `require_output`) or is an odd name.
   """
   folder = models.resolve(source)
   target = require_output(out, folder, overwrite=overwrite)
+  files.require_plain_name(target)
   mesh = sharding.make_mesh() if jax.device_count() > 1 else None
   dtype = hf.stored_dtype(folder)
   decoder, tokenizer = hf.load(folder, mesh=mesh, dtype=dtype)

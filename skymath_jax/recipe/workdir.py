@@ -52,6 +52,7 @@ class Workdir:
     Raises:
       UserError: the folder cannot be written, is in use, or holds what another config has made (the key is named).
     """
+    files.require_plain_name(self.where)
     with contextlib.ExitStack() as stack:
       if distributed.is_writer():
         stack.enter_context(self.owned())

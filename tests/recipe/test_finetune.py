@@ -55,6 +55,7 @@ def test_what_curate_wrote_is_trained_on(folder):
     (["train", "--data=pairs.jsonl", "--workdir=w"], 2, "--model is missing"),
     (["train", "--workdir=w"], 2, "--config is missing"),
     (["train", "--data=nope.jsonl", "--model=asset:micro_base", "--workdir=w"], 1, "nope.jsonl: no such file"),
+    (["train", "--data=pairs.jsonl", "--model=asset:micro_base", "--workdir=w/exp[1]"], 1, "kept in a path with [ ]"),
     (["train", "--data=pairs.jsonl", "--model=no-such-model", "--workdir=w"], 1, "no such model folder"),
   ],
 )
