@@ -8,7 +8,6 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import files, integrity
-from skymath_jax.errors import UserError
 from skymath_jax.recipe import stages
 from skymath_jax.recipe.workdir import CONFIG, CONFIG_HASH, Workdir
 
@@ -22,8 +21,6 @@ def verify(where: epath.PathLike) -> Iterator[tuple[str, str]]:
   workdir = Workdir(where)
   with workdir.held():
     path = workdir / CONFIG
-    if not path.exists():
-      raise UserError(f"no {CONFIG} here, so this is no workdir", where=where, remedy="name the folder of a run")
     config = config_lib.stored(files.read_json(path), where=path)
     known = workdir / CONFIG_HASH
     if not known.exists() or known.read_bytes() != f"{config_lib.config_hash(config)}\n".encode():

@@ -58,7 +58,6 @@ class Workdir:
         stack.enter_context(self.owned())
       self._mirror.open(writer=distributed.is_writer())
       if distributed.is_writer():
-        self._require_writable()
         self._claim(config, made_with)
         self._mirror.push_files(CONFIG, CONFIG_HASH)
       distributed.barrier("the workdir is open", seconds=FETCH_SECONDS)
@@ -75,12 +74,13 @@ class Workdir:
     """Brings the local copy up to date and keeps others out while the block runs; changes nothing.
 
     Raises:
-      UserError: it is in use.
+      UserError: this is no workdir, or it is in use.
     """
+    self._mirror.require_reachable()
+    if not (self._mirror.durable / CONFIG).exists():
+      raise UserError(f"no {CONFIG} here, so this is no workdir", where=self.where, remedy="name the folder of a run")
     with self.owned():
       self._mirror.open(writer=False)
-      if not self.path.is_dir():
-        raise UserError("no such workdir", where=self.where, remedy="check the path")
       yield
 
   @contextlib.contextmanager
@@ -90,23 +90,23 @@ class Workdir:
     Raises:
       UserError: the folder cannot be written, or somebody works in it.
     """
-    lock = self.path.parent / f".{self.path.name}.lock" if self._mirror.remote else self / ".lock"
-    try:
-      lock.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-      what, remedy = f"cannot write here ({error.strerror})", "choose another --workdir"
-      raise UserError(what, where=self.path, remedy=remedy) from None
+    if self._mirror.remote:  # beside the local copy, which may be thrown away
+      self._require_writable(self.path.parent)
+      lock = self.path.parent / f".{self.path.name}.lock"
+    else:
+      self._require_writable(self.path)
+      lock = self / ".lock"
     with files.lock(lock, f"the workdir {self.where}"), self._mirror.owned():
       yield
 
-  def _require_writable(self) -> None:
+  def _require_writable(self, folder: epath.Path) -> None:
     try:
-      self.path.mkdir(parents=True, exist_ok=True)
-      (self / ".writable").touch()
-      (self / ".writable").unlink()
+      folder.mkdir(parents=True, exist_ok=True)
+      (folder / ".writable").touch()
+      (folder / ".writable").unlink()
     except OSError as error:
       what, remedy = f"cannot write here ({error.strerror})", "choose another --workdir"
-      raise UserError(what, where=self.path, remedy=remedy) from None
+      raise UserError(what, where=folder, remedy=remedy) from None
 
   def _claim(self, config: Experiment, made_with: Mapping[str, Set[str]]) -> None:
     """Leaves the resolved config in the workdir, or refuses one with which something there was not made."""

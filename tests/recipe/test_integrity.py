@@ -133,3 +133,8 @@ def test_a_stage_whose_step_was_removed_is_finished_to_the_same_weights(tmp_path
   shutil.rmtree(gone[what]) if gone[what].is_dir() else gone[what].unlink()
   assert trained(tmp_path) == right and gone[what].exists()
   assert {path: path.read_bytes() for path in (folder / "tokenizer").rglob("*") if path.is_file()} == before
+
+
+def test_verifying_what_is_no_workdir_says_so_and_leaves_nothing(tmp_path, capsys):
+  assert cli.call(["verify", str(tmp_path / "typo")]) == 1
+  assert "no config.json here, so this is no workdir" in capsys.readouterr().err and not list(tmp_path.iterdir())
