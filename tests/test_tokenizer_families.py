@@ -3,6 +3,7 @@
 All 10,000 strings, and real models where they are installed: pytest -m slow -s tests/test_tokenizer_families.py
 """
 
+import json
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,22 @@ def test_a_bare_model_is_taken_as_sentencepiece_takes_it(tmp_path):
   ours = tokenizer.load(write(tmp_path / "m", "llama", model=llama_model()))
   for text in strings()[:1000]:
     assert ours.encode(text) == inner.encode(text), text
+
+
+def test_every_end_token_of_the_folder_ends_a_response(tmp_path):
+  """eos of the tokenizer, and the ids of generation_config.json and config.json: one, a list, or none."""
+  FOLDERS["mistral, model, ChatML"](tmp_path)
+  assert tokenizer.load(tmp_path).end_ids == (700,)  # in added_tokens.json alone
+  for generation, model, wanted in (
+    ([2, 5], [2, 701], (700, 2, 5, 701)),
+    (5, 2, (700, 5, 2)),
+    (None, [700], (700,)),
+    ([], None, (700,)),
+  ):
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mistral", "eos_token_id": model}))
+    words = tokenizer.load(tmp_path)
+    assert words.end_ids == wanted
+    words.save(tmp_path / "again")
+    assert tokenizer.load(tmp_path / "again").end_ids == wanted
+    (tmp_path / "again/config.json").unlink()
