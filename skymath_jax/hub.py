@@ -101,6 +101,28 @@ def data_set(text: str, names: Sequence[str]) -> epath.Path:
   return epath.Path(found) / folder
 
 
+def push(folder: epath.PathLike, repository: str, *, kind: str = "model") -> str:
+  """Uploads a folder to `ORG/NAME`, which is made, private, where there is none; returns its address.
+
+  Raises:
+    UserError: no right to write there, or no network.
+  """
+  import huggingface_hub
+
+  with _told(repository):
+    api = huggingface_hub.HfApi()
+    if not api.repo_exists(repository, repo_type=kind):
+      api.create_repo(repository, repo_type=kind, private=True)
+    api.upload_folder(
+      folder_path=os.fspath(folder),
+      repo_id=repository,
+      repo_type=kind,
+      ignore_patterns=[".*"],
+      commit_message="Made with skymath_jax",
+    )
+  return f"{page(repository)}" if kind == "model" else page(repository).replace(repository, f"{kind}s/{repository}")
+
+
 def _parts(text: str) -> tuple[str, str | None, str]:
   found = _ID.fullmatch(text)
   if found is None:

@@ -96,3 +96,35 @@ def test_a_public_set_is_read_by_its_short_name(server, tmp_path):
   packed.mkdir(parents=True)
   (packed / "train.jsonl.gz").write_bytes(gzip.compress(b'{"query": "q", "response": "r"}\n'))
   assert [row for _, row in rows.read("org/packed")] == [{"query": "q", "response": "r"}]
+
+
+def test_an_export_is_pushed_without_hidden_files_to_a_private_repository(tmp_path, monkeypatch):
+  import huggingface_hub
+
+  asked = []
+
+  class Api:
+    def repo_exists(self, name, repo_type):
+      return False
+
+    def create_repo(self, name, **options):
+      asked.append((name, options))
+
+    def upload_folder(self, **options):
+      asked.append(options)
+
+  monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+  monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
+  assert hub.push(tmp_path, "org/new") == "https://hub.example/org/new"
+  assert hub.push(tmp_path, "org/set", kind="dataset") == "https://hub.example/datasets/org/set"
+  assert asked[0] == ("org/new", {"repo_type": "model", "private": True})
+  assert asked[1]["folder_path"] == str(tmp_path) and asked[1]["ignore_patterns"] == [".*"]
+
+
+def test_sizes_are_known_without_fetching_weights(server, tmp_path):
+  (tmp_path / "models" / "org" / "tiny" / "config.json").write_text(
+    (models.ASSETS / "micro_base" / "config.json").read_text()
+  )
+  assert models.config_of("org/tiny") == models.config_of("asset:micro_base")
+  assert models.config_of("mistralai/Mistral-7B-v0.1").layers == 32
+  assert not [line for line in server.asked if "safetensors" in line or "mistral" in line]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from skymath_jax import hub
 from skymath_jax.cli.flags import Flag, parse
 from skymath_jax.errors import UsageError
 
@@ -16,7 +17,10 @@ def export(argv: Sequence[str]) -> int:
   out = Flag("out", None, "Hugging Face folder to write", required=True)
   dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
   size = Flag("max_shard_gb", 5.0, "largest file of weights, in 10^9 bytes")
-  values = parse(argv, checkpoint, out, dtype, size, LOGITS, OVERWRITE)
+  push = Flag("push", "", "ORG/NAME of the Hugging Face hub to upload the folder to (HF_TOKEN); made, private, if new")
+  values = parse(argv, checkpoint, out, dtype, size, LOGITS, OVERWRITE, push)
+  if values.push and (not hub.is_id(values.push) or values.push.count("/") != 1 or "@" in values.push):
+    raise UsageError(f"--push={values.push}: write ORG/NAME.")
   if values.dtype not in (known := ("auto", "float32", "bfloat16", "float16")):
     raise UsageError(f"--dtype={values.dtype} is not known; use one of {', '.join(known)}.")
   from skymath_jax import distributed
@@ -32,6 +36,8 @@ def export(argv: Sequence[str]) -> int:
     overwrite=values.overwrite,
   )
   if distributed.is_writer():
+    if values.push:
+      facts["pushed"] = hub.push(values.out, values.push)
     print(json.dumps(facts, indent=2))
   return 0
 

@@ -88,17 +88,18 @@ def load_any(path: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) 
 
 
 def config_of(path: epath.PathLike) -> DecoderConfig:
-  """The sizes of a model without its weights: from its folder, or by its name where it is among `PUBLISHED`.
+  """The sizes of a model without its weights: from its folder, by its name among `PUBLISHED`, or from the hub.
 
   Raises:
     UserError: no such folder and not published, or a config that cannot be read.
   """
-  name = str(path).rstrip("/").rsplit("/", 1)[-1]
+  text = str(path)
+  name, here = text.rstrip("/").rsplit("/", 1)[-1], epath.Path(text).expanduser().is_dir()
+  if name in PUBLISHED and not here:
+    return PUBLISHED[name]
   try:
-    folder = resolve(path)
+    folder = hub.model(text, "config.json") if hub.is_id(text) and not here else resolve(path)
   except UserError as error:
-    if name in PUBLISHED:
-      return PUBLISHED[name]
     remedy = f"check the path, or use one of the published {', '.join(PUBLISHED)}"
     raise UserError(error.what, where=error.where, remedy=remedy) from None
   if (folder / "config.json").exists():
