@@ -23,8 +23,10 @@ from skymath_jax import files
 from skymath_jax.errors import UserError
 
 MANIFEST = ".files"  # hidden: it is no part of what the folder holds
-# What changes without harm, or is read by nobody but people
-PASSED_OVER = re.compile(r"(^|/)(\.[^/]*|events\.out\.[^/]*|[^/]*\.lock|[^/]*-(wal|shm)|profile/.*|damaged-[^/]*/.*)$")
+# What changes without harm, is read by nobody but people, or goes when it has served (`weights/` of a study's cells)
+PASSED_OVER = re.compile(
+  r"(^|/)(\.[^/]*|events\.out\.[^/]*|[^/]*\.lock|[^/]*-(wal|shm)|profile/.*|weights/.*|damaged-[^/]*/.*)$"
+)
 STEP = re.compile(r"(?:^|.*/)steps/\d+(?=/)")  # a step of a checkpoint is used whole or not at all
 
 

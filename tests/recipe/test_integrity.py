@@ -138,3 +138,11 @@ def test_a_stage_whose_step_was_removed_is_finished_to_the_same_weights(tmp_path
 def test_verifying_what_is_no_workdir_says_so_and_leaves_nothing(tmp_path, capsys):
   assert cli.call(["verify", str(tmp_path / "typo")]) == 1
   assert "no config.json here, so this is no workdir" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_cell_of_a_study_stays_complete_without_its_weights(tmp_path):
+  files.write_text(tmp_path / "weights" / "steps" / "3" / "params", "array")
+  files.write_text(tmp_path / "predictions.jsonl", "{}")
+  integrity.complete(tmp_path, {"accuracy": 0.5})
+  shutil.rmtree(tmp_path / "weights")
+  assert integrity.completion(tmp_path) == {"accuracy": 0.5}
