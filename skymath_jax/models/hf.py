@@ -304,9 +304,13 @@ def _layer(stack: jax.Array, layer: jax.Array) -> jax.Array:
 def _write_configs(decoder: Decoder, folder: epath.Path, tokenizer: Tokenizer | None, dtype: np.dtype) -> None:
   ids: dict[str, Any] = {}
   if tokenizer is not None:
-    ends = list(tokenizer.end_ids)
-    eos = ends if len(ends) > 1 else tokenizer.eos_id
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": tokenizer.pad_id}
+    # an id without a row of the embedding, such as that of a class's default token, would not load in transformers
+    ends, bos, pad = (
+      [i for i in ids if i is not None and i < decoder.config.vocab_size]
+      for ids in (tokenizer.end_ids, [tokenizer.bos_id], [tokenizer.pad_id])
+    )
+    named = {"bos_token_id": bos, "eos_token_id": ends, "pad_token_id": pad}
+    ids = {name: found if len(found) > 1 else next(iter(found), None) for name, found in named.items()}
   config = families.config_to_hf(decoder.config)
   files.write_json(folder / "config.json", config | ids | {"torch_dtype": dtype.name, "dtype": dtype.name})
   files.write_json(folder / "generation_config.json", {"do_sample": False, **ids})

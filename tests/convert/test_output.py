@@ -101,6 +101,7 @@ def test_two_at_once_do_not_take_each_others_work_away(tmp_path, capfd):
 @pytest.mark.parametrize("verb", ["import", "export"])
 def test_a_model_that_is_not_there_is_named_in_one_line(tmp_path, capfd, verb):
   (tmp_path / "file").touch()
-  for source in ("acme/tiny", tmp_path / "file"):
-    assert f"{source}: no such model folder" in refused(capfd, verb, source, tmp_path / "out")
+  assert f"{tmp_path / 'file'}: no such model folder" in refused(capfd, verb, tmp_path / "file", tmp_path / "out")
+  told = refused(capfd, verb, "acme/tiny", tmp_path / "out")  # may be a hub id
+  assert told.startswith(f"skymath {verb}: acme/tiny: no such folder here") and told.count("\n") == 1
   assert not (tmp_path / "out").exists()

@@ -24,7 +24,7 @@ def test_tokens_are_those_of_full_forward_passes(decoder, tokenizer):
     prompt = tokenizer.encode(request.prompt, bos=True)
     new = reference_tokens(decoder, prompt, request.sampling, tokenizer.eos_id)
     reason = "length" if len(new) == request.sampling.max_tokens else "stop"
-    assert answers[request.id] == (request.id, tokenizer.decode(new), reason, len(prompt), len(new), "")
+    assert answers[request.id] == (request.id, tokenizer.decode(new), reason, len(prompt), len(new), "", True)
   assert len({text for _, text, *_ in answers.values()}) > 10  # or the comparison shows little
 
 

@@ -53,7 +53,7 @@ def greedy_by_transformers(model, words, prompt, count):
       ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, pad_token_id=0
     )
   new = made[0, ids.shape[1] :].tolist()
-  return new[: new.index(2)] if 2 in new else new
+  return next((new[:i] for i, token in enumerate(new) if token in words.end_ids), new)
 
 
 def ask(server, words, requests):
@@ -80,8 +80,8 @@ def test_grpc_and_local_equal_transformers(family, words, tmp_path):
   local = local_generator(decoder, tokenizer, **SETTINGS)
   ours = local.generate_all(greedy)
   for request, response in zip(greedy, ours, strict=True):
-    expected = greedy_by_transformers(model, words, request.prompt, request.sampling.max_tokens)
-    assert (response.text, response.completion_tokens) == (words.decode(expected), len(expected))
+    expected = greedy_by_transformers(model, tokenizer, request.prompt, request.sampling.max_tokens)
+    assert (response.text, response.completion_tokens) == (tokenizer.decode(expected), len(expected))
   server = start_server(decoder, tokenizer, **SETTINGS)
   try:
     assert by_id(ask(server, tokenizer, greedy)) == by_id(ours)

@@ -228,7 +228,8 @@ def test_openai_completions(server, local):
   status, text = http(server, "/v1/completions", asked)
   answer = json.loads(text)
   assert status == 200 and answer["object"] == "text_completion"
-  assert answer["choices"] == [{"index": 0, "text": expected.text, "finish_reason": expected.finish_reason}]
+  said = {"text": expected.text, "finish_reason": expected.finish_reason}
+  assert answer["choices"] == [{"index": 0, "logprobs": None, **said}]
   assert answer["usage"] == {"prompt_tokens": 6, "completion_tokens": 9, "total_tokens": 15}
   both = json.loads(http(server, "/v1/completions", asked | {"n": 2, "prompt": ["hello", "x"]})[1])["choices"]
   assert [c["index"] for c in both] == [0, 1, 2, 3] and both[0]["text"] == expected.text != both[1]["text"]
