@@ -311,6 +311,25 @@ def test_a_forked_process_asks_one_of_its_own():
   subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=120)
 
 
+IGNORING = """
+import signal
+signal.signal(signal.SIGPROF, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPROF])
+from skymath_jax.chat.renderer import RENDERER
+from skymath_jax.generation import RequestRejected
+try:
+  RENDERER.ask(template="{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    messages=[], fields={})
+except RequestRejected as refused:
+  print(refused)
+"""
+
+
+def test_a_template_without_end_is_ended_whatever_signals_its_process_inherits():
+  done = subprocess.run([sys.executable, "-c", IGNORING], capture_output=True, text=True, timeout=90)
+  assert "more than 2 seconds" in done.stdout, done.stderr
+
+
 def test_what_is_no_json_or_no_text_is_refused(tmp_path):
   FOLDERS["smollm"](tmp_path)
   words, template = with_template(tmp_path, TEMPLATES["ChatML"])

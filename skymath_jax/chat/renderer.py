@@ -13,6 +13,7 @@ from skymath_jax.generation import RequestRejected
 
 PROGRAM = Path(__file__).with_name("sandbox.py")
 KNOWN = ("PYTHONPATH", "LD_LIBRARY_PATH", "TZ")  # of the environment; it needs to know no secrets
+PATIENCE = 60.0  # seconds on the clock, should the process not end itself: a busy machine gives it few of them
 ENDED = "it computes for more than 2 seconds or takes too much memory"
 
 
@@ -40,12 +41,17 @@ class Renderer:
     with self._lock:
       process = self._started()
       assert process.stdin is not None and process.stdout is not None
+      watch = threading.Timer(PATIENCE, process.kill)
+      watch.daemon = True
+      watch.start()
       try:
         process.stdin.write(line)
         process.stdin.flush()
         said = process.stdout.readline()
       except BrokenPipeError:
         said = b""
+      finally:
+        watch.cancel()
       told: dict[str, Any] = json.loads(said) if said.endswith(b"\n") else {"error": ENDED, "last": True}
       if "last" in told:
         self.close()

@@ -157,6 +157,10 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
   """Answers each line of standard input until it ends."""
+  signal.signal(
+    signal.SIGPROF, signal.SIG_DFL
+  )  # who started us may have it ignored or blocked, and children inherit that
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
   for limit, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
     with contextlib.suppress(ValueError, OSError):  # macOS bounds no address space
       resource.setrlimit(limit, (most, most))
