@@ -99,16 +99,17 @@ def sha256(path: epath.PathLike) -> str:
 def fingerprint(folder: epath.PathLike) -> str:
   """Hash of the names and bytes of all files below `folder` (completion marks and hidden files left out)."""
   folder, digest = epath.Path(folder), hashlib.sha256()
-  for path in _files_below(folder):
+  for path in files_below(folder):
     if path.name != COMPLETE and not path.name.startswith("."):
       digest.update(f"{path.relative_to(folder)}\0{sha256(path)}\n".encode())
   return digest.hexdigest()
 
 
-def _files_below(folder: epath.Path) -> list[epath.Path]:
+def files_below(folder: epath.Path) -> list[epath.Path]:
+  """All files of a folder and of those inside it, in order."""
   found = []
   for path in sorted(folder.iterdir()):
-    found += _files_below(path) if path.is_dir() else [path]
+    found += files_below(path) if path.is_dir() else [path]
   return found
 
 

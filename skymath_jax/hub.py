@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
+from skymath_jax import files
 from skymath_jax.errors import UserError
 
 MODEL_FILES = (
@@ -77,7 +78,7 @@ def files_of(text: str) -> tuple[str, ...]:
         repository, repo_type="dataset", revision=revision, allow_patterns=["/"]
       )  # nothing is called so: the folder, whatever lies in it
       root = epath.Path(found)
-      names = [str(path.relative_to(root)) for path in sorted(_below(root))]
+      names = [str(path.relative_to(root)) for path in sorted(files.files_below(root))]
     else:
       names = huggingface_hub.HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
   below = f"{folder}/" if folder else ""
@@ -132,11 +133,6 @@ def _parts(text: str) -> tuple[str, str | None, str]:
 
 def _literal(name: str) -> str:
   return re.sub(r"([*?[])", r"[\1]", name)
-
-
-def _below(folder: epath.Path) -> Iterator[epath.Path]:
-  for path in folder.iterdir():
-    yield from _below(path) if path.is_dir() else (path,)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 
+from skymath_jax.engine import memory
 from skymath_jax.models import Decoder, DecoderConfig, hf
 from skymath_jax.records import Facts
 from skymath_jax.tokenizer import Tokenizer
@@ -47,19 +48,10 @@ def reason_to_skip(config: DecoderConfig) -> str | None:
   if jax.process_count() > 1:
     return "not compared: several processes"
   copies = 2 if jax.default_backend() == "cpu" else 1  # ours lies in device memory otherwise
-  needed, free = 4 * copies * config.parameters, _free_memory()
+  needed, free = 4 * copies * config.parameters, memory.ram()
   if free is not None and needed > SHARE * free:
     return f"not compared: {needed / 1e9:.1f} GB for both models in float32, {free / 1e9:.1f} GB are free"
   return None
-
-
-def _free_memory() -> int | None:
-  """Bytes that programs can still take without swapping; None where the system does not say."""
-  try:
-    lines = epath.Path("/proc/meminfo").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-  except (OSError, StopIteration):
-    return None
 
 
 def compare(

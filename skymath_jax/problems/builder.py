@@ -66,6 +66,13 @@ def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
   return whole if isinstance(whole, list) else [whole]
 
 
+def without_dollars(answer: str) -> str:
+  """An answer without one pair of dollar signs around all of it."""
+  answer = answer.strip()
+  inner = answer[1:-1]
+  return inner.strip() if len(answer) > 2 and answer[0] == answer[-1] == "$" and "$" not in inner else answer
+
+
 def with_ids(name: str, problems: Iterable[dict[str, Any]], **shared: Any) -> Iterator[Problem]:
   """Problems from their fields; a question that comes again in the same file gets an id of its own."""
   seen: dict[str, int] = {}

@@ -19,7 +19,7 @@ from etils import epath
 
 from skymath_jax import console, grading
 from skymath_jax.errors import UserError
-from skymath_jax.problems.builder import RemoteFile, fetched, read_bytes, read_rows, with_ids
+from skymath_jax.problems.builder import RemoteFile, fetched, read_bytes, read_rows, with_ids, without_dollars
 from skymath_jax.records import Problem
 from skymath_jax.rows import formats
 
@@ -118,9 +118,7 @@ def plain_number(value: Any) -> str:
 
 def _plain(value: Any) -> str:
   """Without one pair of dollar signs around all of it, and without the zeros of a float."""
-  text = plain_number(value) if isinstance(value, int | float) else str(value).strip()
-  inner = text[1:-1]
-  return inner.strip() if len(text) > 2 and text[0] == text[-1] == "$" and "$" not in inner else text
+  return without_dollars(plain_number(value) if isinstance(value, int | float) else str(value))
 
 
 def _columns(question: str, answer: str, read: Callable[[Any], str], **more: str) -> Callable[[Row], Row]:

@@ -13,7 +13,7 @@ from etils import epath
 
 from skymath_jax import files, grading
 from skymath_jax.errors import UserError
-from skymath_jax.problems.builder import RemoteFile, Source, Version, read_rows, with_ids
+from skymath_jax.problems.builder import RemoteFile, Source, Version, read_rows, with_ids, without_dollars
 from skymath_jax.records import Problem
 
 _RAW = "https://raw.githubusercontent.com/"
@@ -32,13 +32,6 @@ def _file(base: str, name: str, size: int, sha256: str, *, local: str | None = N
 
 def _clean(text: str) -> str:
   return text.replace("\r\n", "\n").strip()
-
-
-def _plain(answer: str) -> str:
-  """An answer without one pair of dollar signs around all of it."""
-  answer = answer.strip()
-  inner = answer[1:-1]
-  return inner.strip() if len(answer) > 2 and answer[0] == answer[-1] == "$" and "$" not in inner else answer
 
 
 class Gsm8k(Source):
@@ -228,7 +221,7 @@ class Olympiadbench(Source):
       {
         "question": "\n".join(_clean(part) for part in (row["context"], row["question"]) if part),
         "solution": _clean(row["solution"][0]),
-        "answer": _plain(row["final_answer"][0]),
+        "answer": without_dollars(row["final_answer"][0]),
         "subject": row["subfield"],
       }
       for row in read_rows(path)
@@ -278,7 +271,7 @@ class Scibench(Source):
     rows = (
       {
         "question": _clean(row["problem_text"]),
-        "answer": _plain(row["answer_latex"]) or row["answer_number"].strip(),
+        "answer": without_dollars(row["answer_latex"]) or row["answer_number"].strip(),
         "solution": _clean(row.get("solution", "")) or None,
         "subject": row["source"].strip(),
       }

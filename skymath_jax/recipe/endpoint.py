@@ -14,10 +14,9 @@ from skymath_jax.config import Experiment
 from skymath_jax.evaluation import PREDICTIONS, folder_name
 from skymath_jax.evaluation import template as template_lib
 from skymath_jax.evaluation.evaluate import EARLIER, evaluate_async
-from skymath_jax.generation.limits import Limits
 from skymath_jax.generation.openai import OpenAIGenerator
-from skymath_jax.generation.parameters import Parameters
 from skymath_jax.recipe import evaluate
+from skymath_jax.recipe.teacher import endpoint_of
 from skymath_jax.records import Facts
 
 CHAT = "endpoint"  # whatever template the endpoint has
@@ -33,7 +32,7 @@ def evaluate_endpoint(config: Experiment, workdir: epath.Path, url: str, model: 
   root = workdir / "evaluation" / re.sub(r"[^\w.+-]", "_", model)
   text = evaluate.template_of(config, trained=False)
   identity = CHAT if template_lib.is_chat(text) else ""
-  client = _client(config, url, model, chat=bool(identity))
+  client = endpoint_of(dataclasses.replace(config.teacher, base_url=url, model=model), chat=bool(identity))
   client.meter.spent = _spent(client, workdir / "evaluation")
 
   async def run() -> dict[str, Facts]:
@@ -47,19 +46,6 @@ def evaluate_endpoint(config: Experiment, workdir: epath.Path, url: str, model: 
     return summaries
 
   return asyncio.run(run())
-
-
-def _client(config: Experiment, url: str, model: str, *, chat: bool) -> OpenAIGenerator:
-  teacher = config.teacher
-  return OpenAIGenerator(
-    url,
-    model,
-    api_key_variable=teacher.api_key_variable,
-    concurrency=teacher.concurrency,
-    chat=chat,
-    parameters=Parameters.from_json(teacher.parameters),
-    limits=Limits(**{field.name: getattr(teacher, field.name) for field in dataclasses.fields(Limits)}),
-  )
 
 
 def _spent(client: OpenAIGenerator, folder: epath.Path) -> float:

@@ -83,16 +83,7 @@ class Teacher:
     return backends[self._config.backend]()
 
   def _endpoint(self) -> OpenAIGenerator:
-    config = self._config
-    client = OpenAIGenerator(
-      config.base_url,
-      config.model,
-      api_key_variable=config.api_key_variable,
-      concurrency=config.concurrency,
-      chat=config.chat != "raw",
-      parameters=Parameters.from_json(config.parameters),
-      limits=Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)}),
-    )
+    client = endpoint_of(self._config, chat=self._config.chat != "raw")
     client.meter.spent = self._spent(client)
     self._paid = client
     return client
@@ -106,7 +97,7 @@ class Teacher:
       concurrency=config.concurrency,
       chat=config.chat != "raw",
       parameters=parameters,
-      limits=Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)}),
+      limits=limits_of(config),
     )
     client.meter.spent = self._spent(client)
     self._paid = client
@@ -154,6 +145,28 @@ class Teacher:
     served = total - self._served
     self._served = total
     return served
+
+
+def limits_of(config: config_lib.Teacher) -> Limits:
+  """Rates, prices and the cost ceiling of a paid endpoint."""
+  return Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)})
+
+
+def endpoint_of(config: config_lib.Teacher, *, chat: bool) -> OpenAIGenerator:
+  """A client of `base_url`, which has spent nothing yet; `chat` asks in the endpoint's own chat template.
+
+  Raises:
+    UserError: the address, the key or the parameters make no sense.
+  """
+  return OpenAIGenerator(
+    config.base_url,
+    config.model,
+    api_key_variable=config.api_key_variable,
+    concurrency=config.concurrency,
+    chat=chat,
+    parameters=Parameters.from_json(config.parameters),
+    limits=limits_of(config),
+  )
 
 
 def vendor_of(config: config_lib.Teacher, parameters: Parameters) -> Vendor:

@@ -4,6 +4,7 @@ What is asked beyond it is refused by name, since leaving it out could change th
 false, 0, empty, the neutral value of other servers) or is known to be harmless.
 """
 
+import abc
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -39,7 +40,7 @@ class StreamOptions(pydantic.BaseModel):
   include_usage: bool = False
 
 
-class Options(pydantic.BaseModel):
+class Options(pydantic.BaseModel, abc.ABC):
   """What both endpoints take; a key that is null is as good as missing. `Sampling` and the driver check ranges, too."""
 
   model_config = pydantic.ConfigDict(strict=True, extra="allow")
@@ -62,13 +63,13 @@ class Options(pydantic.BaseModel):
     {"type": "text"}, description="only the type text is supported"
   )
 
+  @abc.abstractmethod
   def prompts(self, chat_prompt: Callable[[Messages], list[int]]) -> Sequence[str | list[int]]:
     """Texts or token ids."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def top(self) -> int | None:
     """How many of the likeliest tokens are told with each token; None where no probabilities are wanted."""
-    raise NotImplementedError
 
   def check(self) -> None:
     """Refuses what does not go together.
