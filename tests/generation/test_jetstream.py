@@ -213,8 +213,9 @@ from tests.generation.test_jetstream import Fake
 async def main():
   server = grpc.aio.server()
   jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Fake(delay=0.02), server)
-  print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+  port = server.add_insecure_port("127.0.0.1:0")
   await server.start()
+  print(port, flush=True)  # who reads it finds the server there
   await asyncio.sleep(60)
 asyncio.run(main())
 """
