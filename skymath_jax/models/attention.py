@@ -28,6 +28,7 @@ Attention: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Attend: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]  # ... and what the caller keeps
 
 MASKED = -1e30  # finite, so that a row without any visible key stays finite too
+CPU_SLOTS = 16  # whose keys are multiplied at once: at 128 slots XLA's product of all is four times slower
 MIN_QUERY_BLOCK = 128  # queries handled at once by `xla`
 MAX_QUERY_BLOCKS = 8  # in a row, which bounds the size of the compiled program
 
@@ -207,14 +208,28 @@ def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array
     if way != "xla":
       kernel = ragged.cudnn if way == "cudnn" else functools.partial(ragged.attention, window=config.window)
       return kernel(q, *updated, positions + 1).reshape(S, H, D), updated
-    (keys, key_scale), (values, value_scale) = (_read(held, length, q.dtype) for held in updated)
-    scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
-    visible = _visible(positions, length, config.window)[:, None, None]
-    weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1)
-    y = product.summed("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values)
+    visible = _visible(positions, length, config.window)
+    seen = jax.tree.map(lambda held: held[:, :, :length], updated)
+    if product.wide_sums(q.dtype) and jax.sharding.get_abstract_mesh().empty:
+      y = jax.lax.map(_look_up_one, (q, seen, visible), batch_size=CPU_SLOTS)
+    else:
+      y = _look_up(q, seen, visible)
     return y.reshape(S, H, D), updated
 
   return attend
+
+
+def _look_up(q: jax.Array, layer: tuple[Held, Held], visible: jax.Array) -> jax.Array:
+  """What queries `[slots kv_heads group head_dim]` find among the keys and values of the positions `visible` to them."""
+  (keys, key_scale), (values, value_scale) = (_read(held, q.dtype) for held in layer)
+  scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
+  weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1)
+  return product.summed("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values)
+
+
+def _look_up_one(slot: tuple[jax.Array, tuple[Held, Held], jax.Array]) -> jax.Array:
+  """`_look_up` of one slot, without that axis."""
+  return _look_up(*jax.tree.map(lambda x: x[None], slot))[0]
 
 
 def _visible(positions: jax.Array, length: int, window: int | None) -> jax.Array:
@@ -247,11 +262,11 @@ def _flat(
   return per_device(one_device, (heads, ("slots",), held, held), heads)(q, positions, *layer)
 
 
-def _read(held: Any, length: int, dtype: Any) -> tuple[jax.Array, Any]:
-  """The first `length` positions as numbers of `dtype`, and by what `[slots kv_heads 1 length]` they are to be scaled.
+def _read(held: Any, dtype: Any) -> tuple[jax.Array, Any]:
+  """Keys or values as numbers of `dtype`, and by what `[slots kv_heads 1 length]` they are to be scaled.
 
   Scaling scores and weights instead of keys and values touches one number a token in place of head_dim.
   """
   if isinstance(held, kv_cache.Int8):
-    return held.values[:, :, :length].astype(dtype), held.scale[:, :, None, :length, 0]
-  return kv_cache.numbers(held[:, :, :length], dtype), 1.0
+    return held.values.astype(dtype), held.scale[:, :, None, :, 0]
+  return kv_cache.numbers(held, dtype), 1.0
