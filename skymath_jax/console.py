@@ -60,7 +60,9 @@ def bar(description: str, total: int, *, done: int = 0) -> Iterator[Bar]:
 
     def tell() -> None:
       now = progress.tasks[0]
-      log(f"{description}: {int(now.completed):,} of {total:,} in {now.elapsed or 0:.1f} s {now.fields['note']}")
+      took, made = now.elapsed or 0.0, now.completed - done
+      left = f", about {took / made * (total - now.completed):.0f} s left" if 0 < made < total - done else ""
+      log(f"{description}: {int(now.completed):,} of {total:,} in {took:.1f} s{left} {now.fields['note']}")
 
     def tell_now_and_then() -> None:
       while not ended.wait(QUIET_SECONDS):

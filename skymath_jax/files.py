@@ -81,6 +81,16 @@ def read_json(path: epath.PathLike) -> Any:
     raise UserError(f"not JSON ({str(error)[:100]})", where=path, remedy="repair or remove it") from None
 
 
+def free_bytes(path: epath.PathLike) -> int | None:
+  """Bytes free on the disk that `path` is, or will be, on; None for a bucket."""
+  if "://" in os.fspath(path):
+    return None
+  place = Path(path).absolute()
+  while not place.exists():
+    place = place.parent
+  return shutil.disk_usage(place).free
+
+
 def is_lfs_pointer(path: epath.PathLike) -> bool:
   """Whether a file is the note that Git leaves in place of one that Git LFS would have fetched."""
   with epath.Path(path).open("rb") as f:

@@ -21,14 +21,19 @@ def needs_recipe(argv: Sequence[str], key: str) -> bool:
   return f"--config.{key}" in given and "--config" not in given and not {"--help", "-h"} & set(given)
 
 
+def _dashes(argv: Sequence[str]) -> list[str]:
+  return [argument.replace("--dry-run", "--dry_run") for argument in argv]
+
+
 def run(argv: Sequence[str]) -> int:
-  """`skymath run`: the whole recipe, then the table."""
-  values = parse(argv, WORKDIR, config="required")
+  """`skymath run`: what it will take, the whole recipe, then the table."""
+  dry = Flag("dry_run", False, "only read the seeds, and say what the run will take: time, memory, disk")
+  values = parse(_dashes(argv), WORKDIR, dry, config="required")
   from skymath_jax.recipe import stages
   from skymath_jax.report import table
 
-  summary = stages.run_recipe(values.config, values.workdir)
-  if not summary:  # another process of this job has it
+  summary = stages.run_recipe(values.config, values.workdir, dry=values.dry_run)
+  if not summary:  # a dry run, or another process of this job has it
     return 0
   console.print(table.summary_table(summary))
   log(f"report: {epath.Path(values.workdir) / 'report.html'}")
@@ -59,9 +64,8 @@ def seeds(argv: Sequence[str]) -> int:
 
 def synthesize(argv: Sequence[str]) -> int:
   """`skymath synthesize`: both synthesis stages; `--dry-run` only counts."""
-  argv = [argument.replace("--dry-run", "--dry_run") for argument in argv]
   dry = Flag("dry_run", False, "print requests, tokens and money per pass and method, asking nothing")
-  values = parse(argv, WORKDIR, dry, config="required")
+  values = parse(_dashes(argv), WORKDIR, dry, config="required")
   from skymath_jax.recipe import seeds, stages, synthesize
 
   if not values.dry_run:

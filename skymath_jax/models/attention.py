@@ -220,7 +220,7 @@ def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array
 
 
 def _look_up(q: jax.Array, layer: tuple[Held, Held], visible: jax.Array) -> jax.Array:
-  """What queries `[slots kv_heads group head_dim]` find among the keys and values of the positions `visible` to them."""
+  """What queries `[slots kv_heads group head_dim]` find at the positions `visible` `[slots length]` to them."""
   (keys, key_scale), (values, value_scale) = (_read(held, q.dtype) for held in layer)
   scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
   weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1)

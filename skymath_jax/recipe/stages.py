@@ -17,7 +17,7 @@ from skymath_jax import distributed, integrity
 from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
-from skymath_jax.recipe import curate, evaluate, export, seeds, summary, synthesize, train
+from skymath_jax.recipe import curate, evaluate, export, forecast, seeds, summary, synthesize, train
 from skymath_jax.recipe.teacher import Teacher
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import WORK_SECONDS, Workdir
@@ -125,13 +125,14 @@ def perform(stages: Sequence[Stage], config: Experiment, workdir: epath.PathLike
     return _perform(stages, run)
 
 
-def run_recipe(config: Experiment, workdir: epath.PathLike) -> Facts:
+def run_recipe(config: Experiment, workdir: epath.PathLike, *, dry: bool = False) -> Facts:
   """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary.
 
-  In a job of several processes only the writer has a summary; the others return an empty one.
+  Says first what it will take. In a job of several processes only the writer has a summary; the others, and a dry run,
+  which ends there, return an empty one.
 
   Raises:
-    UserError: as `perform`.
+    UserError: as `perform`, or the machine has no room for it.
   """
   stages = recipe(config)
   if synthesize.how_many(config) == 1:
@@ -141,12 +142,28 @@ def run_recipe(config: Experiment, workdir: epath.PathLike) -> Facts:
       remedy="give it runs, or do the parts with one stage: skymath synthesize, curate, train, evaluate --model",
     )
   with opened(config, workdir, stages) as run:
-    facts, found = _perform(stages, run), {}
+    facts: dict[str, Facts] = _perform(stages[:1], run)
+    if distributed.is_writer():
+      _foretell(stages, run)
+    if dry:
+      return {}
+    facts |= _perform(stages[1:], run)
+    found: Facts = {}
     if distributed.is_writer():
       found = summary.summarize(config, run.workdir.path, facts)
       run.workdir.push_files("summary.json", "report.html")
     distributed.barrier("the summary is written", seconds=WORK_SECONDS)
   return found
+
+
+def _foretell(stages: Sequence[Stage], run: Run) -> None:
+  """Tells what is still to be done, and what it takes."""
+  rows = forecast.forecast(run, [stage for stage in stages if not is_complete(stage, run)])
+  if rows:
+    log(f"{run.workdir.where}: to be done")
+    for line in forecast.lines(rows):
+      log(line)
+    forecast.require(rows, run)
 
 
 def _perform(stages: Sequence[Stage], run: Run) -> dict[str, Facts]:
