@@ -50,7 +50,7 @@ class TokenCoder(Protocol):
 
 
 class _Abandoned(Exception):
-  """The replica stopped answering while it worked on the request."""
+  """The replica fell silent while it worked on the request."""
 
 
 class _Replica:
@@ -62,6 +62,8 @@ class _Replica:
   def __init__(self, address: str, credentials: grpc.ChannelCredentials | None):
     self.address = address
     self.completed = 0
+    self.heard = 0.0  # monotonic time of its last word
+    self.asked = 0.0  # and of the first of the calls under way
     self.calls: set[grpc.aio.UnaryStreamCall] = set()
     self.abandoned: set[grpc.aio.UnaryStreamCall] = set()
     self._failures = 0
@@ -82,6 +84,18 @@ class _Replica:
     """Sorts replicas: those that can be had, the idlest of them, at random among equals."""
     return not self.available, len(self.calls), random.random()
 
+  def begin(self, call: grpc.aio.UnaryStreamCall) -> None:
+    """A call is under way."""
+    if not self.calls:
+      self.asked = time.monotonic()
+    self.calls.add(call)
+
+  def give_up(self) -> None:
+    """Ends all calls under way here, as `_Abandoned`."""
+    self.abandoned |= self.calls
+    for call in self.calls:
+      call.cancel()
+
   def succeeded(self) -> None:
     """It answered."""
     self._failures = 0
@@ -100,9 +114,7 @@ class _Replica:
       self._missed_checks += 1
       self.failed()
       if self._missed_checks >= 2:
-        self.abandoned |= self.calls
-        for call in self.calls:
-          call.cancel()
+        self.give_up()
     else:
       self._missed_checks = 0
       (self.succeeded if answer.is_live else self.failed)()
@@ -117,7 +129,8 @@ class JetStreamGenerator:
     tokenizer: of the served model.
     model_id: name and weights hash of the served model.
     concurrency: calls under way at most.
-    deadline: seconds that one attempt may take, and that a request waits for a server that is full.
+    silence: seconds without a word from a server, whoever it is for, after which its calls are given up; a request in
+      a long queue may wait for hours. A server that is full is asked again for as long.
     attempts: how often a request is sent at most; refusals of a full server do not count.
     first_pause: seconds before the second attempt.
     certificate: file with the PEM certificate that signs the servers'; empty means no TLS.
@@ -139,7 +152,7 @@ class JetStreamGenerator:
     model_id: str,
     *,
     concurrency: int,
-    deadline: float = 600.0,
+    silence: float = 600.0,
     attempts: int = 8,
     first_pause: float = 0.2,
     certificate: str = Teacher.certificate,
@@ -154,14 +167,14 @@ class JetStreamGenerator:
     self._tokenizer = tokenizer
     self._encode = encode or functools.partial(tokenizer.encode, bos=True)
     self._concurrency = concurrency
-    self._deadline = deadline
+    self._silence = silence
     self._attempts = attempts
     self._first_pause = first_pause
     self._credentials = _credentials(certificate) if certificate else None
     self._authorization = (("authorization", f"Bearer {token}"),) if token else ()
     self._replicas: list[_Replica] = []
     self._semaphore: asyncio.Semaphore | None = None
-    self._watch: asyncio.Task[None] | None = None
+    self._watches: list[asyncio.Task[None]] = []
 
   async def complete(self, request: Request) -> Response:
     """The response to one request.
@@ -173,12 +186,13 @@ class JetStreamGenerator:
     async with self._connect():
       tokens = self._encode(request.prompt)
       failures = pauses = 0
-      patience = time.monotonic() + self._deadline
+      start = time.monotonic()
       while True:
         replica = min(self._replicas, key=_Replica.load)
         try:
           response = await self._attempt(replica, request, tokens)
         except (grpc.aio.AioRpcError, _Abandoned) as error:
+          patience = max(start, replica.heard) + self._silence
           full = _code(error) == grpc.StatusCode.RESOURCE_EXHAUSTED and time.monotonic() < patience
           failures += not full
           if _code(error) not in RETRYABLE or failures == self._attempts:
@@ -201,11 +215,19 @@ class JetStreamGenerator:
     if self._semaphore is None:
       self._semaphore = asyncio.Semaphore(self._concurrency)
       self._replicas = [_Replica(address, self._credentials) for address in self._addresses]
-      if len(self._replicas) > 1:  # a single one that hangs has no other to take over: the deadline ends the wait
-        self._watch = asyncio.create_task(self._watch_replicas())
+      self._watches = [asyncio.create_task(self._watch_silence())]
+      if len(self._replicas) > 1:  # a single one that is slow has no other to take over
+        self._watches.append(asyncio.create_task(self._watch_health()))
     return self._semaphore
 
-  async def _watch_replicas(self) -> None:
+  async def _watch_silence(self) -> None:
+    while True:
+      await asyncio.sleep(self._silence / 8)
+      for replica in self._replicas:
+        if replica.calls and time.monotonic() - max(replica.heard, replica.asked) > self._silence:
+          replica.give_up()
+
+  async def _watch_health(self) -> None:
     while True:
       await asyncio.sleep(HEALTH_CHECK_SECONDS)
       await asyncio.gather(*(replica.probe(HEALTH_CHECK_SECONDS) for replica in self._replicas))
@@ -247,17 +269,18 @@ class JetStreamGenerator:
     message = jetstream_pb2.DecodeRequest(max_tokens=request.sampling.max_tokens, token_content=content)
     self.stats.sent += 1
     metadata = (*metadata_of(request.sampling), *self._authorization)
-    call = replica.stub.Decode(message, timeout=self._deadline, metadata=metadata)
-    replica.calls.add(call)
+    call = replica.stub.Decode(message, metadata=metadata)
+    replica.begin(call)
     try:
       new: list[int] = []
       async for part in call:
+        replica.heard = time.monotonic()
         for sample in part.stream_content.samples:
           new.extend(sample.token_ids)
       trailing = dict(await call.trailing_metadata() or ())
     except asyncio.CancelledError:
       if call in replica.abandoned:
-        raise _Abandoned("it does not answer its health check") from None
+        raise _Abandoned("it has fallen silent") from None
       raise
     finally:
       replica.calls.discard(call)
@@ -280,13 +303,13 @@ class JetStreamGenerator:
   async def close(self) -> None:
     """Closes the connections; a later request opens new ones."""
     replicas = self._replicas
-    watch = self._watch
+    watches = self._watches
     self._replicas = []
     self._semaphore = None
-    self._watch = None
-    if watch is not None:
+    self._watches = []
+    for watch in watches:
       watch.cancel()
-      await asyncio.gather(watch, return_exceptions=True)
+    await asyncio.gather(*watches, return_exceptions=True)
     await asyncio.gather(*(replica.channel.close() for replica in replicas))
 
 

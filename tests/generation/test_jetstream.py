@@ -22,9 +22,10 @@ class Letters:
 
 
 class Fake(jetstream_pb2_grpc.OrchestratorServicer):
-  """Fails with each of `codes` in turn, then echoes the prompt backwards in two messages."""
+  """Fails with each of `codes` in turn, then echoes the prompt backwards in two messages; answers so many at once."""
 
-  def __init__(self, *codes, delay=0.0):
+  def __init__(self, *codes, delay=0.0, at_once=1000):
+    self.free = asyncio.Semaphore(at_once)
     self.codes, self.delay, self.seen, self.running, self.most = list(codes), delay, [], 0, 0
 
   async def HealthCheck(self, request, context):  # noqa: N802
@@ -35,7 +36,8 @@ class Fake(jetstream_pb2_grpc.OrchestratorServicer):
     self.running += 1
     self.most = max(self.most, self.running)
     try:
-      await asyncio.sleep(self.delay)
+      async with self.free:
+        await asyncio.sleep(self.delay)
       if self.codes:
         await context.abort(self.codes.pop(0), "as told")
       ids = list(request.token_content.token_ids)[:0:-1]
@@ -99,10 +101,17 @@ def test_it_gives_up_in_the_end_naming_the_address():
   assert stats.sent == 3
 
 
-def test_a_deadline_holds_for_each_attempt():
+def test_a_server_that_says_nothing_is_given_up_in_each_attempt():
   fake = Fake(delay=5)
-  [error], stats = ask([fake], [request()], attempts=2, deadline=0.2)
-  assert "DEADLINE_EXCEEDED" in str(error) and stats.sent == 2
+  [error], stats = ask([fake], [request()], attempts=2, silence=0.2)
+  assert "it has fallen silent" in str(error) and stats.sent == 2
+
+
+def test_a_request_may_wait_far_longer_than_that_while_the_server_works_for_others():
+  """One answer at a time, each in half of what silence may last: the last request waits eight times as long."""
+  fake = Fake(delay=0.05, at_once=1)
+  answers, stats = ask([fake], [request() for _ in range(16)], silence=0.1)
+  assert [a.text for a in answers] == ["dcba"] * 16 and stats.sent == 16
 
 
 def test_no_more_calls_than_allowed_and_replicas_share_them():
@@ -144,7 +153,7 @@ def test_a_full_server_is_asked_until_it_has_room_but_not_for_ever():
   full = [grpc.StatusCode.RESOURCE_EXHAUSTED]
   [response], stats = ask([Fake(*full * 9)], [request()], attempts=2)
   assert response.text == "dcba" and stats.sent == 10
-  [error], stats = ask([Fake(*full * 10_000)], [request()], attempts=3, deadline=0.3, first_pause=0.05)
+  [error], stats = ask([Fake(*full * 10_000)], [request()], attempts=3, silence=0.3, first_pause=0.05)
   assert isinstance(error, UserError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
