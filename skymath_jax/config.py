@@ -150,7 +150,7 @@ class Training:
   clip: Amount = 1.0  # global gradient norm; 0 = no clipping
   mu_dtype: Dtype = "float32"  # of Adam's first moment
   loss_weighting: Literal["token", "example"] = "token"  # what counts alike
-  loss_chunk: Free[Positive] = 2048  # loss-bearing tokens whose logits exist at one time
+  loss_chunk: Free[Positive] = 2048  # loss-bearing tokens of one device whose logits exist at one time
   checkpoint_every: Free[Positive] = 500  # steps
   keep: Free[Positive] = 2  # newest checkpoints
   keep_best: Free[bool] = False  # also the checkpoint with the lowest loss on the held-out examples

@@ -47,6 +47,7 @@ BENCHMARKS = {
   "methods_on_seeds": (False, "what each augmentation method can start from in real seed problems"),
   "quality_modes": (False, "validity and right answers of each quality mode, by the micro world's oracle"),
   "micro_skill": (False, "what a model of the micro world can do, a prompt and level"),
+  "tpu_step": (False, "the train step compiled for TPU slices, beside MaxText's: cycles, bytes moved, memory"),
   "three_seeds": (False, "the quickstart for three RNG seeds"),
   "cold_quickstart": (False, "clone to report: time, size of the install, memory"),
   "report_browser": (False, "faults of reports in a real browser, wide and narrow"),

@@ -13,5 +13,17 @@ PUBLISHED = {
   "Mistral-7B-v0.1": dataclasses.replace(
     LLAMA_2_7B, kv_heads=8, mlp=14_336, window=4096, max_positions=32_768, family="mistral"
   ),
+  "Qwen3-8B": dataclasses.replace(
+    LLAMA_2_7B,
+    layers=36,
+    kv_heads=8,
+    vocab_size=151_936,
+    mlp=12_288,
+    qk_norm=True,
+    max_positions=40_960,
+    rope_theta=1e6,
+    norm_eps=1e-6,
+    family="qwen3",
+  ),
   "deepseek-math-7b-base": dataclasses.replace(LLAMA_2_7B, layers=30, vocab_size=102_400, norm_eps=1e-6),
 }

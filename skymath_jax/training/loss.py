@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from skymath_jax import sharding
+
 
 def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: int) -> jax.Array:
   """Σ loss_weights · −log p(token | the tokens before it in its segment), float32 scalar.
@@ -21,12 +23,13 @@ def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: in
   Args:
     decoder: has `hidden(tokens, positions, segment_ids) -> [batch length embed]` and `unembed(hidden) -> logits`.
     batch: `tokens`, `positions`, `segment_ids`, `loss_weights`, each `[batch length]`.
-    loss_chunk: tokens (over all rows) whose logits exist at one time.
+    loss_chunk: tokens of one device whose logits exist at one time. (Each chunk gathers the head and reduces its
+      gradient once: a limit over all rows would give each of many devices little to do between.)
   """
   hidden = decoder.hidden(batch["tokens"], batch["positions"], batch["segment_ids"])[:, :-1]
   weights = target_weights(batch)
   B, T, _ = hidden.shape
-  length = max(1, min(T, loss_chunk // B))
+  length = max(1, min(T, loss_chunk // _rows_a_device(B)))
   chunks = -(-T // length)
   order = jnp.argsort(weights == 0, axis=1, stable=True)
   order = jnp.pad(order, ((0, 0), (0, chunks * length - T)))  # points at a real token; its weight is 0
@@ -50,6 +53,13 @@ def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: in
     lambda total, start: (add(total, start), None), jnp.zeros((), jnp.float32), jnp.arange(chunks) * length
   )
   return total
+
+
+def _rows_a_device(rows: int) -> int:
+  """Of a batch over the mesh of `jax.set_mesh`; one that does not divide is computed by everyone."""
+  mesh = jax.sharding.get_abstract_mesh()
+  devices = 1 if mesh.empty else sharding.parts(mesh, "batch")
+  return rows if rows % devices else rows // devices
 
 
 def target_weights(batch: Mapping[str, jax.Array]) -> jax.Array:
