@@ -8,10 +8,15 @@ _BETWEEN = re.compile(r"(?:\s|[,;、，$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:a
 _MINUS = re.compile(r"(?:^|[\s=$(\[{,])[-−]$")
 _TAG = re.compile(r"<(/?)(?:final_?answer|answer|ans)>|\[(/?)answer\]", re.IGNORECASE)
 _KEY = re.compile(
-  r"[\"'](?P<name>(?P<final>(?:final|correct)[ _-]?answer|最终答案)|answer|ans|答案)[\"']\s*[:：]\s*", re.IGNORECASE
+  r"[\"'](?P<name>(?P<final>(?:final|correct)[ _-]?answer|最终答案)|answers?|ans|答案)[\"']\s*[:：]\s*", re.IGNORECASE
 )
+_OBJECT = re.compile(r"[\s`]*(?:json)?\s*\{.*\}[\s`]*", re.DOTALL)
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*)(?:\"|$)|'((?:[^'\\]|\\.)*)(?:'|$)", re.DOTALL)
-_PLAIN_VALUE = re.compile(r"[^\s,\]}\"']+")
+_WEAK_KEY = re.compile(
+  r"[\"'](?:choice|option|selected(?:_option)?|correct_option|result|solution|prediction|value|结果)[\"']\s*[:：]\s*",
+  re.IGNORECASE,
+)  # fields that hold the answer only where all the response is an object
+_PLAIN_VALUE = re.compile(r"-?\d{1,3}(?:,\d{3})+(?!\d|,\s*\d)|[^\s,\]}\"']+")
 _VALUE_FIELD = re.compile(r"\{\s*[\"'](?:value|answer|result)[\"']\s*:\s*")
 _ESCAPED = re.compile(r"\\(u[0-9a-fA-F]{4}|[nt](?![a-zA-Z])|[\"/'\\])")
 _PLAIN_ESCAPES = {"n": "\n", "t": "\t"}
@@ -102,13 +107,17 @@ def last_field(text: str) -> tuple[int, str] | None:
     value = _value(text, key.end())
     if value:
       return key.start(), value
-  return None
+  if keys or not _OBJECT.fullmatch(text):
+    return None
+  return next(((0, value) for key in _WEAK_KEY.finditer(text) if (value := _value(text, key.end()))), None)
 
 
 def _value(text: str, start: int) -> str:
   """The value of a field: a string, a number, a list of these, or the `value` of an object."""
   if field := _VALUE_FIELD.match(text, start):
     start = field.end()
+  if text[start : start + 2] == "[[" and (end := text.find("]]", start)) > 0:
+    return text[start : end + 2]
   if text[start : start + 1] == "[":
     items: list[str] = []
     start += 1

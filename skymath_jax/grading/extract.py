@@ -27,13 +27,18 @@ _GLOSS = re.compile(
   r"|(?:in (?:total|all)|altogether|as \w+ed|overall)\b[^=\d]*)$"
 )  # … and after it
 
+_BOLD_INSIDE = re.compile(r"(?<![\w)])\*\*([^*]+)\*\*(?![\w(])")
+_DOUBLE_BRACKETS = re.compile(r"^(?:\[\[([^\[\],]*)\]\]|【([^【】]*)】)(?=[.。]?$)")
+_CONTRAST = re.compile(r"^not\s.{1,40}?,?\s+but\s+(?:rather\s+|instead\s+)?")
+_SUFFIX = re.compile(r"(?<=\d)['’][a-zıiüuğş]{2,6}(?=\W*$)")  # 42'dir, as Turkish says that it is so
 _SAYS_MORE = re.compile(  # what follows a formula and says more of it
   r"[(（](?![\d$\\-])|\(\$?=|[(\[](?:[^()\[\]]*[a-z]{3})|[-–—] [a-z]{3}"
   r"|,\s+(?:where|which|because|since|as|with|when|for all)\b"
 )
 
 _CHOICE = re.compile(
-  r"^\W*(?:(?:option|choice|letter|for sure|definitely|clearly)\s+)?[(\[]?([A-J])"
+  r"^\W*(?:(?:la|el|le|der|die)\s+)?(?:(?:option|choice|letter|for sure|definitely|clearly|opci[oó]n|letra|lettre|вариант)\s+)?"
+  r"[(\[]?([A-J])"
   r"(?:[\])](?:[.:,。，]?(?=\s|$)|(?=[\d\u4e00-\u9fff])).*|\s+[-–—]\s+[a-z]{3,}.*|[.:。，](?=\s|$|[^\x00-\x7f]).*|,\s+(?!and\b|or\b)[a-z]{2,}.*|\**)$",
   re.DOTALL | re.IGNORECASE,
 )
@@ -44,7 +49,8 @@ _LETTER = re.compile(
   r"(?<![\w)])\(([A-J])\)|(?:\b(?:option|choice)\s+|(?:选择|选项|选)\s*[:：]?\s*)\(?([A-J])(?![A-Za-z])", re.IGNORECASE
 )
 _LAST_LETTER = re.compile(
-  r"\b(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s+\**\(?([A-J])\)?\**\W*$"
+  r"\b(?:(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s|(?:[Tt]hus|[Hh]ence|[Ss]o|[Tt]herefore),?\s)"
+  r"\s*\**\(?([A-J])\)?\**\W*$|^\W*([A-J])\)? is (?:the )?(?:correct|right|best)\b"
 )
 _PLACEHOLDER = re.compile(  # of a template that was repeated instead of filled in
   r"[\[<{](?:(?:your|the|a|final|actual|correct) )*"
@@ -56,6 +62,7 @@ _BRACKETS = str.maketrans("（）［］", "()[]")
 _LETTER_LINE = re.compile(r"\W*([A-J])\W*")
 _BOLD_END = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*\W{0,9}$")
 
+_BOLD = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*(?!\*)")
 _MATH = re.compile(
   r"(?<!\\)\$\$([^$]{1,300})\$\$|(?<!\\)\$([^$\n]{1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]",
   re.DOTALL,
@@ -66,10 +73,11 @@ _PROSE = re.compile(r"[A-Za-z]{3,} [A-Za-z]{2,}")  # between two dollar signs th
 _LINK = re.compile(
   r"(?:\b(?:is|are|was|equals|should be|must be|will be|would be)\b|=|[是为：])\s*(?:approximately |about |exactly )?"
 )
+_AFTER_EQUALS = re.compile(r"(?<![<>!:=\\])=\s*([^=$\\\n]{1,60}?)\.?$")
 _NUMBER = re.compile(
   r"(?<![A-Za-z0-9_.])[-−]?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?:\\?%)?|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
-_SAID = re.compile(r"\b(?:so|is|we|it|he|to|thus|hence|gets?|be)\b")  # short words that make a text a sentence
+_SAID = re.compile(r"\b(?:[Ss]o|is|[Ww]e|[Ii]t|[Hh]e|to|[Tt]hus|[Hh]ence|gets?|be)\b")  # short words that make a text a sentence
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _FOREIGN = re.compile(r"[^\W\d_\x00-\u03ff]")  # beyond Greek
 _NOTATION = frozenset({
@@ -118,7 +126,7 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   text = without_empty_boxes(after_thinking(response)).strip()
   box_end = end_of_last_box(text)
   if (field := last_field(text)) and (field[0] > box_end or text.lstrip("`json \n").startswith("{")):
-    return _tidy(last_box(field[1]) or field[1])
+    return last_box(field[1]) or _marked(field[1], list(PHRASE.finditer(field[1]))) or _said(field[1])
   if (box := last_box(text)) is not None and FINAL.search(text, box_end) is None:
     return box
   if tagged := last_tag(text):
@@ -161,6 +169,7 @@ def _tidy(answer: str) -> str | None:
   answer = answer.strip().strip("*`").strip()
   if _PLACEHOLDER.fullmatch(answer) or _UNFINISHED_BOX.match(answer):
     return None
+  answer = _DOUBLE_BRACKETS.sub(r"\1\2", _BOLD_INSIDE.sub(r"\1", answer) if len(answer) <= SHORT else answer)
   answer = answer.removesuffix("?").removesuffix(".").removesuffix("。").strip().strip("*`").strip()
   for left, right in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ('"', '"'), ("“", "”")):
     inner = answer[len(left) : -len(right)]
@@ -176,7 +185,8 @@ def _tidy(answer: str) -> str | None:
 
 def _said(sentence: str) -> str | None:
   """The answer in what follows a marker: tidied, and without the words of a whole sentence around it."""
-  sentence = sentence.strip().strip("*").strip()
+  sentence = _CONTRAST.sub("", sentence.strip().strip("*").strip())
+  sentence = _SUFFIX.sub("", sentence)
   if formula := _MATH.match(sentence):  # what follows a formula in brackets says more of it
     rest = sentence[formula.end() :].strip(" *")
     if _SAYS_MORE.match(rest):
@@ -217,7 +227,7 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   """The answer of a response that marks none."""
   if len(text) <= SHORT and (several := _several(text)):
     return several
-  bold = _BOLD_END.search(text)
+  bold = _BOLD_END.search(text) or _only_bold(text)
   if bold and re.search(r"\d", bold[1]) and not _prose(bold[1]):
     return _tidy(bold[1])
   quoted = text.startswith(("$", r"\(")) and len(_prose(text)) < 3
@@ -238,14 +248,22 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   if "\n" in text and (letter := _LETTER_LINE.fullmatch(text.partition("\n")[0])):
     return letter[1]
   if letter := _LAST_LETTER.search(last_line) or _FIRST_LETTER.match(text) or _CHOICE_AND_NAME.match(text):
-    return str(letter[1])
+    return str(next(filter(None, letter.groups())))
   if _breaks_off(text):
     return None
   maths = _maths(text)
   numbers = list(_NUMBER.finditer(text)) if last_number else []
+  if (value := _AFTER_EQUALS.search(last_line)) and re.search("[a-zA-Z]", value[1]) and not _prose(value[1]):
+    return _tidy(value[1])
   if maths and not (numbers and numbers[-1].start() >= maths[-1][0]):
     return _tidy(_EQUALS.split(maths[-1][1])[-1] or maths[-1][1])
   return _bare(numbers[-1][0]) if numbers else None
+
+
+def _only_bold(text: str) -> re.Match[str] | None:
+  """The one number in bold in the last line of a response in several lines: `Kim pays **64** for 16 glasses.`"""
+  found = list(_BOLD.finditer(text.strip().rpartition("\n")[2])) if "\n" in text else []
+  return found[0] if len(found) == 1 else None
 
 
 def _breaks_off(text: str) -> bool:

@@ -5,15 +5,17 @@ import re
 _NOTE = r"(?:\s*\([^()\n]{1,60}\))?"  # `the answer (in grams) is`
 _ENGLISH = (
   r"(?:final|correct|right|best) (?:option|choice)\**\s*(?:is|:)|"
+  r"(?:choice|option|selection|select|selected)\**\s*[:：](?=[\s*(\[]*[A-J](?![A-Za-z]))|"
   rf"answers?\**{_NOTE}\s*(?:(?:to|for|of)\b[^.\n]{{0,80}}?\s)?"
-  r"(?:is|are|(?:would|will|should|must|has to) be|equals|[:：=])"
+  r"(?:\s[-–—]\s|is(?!n['’]t)|are(?!n['’]t)|(?:would|will|should|must|has to) be|equals|[:：=])"
   r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|clearly|exactly|definitely|actually|still|now"
   r"|approximately|about|given by)\b)*"
 )
 _CHINESE = (
-  r"【\s*(?:最终|正确|参考|标准)?答案\s*】|正确(?:的)?选项\s*(?:应该?)?[是为选:：]"
-  r"|答案\**(?:\s*(?:应该|应当|应|就|也|即|便))?\s*(?:[是为选]|等于|[:：])(?:\s*选项)?"
-  r"|(?<![一-鿿])答\s*[:：]|(?:故|应|所以|因此|因而)选(?:择|项)?(?=[\s:：（(A-H])"
+  r"[【\[［〖「]\s*(?:最终|最終|正确|正確|参考|标准)?答案\s*[】\]］〗」]|正[确確](?:的)?[选選][项項]\s*(?:[应應]该?)?[是为為选選:：]"
+  r"|(?:答案|最[终終后後][结結]果)\**(?:\s*(?:应该|应当|應該|应|應|就|也|即|便))?\s*(?:[是为為选選]|等[于於]|[:：]\}?|\s(?=[A-H](?![A-Za-z])))"
+  r"(?:\s*[选選][项項])?"
+  r"|(?<![一-鿿])(?:答|解答)\s*[:：]|(?:故|[应應]|所以|因此|因而|本题|本題)[选選](?:[择擇]|[项項])?(?=[\s:：（(A-H])"
 )
 _OTHERS = (
   r"(?:la\s+)?réponse(?:\s+(?:finale|correcte|exacte))?\s*(?:est|:)(?:,?\s+(?:donc|alors|ainsi|bien),?)?",
@@ -25,6 +27,7 @@ _OTHERS = (
   r"(?:ответ|відповідь)\**\s*(?:[:—–-]|равен|равна|есть|это|будет)",
   r"(?:答え|解答|正解)\**\s*(?:は|[:：])|(?:정답|답)\s*(?:은|[:：])|đáp\s+(?:án|số)\s*(?:là|:)",
   r"คำตอบ\s*(?:คือ|:)|jibu\s*(?:ni|:)|উত্তর\s*(?:হল|হলো|[:：])|సమాధానం\s*(?:[:：]|=)?|उत्तर\s*(?:है|[:：])",
+  r"απάντηση\s*(?:είναι|:)",
   r"(?:الجواب|الإجابة|جواب|پاسخ)\s*(?:هو|هي|[:：])|תשובה\s*(?:היא|הוא|:)",
 )
 PHRASE = re.compile(rf"(?:{_ENGLISH}|{_CHINESE}|{'|'.join(_OTHERS)})\**[ \t]*[:：]?\**[ \t]*", re.IGNORECASE)
@@ -43,19 +46,21 @@ _REASON = re.compile(
   r",?\s+(?:because|since|so that|due to|given that|assuming|as (?:it|the|we|this|they|there|shown|(?=[\d$\\])))"
   r"(?=[\s\d$\\])"
   r"|,\s+(?:as|which|so|meaning|namely|i\.?e\.?|e\.?g\.?|with|that is|thus|hence|or else|but|if|when|while)\b"
-  r"|,?\s+(?:and|but)\s+not\s|,?\s+(?:rather than|instead of)\s"
+  r"|,?\s+(?:and|but)\s+not\s|,\s+not\s|,?\s+(?:rather than|instead of)\s"
   r"|,?\s+and\s+(?:we|this|that|it|so|is|he|she|they)\b"
   r"|\s+[—–]\s+|;\s+(?=[a-z]{2,} )"
   r"|\s+\((?:because|since|that is|i\.?e\.?|or|as|which|where|not|rounded|approx|about|since)\b"
   r"|[，,]\s*(?:因为|因此|所以|由于|故|即|其中|也就是)"
 )
+_BULLET = re.compile(r"^[\s*_:：]*\n\s*(?:[-*•]\s+|1[.)]\s+(?=[a-zA-Z$\\]))")  # of a list below a heading
 _CONDITION = re.compile(r",?\s+(?:if|when|where|provided)\s")
 _VALUE = re.compile(r"^[\s$\\(]*[-+−]?[\d.,/]+%?(?:\\\)|[$)\s])*(?:[a-zA-Z]{1,12})?\W*$|^\W*[A-J]\W*$")
 
 
 def first_sentence(text: str, limit: int) -> str:
   """The first line that says something, up to a full stop that ends a sentence, or where a loop begins again."""
-  line = text.lstrip(" \t\r\n*:：").partition("\n")[0]
+  text = _BULLET.sub("", text)
+  line = text.lstrip(" \t\r\n*_:：").partition("\n")[0]
   if line.strip() in {r"\[", "$$", r"\(", "$"}:
     line = text.lstrip(" \t\r\n*:：")[:limit].replace("\n", " ")
   for match in _END.finditer(line):

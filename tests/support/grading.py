@@ -21,7 +21,7 @@ for line in (TABLES / "equivalence_cases.tsv").read_text(encoding="utf-8").split
   CASES.setdefault(category, []).append((gold, pred, verdict == "same"))
 
 # Where the symbolic rules refuse what a generous reader would accept; written down so that a change is seen.
-REFUSED = [("three", "3"), (r"\frac{84}{13}", "6.46"), ("3,5", "3.5"), ("413_5", "413"), ("x^2=4", r"x=\pm 2")]
+REFUSED = [(r"\frac{84}{13}", "6.46"), ("3,5", "3.5"), ("413_5", "413"), ("x^2=4", r"x=\pm 2")]
 
 HOSTILE = [
   "__import__('os').system('touch owned')",

@@ -8,7 +8,8 @@ benchmark; where sources contradict each other, what is refused is named):
 - an exact value equals a decimal with nine or more right digits; integers are compared exactly;
 - yes is true and no is false; `1,25` may be 1.25, `1,5` is a list; `12th` is 12;
 - an equation that is linear in `y` is what it gives for it: `xy = 6` is `6/x`;
-- refused: rounded values (6.46 for 84/13), number words, most sets in words;
+- a whole answer in words is the number that they say: five is 5, 2.5 million is 2500000;
+- refused: rounded values (6.46 for 84/13), most sets in words;
 - an ellipsis is what it is spelled like, but between whole numbers in even steps (`1, 2, …, 5`) a list.
 """
 

@@ -17,7 +17,7 @@ _SYMBOLS = {
   "→": r"\rightarrow ", "⇒": r"\Rightarrow ",
   "∠": r"\angle ", "△": r"\triangle ", "⊂": r"\subset ", "⊆": r"\subseteq ", "⊥": r"\perp ", "∥": r"\parallel ",
   "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∶": ":",
-  **dict.fromkeys("−–—‐‑", "-"), **dict.fromkeys("£€¥\u200b\ufeff\u2061\u2062\xad", ""),
+  **dict.fromkeys("−–—‐‑", "-"), **dict.fromkeys("£€¥₹₩₽₺₫₱₦฿\u200b\ufeff\u2061\u2062\xad", ""),
 }  # fmt: skip
 _VULGAR = (
   "½1/2", "⅓1/3", "⅔2/3", "¼1/4", "¾3/4", "⅕1/5", "⅖2/5", "⅗3/5", "⅘4/5", "⅙1/6", "⅚5/6", "⅛1/8", "⅜3/8", "⅝5/8",
@@ -30,7 +30,9 @@ _GREEK = (
 )  # fmt: skip
 _LETTERS_OF_GREEK = {chr(0x3B1 + i + (i > 16)): f"\\{name} " for i, name in enumerate(_GREEK)}
 _LETTERS_OF_GREEK |= {chr(0x391 + i + (i > 16)): f"\\{name.capitalize()} " for i, name in enumerate(_GREEK)}
+_SYMBOLS |= {"٫": ".", "٬": ","}
 _TABLE = str.maketrans(_SYMBOLS | _LETTERS_OF_GREEK)
+_OTHER_DIGITS = re.compile(r"[^\W\D0-9]")  # of Arabic, Hindi, Bengali, Thai …
 _ESCAPES = re.compile(
   r"\x0c(?=rac)|\x08(?=oxed|egin|inom|eta|ar|ig|oldsymbol)|\t(?=ext|imes|frac|heta|an[^a-z]|au[^a-z]|riangle)"
   r"|\r(?=ight|ho[^a-z]|angle|floor|ceil)|\x07(?=lpha|ngle|pprox)|\x0b(?=ec[^a-z]|ert|arnothing)|\n(?=eq[^a-z])"
@@ -47,4 +49,5 @@ def latex_of(text: str) -> str:
   text = re.sub(r"\\textcircled\s*\{\s*(\d+)\s*\}", r" \1, ", text)
   text = re.sub(f"[{''.join(_SUPERSCRIPTS)}]+", lambda m: "^{" + "".join(_SUPERSCRIPTS[c] for c in m[0]) + "}", text)
   text = re.sub(f"[{''.join(_SUBSCRIPTS)}]+", lambda m: "_{" + "".join(_SUBSCRIPTS[c] for c in m[0]) + "}", text)
-  return unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
+  text = unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
+  return _OTHER_DIGITS.sub(lambda m: str(unicodedata.decimal(m[0])), text)

@@ -43,6 +43,7 @@ def same(a: Tree, b: Tree) -> bool:
   if "rel" in (a[0], b[0]):
     return _same_relation(a, b)
   if {a[0], b[0]} & {"tuple", "matrix"}:
+    a, b = (rewrite.as_vector(tree, other) for tree, other in ((a, b), (b, a)))
     return _same_ordered(a, b)
   if (first := _named_by_points(a)) and (second := _named_by_points(b)):
     return _same_points(first, second)
@@ -78,6 +79,8 @@ def _same_measured(a: Tree, b: Tree) -> bool:
   value_b, unit_b = b[1:] if b[0] == "unit" else (b, None)
   if any(unit is not None and _says_more(unit) for unit in (unit_a, unit_b)):
     return unit_a is not None and unit_b is not None and words_of(unit_a) == words_of(unit_b) and same(value_a, value_b)
+  if (times := _times_of_day(value_a, unit_a, value_b, unit_b)) is not None:
+    return times
   if a[0] == b[0] and value_a == value_b and words_of(str(unit_a)) == words_of(str(unit_b)):
     return True
   factor = units.conversion(unit_a, unit_b)
@@ -137,6 +140,23 @@ def _same_ratio(a: Tree, b: Tree) -> bool:
   if len(terms) != 2 or other[0] in _COLLECTIONS | {"tuple", "matrix", "text"}:
     return False
   return numbers.equal(("prod", (("*", terms[0]), ("/", terms[1]))), other)
+
+
+def _times_of_day(a: Tree, half_a: str | None, b: Tree, half_b: str | None) -> bool | None:
+  """Whether two times are the same, of which one says am or pm: `15:00` is 3 pm; None where they are no times."""
+  halves = {half_a or "am", half_b or "am"}
+  if "clock" not in (a[0], b[0]) or not halves <= {"am", "pm"} or not (half_a or half_b):
+    return None
+  first, second = _minutes(a, half_a), _minutes(b, half_b)
+  return bool(first & second)
+
+
+def _minutes(time: Tree, half: str | None) -> set[int]:
+  """The minutes since midnight that a clock, or an hour alone, may mean."""
+  hours, minutes = (int(time[1]), int(time[2])) if time[0] == "clock" else (int(time[1]), 0) if time[0] == "num" else (99, 0)
+  if half is None:
+    return {hours * 60 + minutes, hours * 60 + 720 + minutes} if hours < 12 else {hours * 60 + minutes}
+  return {hours % 12 * 60 + minutes + 720 * (half == "pm")} if hours <= 12 else set()
 
 
 def _labelled(tree: Tree) -> bool:
@@ -376,6 +396,8 @@ def _same_chain(a: Tree, b: Tree) -> bool:
     return operator == other and _pairwise(a[1], b[1])
   first, second = (("sum", (("+", tree[1][0]), ("-", tree[1][1]))) for tree in (a, b))
   sign = numbers.ratio(first, second)
+  if sign == 0 and operator == other == "=":
+    sign = numbers.ratio(rewrite.without_denominators(first), rewrite.without_denominators(second))
   if operator in {"=", "!="}:
     return operator == other and sign != 0
   return sign != 0 and operator == (other if sign > 0 else _FLIPPED[other] if other in _FLIPPED else None)

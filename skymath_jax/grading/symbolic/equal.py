@@ -5,8 +5,9 @@ import re
 from skymath_jax.grading.extract import extract
 from skymath_jax.grading.symbolic import limits, numbers, rewrite
 from skymath_jax.grading.symbolic.cases import cases_of, same_cases
-from skymath_jax.grading.symbolic.choices import same_choice
+from skymath_jax.grading.symbolic.choices import same_choice, same_choices
 from skymath_jax.grading.symbolic.compare import same
+from skymath_jax.grading.symbolic.congruences import same_congruence
 from skymath_jax.grading.symbolic.lexer import UnreadableError
 from skymath_jax.grading.symbolic.names import assignment
 from skymath_jax.grading.symbolic.normalize import clean, joined_thousands, rows_in_brackets, spelled_out
@@ -53,6 +54,8 @@ def _found(text: str) -> str:
 
 def _same_answer(gold: str, pred: str) -> bool:
   verdict = same_choice(_WRAPPING.sub("", gold), _WRAPPING.sub("", pred), _same_text)
+  if verdict is None and same_choices(gold, pred):
+    return True
   return _same_text(gold, pred) if verdict is None else verdict
 
 
@@ -64,6 +67,8 @@ def _same_text(gold: str, pred: str) -> bool:
     return True
   if (mine := cases_of(first)) and (theirs := cases_of(second)):
     return same_cases(mine, theirs, _same_text)
+  if (congruent := same_congruence(first, second, _same_text)) is not None:
+    return congruent
   (first, of_first), (second, of_second) = _without_qualifiers(first, second)
   integers = of_integers(of_first) or of_integers(of_second)
   return any(same(x, y) for a in _readings(first) for b in _readings(second) for x, y in _names_matched(a, b, integers))

@@ -200,10 +200,8 @@ class Evaluator:
     spend(10)
     bound = lower[1][0][1] if lower[0] == "rel" and lower[1][0][0] == "var" else ""
     start = lower[1][-1] if lower[0] == "rel" else lower
-    if name != "int" and bound and start[0] == upper[0] == "num" and 0 <= upper[1] - start[1] < MAX_TERMS:
-      terms = tuple(
-        ("*" if name == "prod" else "+", ("at", bound, start[1] + k, body)) for k in range(int(upper[1] - start[1]) + 1)
-      )
+    if name != "int" and bound and (steps := self._steps(start, upper)):
+      terms = tuple(("*" if name == "prod" else "+", ("at", bound, step, body)) for step in steps)
       return self.value(("prod" if name == "prod" else "sum", terms))
     parts = [self.inexact(self.value(("at", bound, _BOUND, body)))]
     parts += [
@@ -212,6 +210,15 @@ class Evaluator:
     ]
     weights = (self.mp.sqrt(len(name)), self.mp.pi, self.mp.e)
     return self.mp.fsum(weight * part for weight, part in zip(weights, parts, strict=True))
+
+  def _steps(self, start: Tree, upper: Tree) -> list[Fraction]:
+    """The whole numbers from `start` to `upper`; none where these are no numbers, or too far apart."""
+    if "const" in (start[0], upper[0]) or "none" in (start[0], upper[0]):
+      return []
+    first, last = self.value(start), self.value(upper)
+    if not all(isinstance(limit, Fraction) and limit.denominator == 1 for limit in (first, last)):
+      return []
+    return [first + k for k in range(int(last - first) + 1)] if 0 <= last - first < MAX_TERMS else []
 
   def _det(self, tree: Tree) -> Value:
     """A determinant by expansion along the first row."""
@@ -249,7 +256,7 @@ class Evaluator:
       return self._of_two(name, *arguments)
     if name == "sgn" and len(arguments) == 1 and not isinstance(arguments[0], self.mp.mpc):
       return Fraction((arguments[0] > 0) - (arguments[0] < 0))
-    if name in {"re", "im", "arg"} and len(arguments) == 1:
+    if name in {"re", "im", "arg", "conj"} and len(arguments) == 1:
       return getattr(self.mp, name)(self.inexact(arguments[0]))
     if name in {"floor", "ceil", "abs", "round"} and len(arguments) == 1:
       return self._rounding(name, *arguments)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from skymath_jax.grading.symbolic.lexer import DIRECT, INVERSES, Token, UnreadableError
-from skymath_jax.grading.symbolic.tree import Tree
+from skymath_jax.grading.symbolic.tree import Tree, replaced, variables
 
 MAX_DEPTH = 25
 MAX_STEPS = 4_000
@@ -187,7 +187,8 @@ class Expressions(Cursor, abc.ABC):
       return self.big_operator()
     if kind == "overline":
       self.next()
-      return ("var", "overline " + repr(self.argument()))
+      inner = self.argument()
+      return ("var", "overline " + repr(inner)) if variables(inner) else ("fn", "conj", inner)
     if kind == "begin":
       return self.matrix()
     raise UnreadableError(f"unexpected {kind or 'end'}")
@@ -277,7 +278,12 @@ class Expressions(Cursor, abc.ABC):
       mark = self.next().kind
       limits[mark] = self.group() if self.kind() == "{" else self.argument()
     with self.deeper():
-      return ("big", name, limits["_"], limits["^"], self.product())
+      body = self.product()
+    lower = limits["_"]
+    if lower[0] == "rel" and lower[1][0] in {("const", "i"), ("const", "e")}:  # `i` counts here, whatever it is elsewhere
+      counter = ("var", lower[1][0][1])
+      lower, body = (replaced(tree, lower[1][0], counter) for tree in (lower, body))
+    return ("big", name, lower, limits["^"], body)
 
   def argument(self) -> Tree:
     r"""The argument of `\frac` or `\binom`: a group, or a single digit or letter as TeX reads it."""
@@ -323,6 +329,8 @@ class Expressions(Cursor, abc.ABC):
     """A function with its argument: brackets, a root's braces, bars, or the product that follows (`sin 2x`)."""
     name = self.next().value
     name = INVERSES.get(name, name)
+    if name == "cis":
+      return ("pow", ("const", "e"), ("prod", (("*", ("const", "i")), ("*", self.function_arguments()[0]))))
     if name in {"sqrt", "cbrt"}:
       return self.root(3 if name == "cbrt" else 2)
     exponent = base = None

@@ -11,6 +11,8 @@ from skymath_jax.grading.boxes import balanced
 from skymath_jax.grading.symbolic.characters import latex_of
 from skymath_jax.grading.symbolic.notation import REWRITES
 from skymath_jax.grading.symbolic.plain_tex import latex_of_plain_tex
+from skymath_jax.grading.symbolic.spoken import in_figures
+from skymath_jax.grading.symbolic.units import added_up
 
 MAX_BOXES = 20  # that are opened in one answer
 MAX_RANGE = 40  # numbers that an ellipsis may stand for
@@ -19,12 +21,20 @@ _RANGE = re.compile(
   r"(?<![\w.,}/^] )(?<![\w.,}/^])((?:-?\d{1,6} ?, ?){1,6})"
   r"(?:\.{3}|\\(?:ldots|cdots|dots[a-z]?)(?![a-zA-Z])) ?, ?(?:and )?(-?\d{1,6})(?![\w.,/^!])"
 )
+_IN_GROUPS = re.compile(  # 1,234,567; 12,34,567 as in India; 1'234'567 as in Switzerland
+  r"(?<![\w.,'])(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:'\d{3})+)(?!\d)"
+)
+_IN_DOTS = re.compile(r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){2,}(?:,\d+)?|\.\d{3},\d{1,2})(?![\d.,])")  # 1.234.567,89
+_MONEY = re.compile(  # a currency by its letters, before or after the amount
+  r"\b(?:US|CA|AU|NZ|HK|[CARS])\s*(?=\\?\$\s*\d)|\b(?:Rs\.?|EUR|GBP|INR|RMB|CNY|JPY|CHF|USD)\s*(?=\d)"
+  r"|(?<=\d)\s*(?:EUR|GBP|INR|RMB|CNY|JPY|CHF)\b"
+)
 _TAGS = re.compile(r"</?(?:b|i|em|strong|p|span|div|sup|sub|br|math|answer)\s*/?>", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
   """`text` in the dialect of the lexer; white space is single, nothing is evaluated."""
-  text = latex_of_plain_tex(_delimiters(latex_of(text).strip()))
+  text = latex_of_plain_tex(added_up(in_figures(_delimiters(latex_of(text).strip()).strip())))
   for pattern, replacement in REWRITES:
     text = pattern.sub(replacement, text)
   text = re.sub(r"(?<![.?])[.?]$", "", re.sub(r"\s+", " ", text).strip(" ")).strip(" ,;")
@@ -33,8 +43,9 @@ def clean(text: str) -> str:
 
 
 def joined_thousands(text: str) -> str | None:
-  """`text` with `1,234,567` read as one number; None where there is nothing of the kind."""
-  joined = re.sub(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d])", lambda m: m[0].replace(",", ""), text)
+  """`text` with `1,234,567` read as one number, also as other countries write it; None where there is no such thing."""
+  joined = _IN_DOTS.sub(lambda m: m[0].replace(".", "").replace(",", "."), text)
+  joined = _IN_GROUPS.sub(lambda m: re.sub("[,']", "", m[0]), joined)
   return joined if joined != text else None
 
 
@@ -81,6 +92,7 @@ def _delimiters(text: str) -> str:
   elif re.search(r"(?<!\\)\\\\begin", text):
     text = text.replace("\\\\", "\\")
   text = re.sub(r"\\\\\s*\[[^\]]*\]", r"\\\\", text)
+  text = _MONEY.sub("", text)
   text = re.sub(r"\\text\{\s*\\?\$\s*\}|\\\$|\$", " ", text)
   text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
   return text

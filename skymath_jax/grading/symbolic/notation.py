@@ -8,7 +8,7 @@ from skymath_jax.grading.symbolic.lexer import FUNCTIONS
 _FUNCTIONS = frozenset({*FUNCTIONS, "det"}) - {"sqrt", "cbrt", "abs", "floor", "ceil"}
 _TIME = re.compile(r"(?i)(\d{1,2}(?::\d{2})?) ?([ap])\.? ?m\b\.?")
 _PHRASES = {
-  r"(?:all|any|every) real (?:numbers?|values?)": r"\\reals ",
+  r"(?:all|any|every) (?:real (?:numbers?|values?)|reals)": r"\\reals ",
   r"(?:there (?:is|are) )?no (?:real )?(?:solutions?|roots?)|(?:the )?empty set": r"\\emptyset ",
   r"does not exist|doesn't exist|dne": r"\\text{dne}",
   r"(?:there are )?infinitely many(?: solutions)?": r"\\infty ",
@@ -122,6 +122,25 @@ def _measured(match: re.Match[str]) -> str:
   return f"{match[1]}\\text{{{re.sub('[{}]', '', match[2])}}}"
 
 
+def _sexagesimal(match: re.Match[str]) -> str:
+  """Degrees, minutes and seconds as one fraction of degrees."""
+  seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3] or 0)
+  return f"\\frac{{{seconds}}}{{3600}}°"
+
+
+def _quotient_of_units(match: re.Match[str]) -> str:
+  return f"\\text{{{match[1]}/{match[2]}{re.sub('[{}]', '', match[3] or '')}}}"
+
+
+def _of_base(match: re.Match[str]) -> str:
+  """`2F_{16}` and `0x2F` by value; as it is where a digit is too large."""
+  digits, base = (match[1], int(match[2])) if match[1] else (match[4], {"x": 16, "b": 2, "o": 8}[match[3].lower()])
+  try:
+    return str(int(digits, base))
+  except ValueError:
+    return match[0]
+
+
 def _time_of_day(match: re.Match[str]) -> str:
   return f"{match[1]}\\text{{{match[2].lower()}m}}"
 
@@ -188,6 +207,7 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   (r"\\notin(?![a-z])", r"\\not\\in "),
   (r"^\s*([^,\\]+?)\s*(\\not\s*)?\\(ni|supseteq|supset)(?![a-z])\s*([^,\\]+?)\s*$", _turned),
   (r"\\begin\{cases\}([^&]*)\\end\{cases\}", _lines),
+  (r"\\det\s*\(?\s*\\begin\{[bp]?matrix\}", r"\\begin{vmatrix}"),
   (r"\\(?:d|t|c)frac(?![a-z])", r"\\frac"),
   (r"\\(?:d|t)binom(?![a-z])", r"\\binom"),
   (r"(?<=[)\]}])\s*U\s*(?=[(\[{\\])", r"\\cup "),
@@ -212,6 +232,13 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
     "°",
   ),
   (r"\\text\{\s*°\s*\}", "°"),
+  (r"(?<![\w.])(\d{1,3})°\s*(\d{1,2})\s*'(?:\s*(\d{1,2})\s*(?:''|\"))?", _sexagesimal),  # 30° 15' 20"
+  (r"\((\d+)\)(?=_)", r"\1"),  # (1011)_2
+  (r"(?<![\\\w])(?=\w*\d\w*_|[A-F]{2,}_)([0-9A-F]*[A-F][0-9A-F]*)_\{?(1[1-6])\}?(?!\d)|^0([xXbBoO])([0-9A-Fa-f]+)$", _of_base),
+  (r"\^\s*\{?(\d+)\}?\s*/\s*_\s*\{?(\d+)\}?", r"\\frac{\1}{\2}"),
+  (r"\\text\{\s*(?:an? )?(?:arbitrary )?(?:constant|const\.?)\s*\}|(?<=[+] )(?:constant|const)\b", " C "),
+  (r"(?<=[\d}])\s*\\frac\s*\{\s*(?:\\text\{)?(\w{1,3})\}?\s*\}\s*\{\s*(?:\\text\{)?(s|h|hr|min|sec|m|cm|L)(?:\})?(\^\{?\d\}?)?\s*\}\s*$", _quotient_of_units),
+  (r"(?<=\d) ?mins?(?=\s*$)", r"\\text{min}"),
   (r"\\([%#&_])", r"\1"),
   (r"(?i)\\text\{\s*(?:%|percent(?:age)?|per cent|pct)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b", "%"),
   (r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d,/])", _joined),  # 1 000

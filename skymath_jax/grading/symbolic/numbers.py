@@ -10,7 +10,7 @@ from typing import Any
 
 from skymath_jax.grading.symbolic.evaluate import Evaluator, Value
 from skymath_jax.grading.symbolic.limits import DIGITS, UnevaluableError, context
-from skymath_jax.grading.symbolic.points import further_points, inner_points, points
+from skymath_jax.grading.symbolic.points import comparison_points, further_points, inner_points, points
 from skymath_jax.grading.symbolic.tree import Tree, variables, walk
 
 MIN_DIGITS = 9  # a decimal with so many right digits stands for the exact value
@@ -69,7 +69,7 @@ def _equal_as(a: Tree, b: Tree, reading: Reading, tolerance: int | None = None) 
   complex_wanted = any(node == ("const", "i") for tree in (a, b) for node in walk(tree))
   verdicts: list[tuple[bool, bool]] = []  # (equal, all on the way was real)
   try:
-    for group in (points(names) + further_points(names, a, b), inner_points(names)):
+    for group in (comparison_points(names, a, b) + further_points(names, a, b), inner_points(names)):
       for point in group:
         verdict = _equal_at(a, b, point, reading, tolerance)
         if verdict is None:

@@ -4,7 +4,7 @@ import zlib
 from fractions import Fraction
 
 from skymath_jax.grading.symbolic.limits import UnevaluableError
-from skymath_jax.grading.symbolic.tree import Tree, walk
+from skymath_jax.grading.symbolic.tree import Tree, variables, walk
 
 Point = dict[str, Fraction]
 MAX_VARIABLES = 12
@@ -30,6 +30,13 @@ def points(names: set[str]) -> list[Point]:
   found = [{name: coordinate(name, index) for name in names} for index in range(POINTS)]
   found[-1] = {name: -value for name, value in found[-1].items()}
   return found if names else [{}]
+
+
+def comparison_points(names: set[str], *trees: Tree) -> list[Point]:
+  """Where two expressions are compared first: at whole numbers where a sum runs up to an unknown, else at `points`."""
+  sums = (node for tree in trees for node in walk(tree) if node[0] == "big" and node[1] != "int")
+  counted = any(variables(limit) for node in sums for limit in (node[3], node[2][1][-1] if node[2][0] == "rel" else node[2]))
+  return whole_points(names) if counted else points(names)
 
 
 def whole_points(names: set[str]) -> list[Point]:

@@ -2,11 +2,14 @@
 
 import itertools
 from collections.abc import Iterator
+from fractions import Fraction
 
 from skymath_jax.grading.symbolic import matrices
 from skymath_jax.grading.symbolic.names import is_name
-from skymath_jax.grading.symbolic.tree import Tree, renamed, walk
+from skymath_jax.grading.symbolic.tree import Tree, renamed, variables, walk
 
+_AXES: tuple[Tree, ...] = (("const", "i"), ("var", "j"), ("var", "k"))
+_ONE: Tree = ("num", Fraction(1), None, 1)
 MAX_SIGNS = 3  # plus-or-minus signs that are expanded
 
 
@@ -56,6 +59,50 @@ def _with_signs(tree: Tree, signs: Iterator[str]) -> Tree:
       terms.append((sign, _with_signs(term, signs)))
     return ("sum", tuple(terms))
   return tuple(_with_signs(part, signs) if isinstance(part, tuple) else part for part in tree)
+
+
+def as_vector(tree: Tree, other: Tree) -> Tree:
+  r"""`2i - 3j` as (2, -3), where the other answer is a vector of two or three components; else as it is."""
+  width = len(other[3]) if other[0] == "tuple" else max(len(other[1]), len(other[1][0])) if other[0] == "matrix" else 0
+  if tree[0] != "sum" or width not in {2, 3} or len(tree[1]) > width:
+    return tree
+  found = {}
+  for sign, term in tree[1]:
+    factors = term[1] if term[0] == "prod" else (("*", term),)
+    along = [axis for axis, name in enumerate(_AXES) if ("*", name) in factors]
+    if len(along) != 1 or along[0] in found or along[0] >= width:
+      return tree
+    rest = [factor for factor in factors if factor != ("*", _AXES[along[0]])]
+    found[along[0]] = ("sum", ((sign, ("prod", (("*", _ONE), *rest))),))
+  return ("tuple", "(", ")", tuple(found[axis] if axis in found else ("num", Fraction(0), None, 0) for axis in range(width)))
+
+
+def without_denominators(tree: Tree) -> Tree:
+  """The numerator of `tree` as one fraction, as far as sums, products and whole powers go."""
+  return _fraction(tree)[0]
+
+
+def _fraction(tree: Tree) -> tuple[Tree, Tree]:
+  """(numerator, denominator); only what has an unknown becomes a denominator."""
+  if tree[0] == "sum" and all(sign in "+-" for sign, _ in tree[1]):
+    parts = [(sign, *_fraction(term)) for sign, term in tree[1]]
+    terms = tuple(
+      (sign, ("prod", (("*", top), *(("*", d) for j, (_, _, d) in enumerate(parts) if j != i and d != _ONE))))
+      for i, (sign, top, _) in enumerate(parts)
+    )
+    return ("sum", terms), ("prod", (("*", _ONE), *(("*", d) for _, _, d in parts if d != _ONE)))
+  if tree[0] == "prod":
+    pairs = [_fraction(factor)[:: 1 if operator == "*" else -1] for operator, factor in tree[1]]
+    tops, bottoms = ([("*", pair[k]) for pair in pairs] for k in (0, 1))
+    return ("prod", tuple(tops)), ("prod", (("*", _ONE), *(b for b in bottoms if b[1] != _ONE)))
+  if tree[0] == "pow" and (exponent := _negated(tree[2])) is not None and variables(tree[1]):
+    return _ONE, ("pow", tree[1], exponent)
+  return tree, _ONE
+
+
+def _negated(exponent: Tree) -> Tree | None:
+  """What follows the minus sign of an exponent."""
+  return exponent[1][0][1] if exponent[0] == "sum" and len(exponent[1]) == 1 and exponent[1][0][0] == "-" else None
 
 
 def with_imaginary_unit(tree: Tree) -> Tree:

@@ -32,6 +32,13 @@ def variables(tree: Tree) -> set[str]:
   return {node[1] for node in walk(tree) if node[0] == "var"}
 
 
+def replaced(tree: Tree, old: Tree, new: Tree) -> Tree:
+  """`tree` with `new` wherever `old` stands in it."""
+  if tree == old:
+    return new
+  return tuple(replaced(part, old, new) if isinstance(part, tuple) else part for part in tree)
+
+
 def renamed(tree: Tree, names: Mapping[str, Tree]) -> Tree:
   """`tree` with other trees for these variables."""
   if not isinstance(tree, tuple):

@@ -3,17 +3,18 @@
 A unit may be missing on one side (the number decides), but two units must agree: `5 cm` is not `5 m`, but `500 cm` is.
 """
 
+import itertools
 import re
 from fractions import Fraction
 
 _NAMES = {
-  "cm": "cm centimeter centimetre", "mm": "mm millimeter millimetre", "m": "m meter metre",
-  "km": "km kilometer kilometre",
+  "cm": "cm centimeter centimetre 厘米", "mm": "mm millimeter millimetre 毫米", "m": "m meter metre 米",
+  "km": "km kilometer kilometre 千米 公里", "dm": "dm decimeter decimetre 分米",
   "inch": "in inch inches", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile",
-  "g": "g gram", "kg": "kg kilogram kilo",
-  "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "l": "l liter litre", "ml": "ml milliliter millilitre",
-  "s": "s sec second", "min": "min minute", "h": "h hr hour", "day": "day d", "week": "week", "year": "year yr",
-  "dollar": "dollar usd buck", "cent": "cent penny pennies", "mph": "mph milesperhour miles/hour mi/h mile/hour mi/hr",
+  "g": "g gram 克", "kg": "kg kilogram kilo 千克 公斤", "ton": "t ton tonne 吨",
+  "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "l": "l liter litre 升", "ml": "ml milliliter millilitre 毫升",
+  "s": "s sec second 秒", "min": "min minute 分钟 分", "h": "h hr hour 小时 时", "day": "day d 天 日",
+  "week": "week 周", "year": "year yr 年", "month": "month 月 个月", "yuan": "yuan 元", "dollar": "dollar usd buck", "cent": "cent penny pennies", "mph": "mph milesperhour miles/hour mi/h mile/hour mi/hr",
   "kmh": "kmh kph km/h kilometersperhour km/hr", "m/s": "m/s meterspersecond m/sec",
   "rad": "rad radian", "unit": "unit",
   "degreec": "degreec celsius", "degreef": "degreef fahrenheit",
@@ -27,9 +28,12 @@ _WORTH = {
   "ml": ("volume", Fraction(1)), "l": ("volume", Fraction(1000)),
   "s": ("time", Fraction(1)), "min": ("time", Fraction(60)), "h": ("time", Fraction(3600)),
   "day": ("time", Fraction(86400)),
-  "week": ("time", Fraction(604800)), "cent": ("money", Fraction(1)), "dollar": ("money", Fraction(100)),
+  "week": ("time", Fraction(604800)), "month": ("months", Fraction(1)), "year": ("months", Fraction(12)),
+  "dm": ("length", Fraction(100)), "ton": ("mass", Fraction(10**9)), "cent": ("money", Fraction(1)), "dollar": ("money", Fraction(100)),
 }  # fmt: skip
-_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
+_POWERS = {"平方": 2, "立方": 3, "square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
+_MEASURE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:\\(?:text|mathrm)\s*\{\s*)?([a-zA-Z]+|[\u4e00-\u9fff]{1,2})\.?\s*\}?")
+_MEASURES = re.compile(rf"{_MEASURE.pattern}(?:(?:\s|,|~|\\[ ,]|and|和|零|又)*{_MEASURE.pattern}){{1,3}}\.?")
 NOT_UNITS = frozenset({
   "and", "or", "if", "is", "are", "not", "than", "then", "more", "less", "of", "for", "when", "where", "mod",
   "with", "to", "the", "half", "hundred", "thousand", "million", "billion", "trillion", "dozen", "pairs", "choose",
@@ -49,9 +53,22 @@ def conversion(a: str | None, b: str | None) -> Fraction | None:
   return Fraction(1) if "unit" in (name_a, name_b) and power_a == power_b else None
 
 
+def added_up(text: str) -> str:
+  """`1 hour 30 minutes` and `5 feet 6 inches` as one measure, in the last of their units; other text as it is."""
+  if _MEASURES.fullmatch(text) is None:
+    return text
+  parts = [(Fraction(part[1].replace(",", "")), *canonical(part[2])) for part in _MEASURE.finditer(text)]
+  worths = [_WORTH[name] if name in _WORTH and power == 1 else ("", Fraction(0)) for _, name, power in parts]
+  kinds, sizes = {kind for kind, _ in worths}, [worth for _, worth in worths]
+  if len(kinds) > 1 or "" in kinds or any(a <= b for a, b in itertools.pairwise(sizes)):
+    return text
+  total = sum(value * worth for (value, *_), worth in zip(parts, sizes, strict=True)) / sizes[-1]
+  return f"\\frac{{{total.numerator}}}{{{total.denominator}}}\\text{{{parts[-1][1]}}}"
+
+
 def canonical(unit: str) -> tuple[str, int]:
   """(name, power) of a unit as it is written: `square inches` and `in^2` are ("inch", 2)."""
-  text, power = unit.lower().replace(".", ""), 1
+  text, power = re.sub("平方|立方", r"\g<0> ", unit.lower().replace(".", "")), 1
   if caret := re.search(r"\^(\d)$", text.strip()):
     text, power = text.strip()[: caret.start()], int(caret[1])
   words = [word for word in re.split(r"[\s-]+", text) if word]

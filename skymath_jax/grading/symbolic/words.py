@@ -23,12 +23,13 @@ _INFORMATIVE = re.compile(
 )
 _DOMAIN = re.compile(r"(?:all|any|every|each) (?:positive|negative|non-?negative) (?:integers?|reals?|numbers?)")
 _YES, _NO = frozenset({"yes", "true", "y", "t"}), frozenset({"no", "false", "n", "f"})
+_AFTER_VERDICT = re.compile(r"^(?:\\text\{)?(yes|no|true|false)[,.;:!] \S[^=<>\d]*$", re.IGNORECASE)  # `No, it is not`
 _SUBSCRIPT = re.compile(r"_\{[^{}]*\}")
 
 
 def same_truth(a: str, b: str) -> bool:
   """Whether both say yes (`Yes`, `True`), or both no; a lone letter says so only beside a word."""
-  first, second = (words_of(text) for text in (a, b))
+  first, second = (words_of(_AFTER_VERDICT.sub(r"\1", text)) for text in (a, b))
   return max(len(first), len(second)) > 1 and any({first, second} <= words for words in (_YES, _NO))
 
 
