@@ -4,6 +4,7 @@ import re
 
 _BOX = re.compile(r"\\(?:(?:begin)?boxed|f?(?:rame)?box)\s*")
 _EMPTY_BOX = re.compile(r"\\(?:boxed|f?(?:rame)?box)\s*\{\s*(?:\}|$)")
+_BOX_TOKENS = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)  # as GLM writes a box
 _BETWEEN = re.compile(r"(?:\s|[,;、，$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:and|or)\s*\}|and|or|和|或){1,30}")
 _MINUS = re.compile(r"(?:^|[\s=$(\[{,])[-−]$")
 _TAG = re.compile(r"<(/?)(?:final_?answer|answer|ans)>|\[(/?)answer\]", re.IGNORECASE)
@@ -25,7 +26,7 @@ MAX_ITEMS = 40  # of a list in a field
 
 def without_empty_boxes(text: str) -> str:
   r"""`text` without `\boxed{}`, and without one that is cut off before anything stands in it."""
-  return _EMPTY_BOX.sub("", text)
+  return _EMPTY_BOX.sub("", _BOX_TOKENS.sub(lambda m: f"\\boxed{{{m[1]}}}" if m[1].strip() else "", text))
 
 
 def last_box(text: str) -> str | None:
@@ -47,6 +48,12 @@ def _signed(before: str, content: str) -> str:
   if not _MINUS.search(before):
     return content
   return f"-({content})" if re.search(r"[-+]", content) else f"-{content}"
+
+
+def is_cut_off(text: str) -> bool:
+  """Whether `text` ends inside a box: what it was to answer is not known."""
+  last = list(_BOX.finditer(text))[-1:]
+  return bool(last) and text[last[0].end() : last[0].end() + 1] == "{" and balanced(text, last[0].end()) is None
 
 
 def end_of_last_box(text: str) -> int:

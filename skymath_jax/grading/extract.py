@@ -7,7 +7,7 @@ of the benchmarks, an `A:` line, and last a number.
 
 import re
 
-from skymath_jax.grading.boxes import end_of_last_box, last_box, last_field, last_tag, without_empty_boxes
+from skymath_jax.grading.boxes import end_of_last_box, is_cut_off, last_box, last_field, last_tag, without_empty_boxes
 from skymath_jax.grading.markers import CELL, FINAL, HASHES, HEADING, LINE, PHRASE, first_sentence, without_reason
 
 MAX_RESPONSE = 200_000  # characters looked at, from the end; longer responses are loops
@@ -29,6 +29,7 @@ _GLOSS = re.compile(
 
 _BOLD_INSIDE = re.compile(r"(?<![\w)])\*\*([^*]+)\*\*(?![\w(])")
 _DOUBLE_BRACKETS = re.compile(r"^(?:\[\[([^\[\],]*)\]\]|【([^【】]*)】)(?=[.。]?$)")
+_OPTION = re.compile(r"(?:option|choice)\s+\(?([A-Ja-j]|\d{1,2})\)?(?:[:.,]?\s.*|[:.,]?)$", re.IGNORECASE | re.DOTALL)
 _CONTRAST = re.compile(r"^not\s.{1,40}?,?\s+but\s+(?:rather\s+|instead\s+)?")
 _SUFFIX = re.compile(r"(?<=\d)['’][a-zıiüuğş]{2,6}(?=\W*$)")  # 42'dir, as Turkish says that it is so
 _SAYS_MORE = re.compile(  # what follows a formula and says more of it
@@ -37,7 +38,8 @@ _SAYS_MORE = re.compile(  # what follows a formula and says more of it
 )
 
 _CHOICE = re.compile(
-  r"^\W*(?:(?:la|el|le|der|die)\s+)?(?:(?:option|choice|letter|for sure|definitely|clearly|opci[oó]n|letra|lettre|вариант)\s+)?"
+  r"^\W*(?:(?:la|el|le|der|die)\s+)?"
+  r"(?:(?:option|choice|letter|for sure|definitely|clearly|opci[oó]n|letra|lettre|вариант)\s+)?"
   r"[(\[]?([A-J])"
   r"(?:[\])](?:[.:,。，]?(?=\s|$)|(?=[\d\u4e00-\u9fff])).*|\s+[-–—]\s+[a-z]{3,}.*|[.:。，](?=\s|$|[^\x00-\x7f]).*|,\s+(?!and\b|or\b)[a-z]{2,}.*|\**)$",
   re.DOTALL | re.IGNORECASE,
@@ -49,7 +51,8 @@ _LETTER = re.compile(
   r"(?<![\w)])\(([A-J])\)|(?:\b(?:option|choice)\s+|(?:选择|选项|选)\s*[:：]?\s*)\(?([A-J])(?![A-Za-z])", re.IGNORECASE
 )
 _LAST_LETTER = re.compile(
-  r"\b(?:(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s|(?:[Tt]hus|[Hh]ence|[Ss]o|[Tt]herefore),?\s)"
+  r"\b(?:(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s"
+  r"|(?:[Tt]hus|[Hh]ence|[Ss]o|[Tt]herefore),?\s)"
   r"\s*\**\(?([A-J])\)?\**\W*$|^\W*([A-J])\)? is (?:the )?(?:correct|right|best)\b"
 )
 _PLACEHOLDER = re.compile(  # of a template that was repeated instead of filled in
@@ -59,7 +62,8 @@ _PLACEHOLDER = re.compile(  # of a template that was repeated instead of filled 
 )
 _UNFINISHED_BOX = re.compile(r"\\(?:boxed|f?box)\s*\{")
 _BRACKETS = str.maketrans("（）［］", "()[]")
-_LETTER_LINE = re.compile(r"\W*([A-J])\W*")
+_LETTER_LINE = re.compile(r"[\W_]*([A-J])[\W_]*")
+_VERDICT = re.compile(r"^[\W_]*(yes|no|true|false)(?:[\W_]*$|[,.;:!]\s|[*_]*\n)", re.IGNORECASE)
 _BOLD_END = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*\W{0,9}$")
 
 _BOLD = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*(?!\*)")
@@ -77,7 +81,9 @@ _AFTER_EQUALS = re.compile(r"(?<![<>!:=\\])=\s*([^=$\\\n]{1,60}?)\.?$")
 _NUMBER = re.compile(
   r"(?<![A-Za-z0-9_.])[-−]?\$?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?:\\?%)?|(?<![A-Za-z0-9_.])[-−]?\.\d+"
 )
-_SAID = re.compile(r"\b(?:[Ss]o|is|[Ww]e|[Ii]t|[Hh]e|to|[Tt]hus|[Hh]ence|gets?|be)\b")  # short words that make a text a sentence
+_SAID = re.compile(
+  r"\b(?:[Ss]o|is|[Ww]e|[Ii]t|[Hh]e|to|[Tt]hus|[Hh]ence|gets?|be)\b"
+)  # short words that make a text a sentence
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _FOREIGN = re.compile(r"[^\W\d_\x00-\u03ff]")  # beyond Greek
 _NOTATION = frozenset({
@@ -129,6 +135,8 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
     return last_box(field[1]) or _marked(field[1], list(PHRASE.finditer(field[1]))) or _said(field[1])
   if (box := last_box(text)) is not None and FINAL.search(text, box_end) is None:
     return box
+  if is_cut_off(text) and FINAL.search(text, box_end) is None:
+    return None
   if tagged := last_tag(text):
     return _tidy(tagged)
   phrases = list(PHRASE.finditer(text))[-20:]
@@ -177,6 +185,8 @@ def _tidy(answer: str) -> str | None:
       answer = inner.strip().removesuffix(".").strip()
   if answer[-1:] in {")", "]", "}"} and not re.search(r"[(\[{]", answer):  # it closes what the marker stood in
     answer = answer[:-1].strip()
+  if option := _OPTION.match(answer):
+    return option[1].upper()
   answer = answer.translate(_BRACKETS) if len(answer) <= SHORT else answer
   if letter := _CHOICE.match(answer) or _CHOICE_AND_WORDS.match(answer):
     return letter[1].upper()
@@ -231,8 +241,10 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   if bold and re.search(r"\d", bold[1]) and not _prose(bold[1]):
     return _tidy(bold[1])
   quoted = text.startswith(("$", r"\(")) and len(_prose(text)) < 3
+  if verdict := _VERDICT.match(text):
+    return verdict[1]
   if text and len(text) <= SHORT and "\n" not in text and (quoted or not (_prose(text) or _SAID.search(text))):
-    bare = _tidy(text.lstrip("# ")) if text[-1] != ":" else None
+    bare = _tidy(text.lstrip("# _").rstrip("_")) if text[-1] != ":" else None
     return (
       bare
       if bare and (re.search(r"\d", bare) or (len(bare) == 1 and bare.isalpha()) or "\\" in bare or "=" in bare)
@@ -256,7 +268,8 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   if (value := _AFTER_EQUALS.search(last_line)) and re.search("[a-zA-Z]", value[1]) and not _prose(value[1]):
     return _tidy(value[1])
   if maths and not (numbers and numbers[-1].start() >= maths[-1][0]):
-    return _tidy(_EQUALS.split(maths[-1][1])[-1] or maths[-1][1])
+    assigned = _ASSIGNED_LIST.fullmatch(re.sub(r"\\q?quad|\\[,;]", " ", maths[-1][1]).strip())
+    return _tidy((assigned and assigned[1]) or _EQUALS.split(maths[-1][1])[-1] or maths[-1][1])
   return _bare(numbers[-1][0]) if numbers else None
 
 

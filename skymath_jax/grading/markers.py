@@ -33,7 +33,8 @@ _OTHERS = (
 PHRASE = re.compile(rf"(?:{_ENGLISH}|{_CHINESE}|{'|'.join(_OTHERS)})\**[ \t]*[:：]?\**[ \t]*", re.IGNORECASE)
 FINAL = re.compile(r"final\s+answer\**\s*(?:is|:)", re.IGNORECASE)
 HEADING = re.compile(
-  r"^[\s#*_>]*(?:the\s+)?(?:final\s+answers?|answers?|最终答案|答案)[\s*_:：]*\n\s*(?:[-•]\s+|1[.)]\s+(?=[a-zA-Z$\\]))?(?=\S)", re.IGNORECASE | re.MULTILINE
+  r"^[\s#*_>]*(?:the\s+)?(?:final\s+answers?|answers?|最终答案|答案)[\s*_:：]*\n\s*(?:[-•]\s+|1[.)]\s+(?=[a-zA-Z$\\]))?(?=\S)",
+  re.IGNORECASE | re.MULTILINE,
 )
 CELL = re.compile(r"\|[\s*]*(?:final\s+)?answer[\s*]*\|\s*([^|\n]+?)\s*\|", re.IGNORECASE)
 LINE = re.compile(r"^[ \t>*]*(?:A|Ans|Answer)\**[ \t]*[:：]\**[ \t]*(\S[^\n]*)$", re.MULTILINE)

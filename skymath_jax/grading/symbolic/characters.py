@@ -30,6 +30,7 @@ _GREEK = (
 )  # fmt: skip
 _LETTERS_OF_GREEK = {chr(0x3B1 + i + (i > 16)): f"\\{name} " for i, name in enumerate(_GREEK)}
 _LETTERS_OF_GREEK |= {chr(0x391 + i + (i > 16)): f"\\{name.capitalize()} " for i, name in enumerate(_GREEK)}
+_SYMBOLS |= {"µ": "μ", "℃": "°C", "Ω": "Ω"}
 _SYMBOLS |= {"٫": ".", "٬": ","}
 _TABLE = str.maketrans(_SYMBOLS | _LETTERS_OF_GREEK)
 _OTHER_DIGITS = re.compile(r"[^\W\D0-9]")  # of Arabic, Hindi, Bengali, Thai …
@@ -44,6 +45,7 @@ def latex_of(text: str) -> str:
   r"""`text` with `½`, `√`, `x²`, `①`, `π` and the like in LaTeX; compatibility forms (full width) are unified."""
   text = _ESCAPES.sub(lambda m: "\\" + _LETTERS[m[0]], text)
   text = re.sub(r"(?:\d[\u0304\u0305])+", lambda m: f"\\overline{{{re.sub('[^0-9]', '', m[0])}}}", text)
+  text = text.replace("\u20d7", "").replace("根号", "√")
   text = re.sub(r"(\d)\u0307", r"\\dot{\1}", text)
   text = re.sub("[①-⑳]", lambda m: f" {ord(m[0]) - 0x245F}, ", text)
   text = re.sub(r"\\textcircled\s*\{\s*(\d+)\s*\}", r" \1, ", text)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from skymath_jax.grading.symbolic import numbers, reals, rewrite, units
+from skymath_jax.grading.symbolic.clock import same_time
 from skymath_jax.grading.symbolic.expressions import literal
 from skymath_jax.grading.symbolic.names import Assignment, assignment
 from skymath_jax.grading.symbolic.ranges import range_of
@@ -79,7 +80,7 @@ def _same_measured(a: Tree, b: Tree) -> bool:
   value_b, unit_b = b[1:] if b[0] == "unit" else (b, None)
   if any(unit is not None and _says_more(unit) for unit in (unit_a, unit_b)):
     return unit_a is not None and unit_b is not None and words_of(unit_a) == words_of(unit_b) and same(value_a, value_b)
-  if (times := _times_of_day(value_a, unit_a, value_b, unit_b)) is not None:
+  if (times := same_time(value_a, unit_a, value_b, unit_b)) is not None:
     return times
   if a[0] == b[0] and value_a == value_b and words_of(str(unit_a)) == words_of(str(unit_b)):
     return True
@@ -140,23 +141,6 @@ def _same_ratio(a: Tree, b: Tree) -> bool:
   if len(terms) != 2 or other[0] in _COLLECTIONS | {"tuple", "matrix", "text"}:
     return False
   return numbers.equal(("prod", (("*", terms[0]), ("/", terms[1]))), other)
-
-
-def _times_of_day(a: Tree, half_a: str | None, b: Tree, half_b: str | None) -> bool | None:
-  """Whether two times are the same, of which one says am or pm: `15:00` is 3 pm; None where they are no times."""
-  halves = {half_a or "am", half_b or "am"}
-  if "clock" not in (a[0], b[0]) or not halves <= {"am", "pm"} or not (half_a or half_b):
-    return None
-  first, second = _minutes(a, half_a), _minutes(b, half_b)
-  return bool(first & second)
-
-
-def _minutes(time: Tree, half: str | None) -> set[int]:
-  """The minutes since midnight that a clock, or an hour alone, may mean."""
-  hours, minutes = (int(time[1]), int(time[2])) if time[0] == "clock" else (int(time[1]), 0) if time[0] == "num" else (99, 0)
-  if half is None:
-    return {hours * 60 + minutes, hours * 60 + 720 + minutes} if hours < 12 else {hours * 60 + minutes}
-  return {hours % 12 * 60 + minutes + 720 * (half == "pm")} if hours <= 12 else set()
 
 
 def _labelled(tree: Tree) -> bool:
@@ -237,11 +221,19 @@ def _same_members(a: Tree, b: Tree) -> bool:
     return False
   rest = list(second)
   for item in first:
-    match = next((i for i, other in enumerate(rest) if same(item, other)), None)
+    match = next((i for i, other in enumerate(rest) if _same_words(item, other) and same(item, other)), None)
     if match is None:
       return False
     del rest[match]
   return True
+
+
+def _same_words(a: Tree, b: Tree) -> bool:
+  """Whether two items of lists name the same where both name something in words: `boys = 3, girls = 5`."""
+  first, second = assignment(a), assignment(b)
+  if first is None or second is None or not first[0][0] == second[0][0] == "text":
+    return True
+  return words_of(first[0][1]) == words_of(second[0][1])
 
 
 def _list_and_tuple(a: Tree, b: Tree) -> tuple[Sequence[Tree], Sequence[Tree]] | None:

@@ -256,8 +256,9 @@ class Expressions(Cursor, abc.ABC):
         self.expect("}")
       else:
         name += self.next().value
-    if len(name) == 1 and name not in "ei" and self.kind() == "num" and self.kind(1) != "^":
-      if not self.tokens[self.position].spaced and self.tokens[self.position].value.isdigit():
+    if len(name) == 1 and name not in "ei" and self.kind() == "num":
+      counts = self.kind(1) != "^" or self.tokens[self.position].value == "0"  # nobody writes a power of 0 for `v0^2`
+      if counts and not self.tokens[self.position].spaced and self.tokens[self.position].value.isdigit():
         name += "_" + self.next().value  # `R1` as people type an index
     applied = (
       self.kind() == "("
@@ -280,7 +281,10 @@ class Expressions(Cursor, abc.ABC):
     with self.deeper():
       body = self.product()
     lower = limits["_"]
-    if lower[0] == "rel" and lower[1][0] in {("const", "i"), ("const", "e")}:  # `i` counts here, whatever it is elsewhere
+    if lower[0] == "rel" and lower[1][0] in {
+      ("const", "i"),
+      ("const", "e"),
+    }:  # `i` counts here, whatever it is elsewhere
       counter = ("var", lower[1][0][1])
       lower, body = (replaced(tree, lower[1][0], counter) for tree in (lower, body))
     return ("big", name, lower, limits["^"], body)

@@ -11,6 +11,7 @@ from skymath_jax.grading.boxes import balanced
 from skymath_jax.grading.symbolic.characters import latex_of
 from skymath_jax.grading.symbolic.notation import REWRITES
 from skymath_jax.grading.symbolic.plain_tex import latex_of_plain_tex
+from skymath_jax.grading.symbolic.quantities import with_unit
 from skymath_jax.grading.symbolic.spoken import in_figures
 from skymath_jax.grading.symbolic.units import added_up
 
@@ -37,6 +38,9 @@ def clean(text: str) -> str:
   text = latex_of_plain_tex(added_up(in_figures(_delimiters(latex_of(text).strip()).strip())))
   for pattern, replacement in REWRITES:
     text = pattern.sub(replacement, text)
+  if "\\" not in text:
+    text = re.sub(r"\b([A-Za-z])_([A-Za-z]{2,})\b(?!\()", r"\1_{\2}", text)  # `v_max`, as programs write it
+  text = with_unit(text.strip())
   text = re.sub(r"(?<![.?])[.?]$", "", re.sub(r"\s+", " ", text).strip(" ")).strip(" ,;")
   text = re.sub(r"(?<!\\)\\+$", "", text)
   return re.sub(r"^(?:=|\\approx(?![a-z]))\s*", "", text)

@@ -225,6 +225,7 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   (r"\\dot\s*\{?\s*(\d)\s*\}?\s*(\d*)\s*\\dot\s*\{?\s*(\d)\s*\}?", r"\\overline{\1\2\3}"),
   (r"(?<![\w.])(\d+\.\d*)\((\d+)\)(?![\d(])", r"\1\\overline{\2}"),  # 0.1(6)
   (r"(?<![\w.])(\d+)\.(\d{3,60}) ?(?:\.{3}|\\(?:ldots|cdots|dots)(?![a-z]))", _recurring),
+  (r"(?<![\w.])(\d+)\.(\d{3,60}) (?:\\text\{)?(?:repeating|recurring)\}?", _recurring),
   (r"(?<=\d)\.(\d*)\s*\\(?:bar|overline|dot|overbar)\s*\{?(\d+)\}?", r".\1\\overline{\2}"),
   (
     r"\^\s*\{\s*(?:\\(?:text)?circ|\\degree|°|\\text\{o\})\s*\}|\^\s*(?:\\(?:text)?circ(?![a-z])|\\degree|°)"
@@ -234,10 +235,16 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   (r"\\text\{\s*°\s*\}", "°"),
   (r"(?<![\w.])(\d{1,3})°\s*(\d{1,2})\s*'(?:\s*(\d{1,2})\s*(?:''|\"))?", _sexagesimal),  # 30° 15' 20"
   (r"\((\d+)\)(?=_)", r"\1"),  # (1011)_2
-  (r"(?<![\\\w])(?=\w*\d\w*_|[A-F]{2,}_)([0-9A-F]*[A-F][0-9A-F]*)_\{?(1[1-6])\}?(?!\d)|^0([xXbBoO])([0-9A-Fa-f]+)$", _of_base),
+  (
+    r"(?<![\\\w])(?=\w*\d\w*_|[A-F]{2,}_)([0-9A-F]*[A-F][0-9A-F]*)_\{?(1[1-6])\}?(?!\d)|^0([xXbBoO])([0-9A-Fa-f]+)$",
+    _of_base,
+  ),
   (r"\^\s*\{?(\d+)\}?\s*/\s*_\s*\{?(\d+)\}?", r"\\frac{\1}{\2}"),
   (r"\\text\{\s*(?:an? )?(?:arbitrary )?(?:constant|const\.?)\s*\}|(?<=[+] )(?:constant|const)\b", " C "),
-  (r"(?<=[\d}])\s*\\frac\s*\{\s*(?:\\text\{)?(\w{1,3})\}?\s*\}\s*\{\s*(?:\\text\{)?(s|h|hr|min|sec|m|cm|L)(?:\})?(\^\{?\d\}?)?\s*\}\s*$", _quotient_of_units),
+  (
+    r"(?<=[\d}])\s*\\frac\s*\{\s*(?:\\text\{)?(\w{1,3})\}?\s*\}\s*\{\s*(?:\\text\{)?(s|h|hr|min|sec|m|cm|L)(?:\})?(\^\{?\d\}?)?\s*\}\s*$",
+    _quotient_of_units,
+  ),
   (r"(?<=\d) ?mins?(?=\s*$)", r"\\text{min}"),
   (r"\\([%#&_])", r"\1"),
   (r"(?i)\\text\{\s*(?:%|percent(?:age)?|per cent|pct)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b", "%"),
@@ -261,7 +268,7 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   *((rf"(?i)^\s*(?:\\text\{{)?\s*(?:the set of )?{words}\s*\}}?\s*$", sign) for words, sign in _SETS.items()),
   *((rf"(?i)\\text\{{\s*(?:{phrase})\s*\}}|\b(?:{phrase})\b", sign) for phrase, sign in _PHRASES.items()),
   (r"(?<=[\d}])\s+((?:km|cm|mm|m|ft|mi)/(?:sec|s|min|hr|h)(?:\^\{?2\}?)?)\s*$", r"\\text{\1}"),
-  (r"^\s*(-?[\d.,/ ]*\d) ((?:[NJWVKTgsLh]|[ck]?m)(?:\^\{?\d\}?)?)\s*$", _measured),
+  (r"^\s*(-?[\d.,/ ]*\d) ((?:[NJWVKTAgsLh]|[ck]?m)(?:\^\{?\d\}?)?)\s*$", _measured),
   (_TIME.pattern, _time_of_day),
   # intervals as some countries write them: ]1; 2[
   (r"^\s*\](?=.+[,;].+[\[\]]\s*$)", "("),

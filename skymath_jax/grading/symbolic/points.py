@@ -35,7 +35,9 @@ def points(names: set[str]) -> list[Point]:
 def comparison_points(names: set[str], *trees: Tree) -> list[Point]:
   """Where two expressions are compared first: at whole numbers where a sum runs up to an unknown, else at `points`."""
   sums = (node for tree in trees for node in walk(tree) if node[0] == "big" and node[1] != "int")
-  counted = any(variables(limit) for node in sums for limit in (node[3], node[2][1][-1] if node[2][0] == "rel" else node[2]))
+  counted = any(
+    variables(limit) for node in sums for limit in (node[3], node[2][1][-1] if node[2][0] == "rel" else node[2])
+  )
   return whole_points(names) if counted else points(names)
 
 

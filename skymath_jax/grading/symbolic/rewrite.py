@@ -74,7 +74,12 @@ def as_vector(tree: Tree, other: Tree) -> Tree:
       return tree
     rest = [factor for factor in factors if factor != ("*", _AXES[along[0]])]
     found[along[0]] = ("sum", ((sign, ("prod", (("*", _ONE), *rest))),))
-  return ("tuple", "(", ")", tuple(found[axis] if axis in found else ("num", Fraction(0), None, 0) for axis in range(width)))
+  return (
+    "tuple",
+    "(",
+    ")",
+    tuple(found[axis] if axis in found else ("num", Fraction(0), None, 0) for axis in range(width)),
+  )
 
 
 def without_denominators(tree: Tree) -> Tree:

@@ -11,19 +11,33 @@ _SMALL = (
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {word: value for value, word in enumerate(_SMALL)} | {word: 10 * k for k, word in enumerate(_TENS, start=2)}
 _LARGE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_PARTS = {
+  "half": 2,
+  "halves": 2,
+  "third": 3,
+  "quarter": 4,
+  "fourth": 4,
+  "fifth": 5,
+  "sixth": 6,
+  "eighth": 8,
+  "tenth": 10,
+}
 _WORD = "|".join((*_VALUES, *_LARGE, "hundred"))
-_NUMBER = re.compile(rf"(minus |negative )?((?:{_WORD})(?:(?:[ -]|,? and )(?:{_WORD}))*)((?: [a-z]+){{0,3}})", re.IGNORECASE)
+_NUMBER = re.compile(
+  rf"(minus |negative )?((?:{_WORD})(?:(?:[ -]|,? and )(?:{_WORD}))*)((?: [a-z]+){{0,3}})", re.IGNORECASE
+)
 _PART = re.compile(rf"(one|two|three|four|five|seven|nine)[ -]({'|'.join(_PARTS)})s?", re.IGNORECASE)
 _SHARE = re.compile(r"(\d+) (?:out of|in|of) (\d+)")
 _MULTIPLE = re.compile(
-  r"(?<=\d) ?(?:(\\(?:text|mathrm|mbox)\{ ?)?\b(hundred|thousand|million|billion|trillion|dozen)s?\b|(\\text\{ ?)?([万亿]))"
+  r"(?<=\d) ?(?:(\\(?:text|mathrm|mbox)\{ ?)?\b(hundred|thousand|million|billion|trillion|dozen)s?\b"
+  r"|(\\text\{ ?)?([万亿]))"
 )
 _TIMES = {"hundred": "10^{2}", "dozen": "12", "万": "10^{4}", "亿": "10^{8}"} | {
   word: f"10^{{{len(str(value)) - 1}}}" for word, value in _LARGE.items()
 }
 _NEARLY = re.compile(
-  r"^(?:approximately|approx\.?|about|around|roughly|nearly|exactly|大约|约等于|约为|约)\s*(?=[\d$\\.(-])", re.IGNORECASE
+  r"^(?:approximately|approx\.?|about|around|roughly|nearly|exactly|大约|约等于|约为|约)\s*(?=[\d$\\.(-])",
+  re.IGNORECASE,
 )
 _WRAPPED = re.compile(r"^\\(?:text|mathrm|mbox|textbf)\{([^{}]*)\}$")
 _CHINESE_WORDS = {

@@ -7,14 +7,18 @@ import itertools
 import re
 from fractions import Fraction
 
+from skymath_jax.grading.symbolic import quantities
+
 _NAMES = {
   "cm": "cm centimeter centimetre 厘米", "mm": "mm millimeter millimetre 毫米", "m": "m meter metre 米",
   "km": "km kilometer kilometre 千米 公里", "dm": "dm decimeter decimetre 分米",
   "inch": "in inch inches", "ft": "ft foot feet", "yd": "yd yard", "mi": "mi mile",
   "g": "g gram 克", "kg": "kg kilogram kilo 千克 公斤", "ton": "t ton tonne 吨",
-  "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "l": "l liter litre 升", "ml": "ml milliliter millilitre 毫升",
+  "mg": "mg milligram", "lb": "lb lbs pound", "oz": "oz ounce", "l": "l liter litre 升",
+  "ml": "ml milliliter millilitre 毫升",
   "s": "s sec second 秒", "min": "min minute 分钟 分", "h": "h hr hour 小时 时", "day": "day d 天 日",
-  "week": "week 周", "year": "year yr 年", "month": "month 月 个月", "yuan": "yuan 元", "dollar": "dollar usd buck", "cent": "cent penny pennies", "mph": "mph milesperhour miles/hour mi/h mile/hour mi/hr",
+  "week": "week 周", "year": "year yr 年", "month": "month 月 个月", "yuan": "yuan 元",
+  "dollar": "dollar usd buck", "cent": "cent penny pennies", "mph": "mph milesperhour miles/hour mi/h mile/hour mi/hr",
   "kmh": "kmh kph km/h kilometersperhour km/hr", "m/s": "m/s meterspersecond m/sec",
   "rad": "rad radian", "unit": "unit",
   "degreec": "degreec celsius", "degreef": "degreef fahrenheit",
@@ -29,10 +33,13 @@ _WORTH = {
   "s": ("time", Fraction(1)), "min": ("time", Fraction(60)), "h": ("time", Fraction(3600)),
   "day": ("time", Fraction(86400)),
   "week": ("time", Fraction(604800)), "month": ("months", Fraction(1)), "year": ("months", Fraction(12)),
-  "dm": ("length", Fraction(100)), "ton": ("mass", Fraction(10**9)), "cent": ("money", Fraction(1)), "dollar": ("money", Fraction(100)),
+  "dm": ("length", Fraction(100)), "ton": ("mass", Fraction(10**9)),
+  "cent": ("money", Fraction(1)), "dollar": ("money", Fraction(100)),
 }  # fmt: skip
 _POWERS = {"平方": 2, "立方": 3, "square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
-_MEASURE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:\\(?:text|mathrm)\s*\{\s*)?([a-zA-Z]+|[\u4e00-\u9fff]{1,2})\.?\s*\}?")
+_MEASURE = re.compile(
+  r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:\\(?:text|mathrm)\s*\{\s*)?([a-zA-Z]+|[\u4e00-\u9fff]{1,2})\.?\s*\}?"
+)
 _MEASURES = re.compile(rf"{_MEASURE.pattern}(?:(?:\s|,|~|\\[ ,]|and|和|零|又)*{_MEASURE.pattern}){{1,3}}\.?")
 NOT_UNITS = frozenset({
   "and", "or", "if", "is", "are", "not", "than", "then", "more", "less", "of", "for", "when", "where", "mod",
@@ -50,7 +57,10 @@ def conversion(a: str | None, b: str | None) -> Fraction | None:
     return Fraction(1)
   if name_a in _WORTH and name_b in _WORTH and power_a == power_b and _WORTH[name_a][0] == _WORTH[name_b][0]:
     return (_WORTH[name_a][1] / _WORTH[name_b][1]) ** power_a
-  return Fraction(1) if "unit" in (name_a, name_b) and power_a == power_b else None
+  if "unit" in (name_a, name_b) and power_a == power_b:
+    return Fraction(1)
+  first, second = quantities.worth(a), quantities.worth(b)
+  return first[0] / second[0] if first and second and first[1] == second[1] else None
 
 
 def added_up(text: str) -> str:
