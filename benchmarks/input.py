@@ -27,11 +27,14 @@ def examples(count: int, rng_seed: int = 0) -> Examples:
   """`count` examples of random tokens with the paper-like lengths; half of each example is prompt."""
   rng = np.random.default_rng(rng_seed)
   lengths = np.clip(rng.lognormal(5.5, 0.6, count).astype(np.int64), 40, LENGTH)
-  starts = np.concatenate([[0], np.cumsum(lengths)])
+  starts, total = np.cumsum(lengths) - lengths, int(lengths.sum())
   return Examples(
-    tokens=rng.integers(0, 32_000, starts[-1], dtype=np.int32),
+    tokens=rng.integers(0, 32_000, total, dtype=np.int32),
+    trained=np.arange(total) - np.repeat(starts, lengths) >= np.repeat(lengths // 2, lengths),
     starts=starts,
-    trained=np.arange(starts[-1]) - np.repeat(starts[:-1], lengths) >= np.repeat(lengths // 2, lengths),
+    lengths=lengths,
+    targets=lengths - lengths // 2,
+    largest=31_999,
     token_weights=np.ones(count, np.float32),
     over_long=0,
     untrained=0,

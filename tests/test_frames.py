@@ -175,7 +175,7 @@ def test_examples_of_several_answers_carry_weight_on_each(tmp_path):
   found = tokenize(source_of(source), words, template="chat", max_length=400, loss_weighting="example")
   assert len(found) == 4 and found.untrained == 0
   for at, row in enumerate(source):
-    place = slice(found.starts[at], found.starts[at + 1])
+    place = found.place(at)
     example = frame.example(row, "")
     assert (found.tokens[place].tolist(), found.trained[place].tolist()) == (example.tokens, example.trained)
     assert found.token_weights[at] == pytest.approx(1 / sum(example.trained))

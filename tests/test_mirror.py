@@ -9,13 +9,14 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from skymath_jax import files, integrity, mirror
+from skymath_jax import files, integrity, mirror, models
 from skymath_jax.cli import main as cli
 from skymath_jax.cli.flags import WORKDIR, parse
 from skymath_jax.errors import UserError
 from skymath_jax.mirror import Mirror
 from skymath_jax.recipe import seeds, stages
 from skymath_jax.recipe.workdir import Workdir
+from skymath_jax.sft import pairs
 from skymath_jax.training.metrics import Writer
 
 URL = "gs://bucket/runs/a"
@@ -237,3 +238,13 @@ def test_a_workdir_in_a_bucket_has_one_owner(scratch, monkeypatch):
 def cli_seeds():
   values = parse(["seeds", QUICKSTART, f"--workdir={URL}", "--config.seeds.limit=3"], WORKDIR, config="required")
   stages.perform([seeds.STAGE], values.config, values.workdir)
+
+
+def test_a_model_and_pairs_in_a_bucket_are_read(scratch):
+  for path in models.resolve("asset:micro_base").iterdir():
+    Bucket().pipe_file(f"gs://bucket/models/tiny/{path.name}", path.read_bytes())
+  Bucket().pipe_file("gs://bucket/pairs.jsonl", b'{"question": "q", "answer": "a"}\n')
+  assert models.config_of("gs://bucket/models/tiny") == models.config_of("asset:micro_base")
+  assert models.weights_hash("gs://bucket/models/tiny") == models.weights_hash("asset:micro_base")
+  assert models.tokenizer_of("gs://bucket/models/tiny").hash == models.tokenizer_of("asset:micro_base").hash
+  assert list(pairs.open("gs://bucket/pairs.jsonl")) == [{"query": "q", "response": "a"}]

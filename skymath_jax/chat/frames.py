@@ -9,19 +9,21 @@ that asks for it ends to the first token that ends a response.
 """
 
 import bisect
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from skymath_jax import prompts
 from skymath_jax.chat.template import (
   ChatTemplate,
   Marked,
   Messages,
+  Rendered,
   Span,
   encode_messages,
   encode_rendered,
@@ -32,6 +34,8 @@ from skymath_jax.chat.template import (
 from skymath_jax.errors import UserError
 from skymath_jax.generation import RequestRejected
 from skymath_jax.tokenizer import Tokenizer
+
+Row: TypeAlias = Mapping[str, Any]  # query and response, or messages
 
 CHAT = "chat"
 NO_END = "the chat template writes no end token after an answer"
@@ -53,11 +57,19 @@ class Frame(Protocol):
   @property
   def hash(self) -> str: ...
 
-  def example(self, row: Mapping[str, Any], where: str) -> Example | None:
+  def example(self, row: Row, where: str) -> Example | None:
     """The example of a row; None where there is no answer in it.
 
     Raises:
       UserError: the row lacks something, or the frame does not fit it.
+    """
+    ...
+
+  def examples(self, rows: Sequence[Row], where: Sequence[str]) -> list[Example | None]:
+    """`example` of each row, faster.
+
+    Raises:
+      UserError: see `example`.
     """
     ...
 
@@ -128,7 +140,7 @@ class PromptFrame:
     self._tokenizer, self._eos_id, self._framed = tokenizer, tokenizer.eos_id, framed(frame)
     self.hash = frame.hash
 
-  def example(self, row: Mapping[str, Any], where: str) -> Example | None:
+  def example(self, row: Row, where: str) -> Example | None:
     """Prompt and response are encoded apart, as the server sees them; of `messages` there is one answer, the last.
 
     Raises:
@@ -140,7 +152,15 @@ class PromptFrame:
       return None
     return Example([*prompt, *answer, self._eos_id], [False] * len(prompt) + [True] * (len(answer) + 1))
 
-  def _pair(self, row: Mapping[str, Any], where: str) -> tuple[str, str]:
+  def examples(self, rows: Sequence[Row], where: Sequence[str]) -> list[Example | None]:
+    """`example` of each row.
+
+    Raises:
+      UserError: see `Frame`.
+    """
+    return [self.example(row, place) for row, place in zip(rows, where, strict=True)]
+
+  def _pair(self, row: Row, where: str) -> tuple[str, str]:
     messages = row.get("messages")
     if messages is None:
       return _required(row, "query", where), _required(row, "response", where)
@@ -172,38 +192,60 @@ class ChatFrame:
     self.end_ids = (end, *(i for i in tokenizer.end_ids if i != end))
     self.hash = hashlib.sha256(template.text.encode()).hexdigest()[:16]
 
-  def example(self, row: Mapping[str, Any], where: str) -> Example | None:
+  def example(self, row: Row, where: str) -> Example | None:
     """All of the conversation in one encoding.
 
     Raises:
       UserError: see `Frame`.
     """
+    return self.examples([row], [where])[0]
+
+  def examples(self, rows: Sequence[Row], where: Sequence[str]) -> list[Example | None]:
+    """Each conversation in one encoding; the template renders all of them together, then all prompts in them.
+
+    Raises:
+      UserError: see `Frame`.
+    """
+    found: list[Example | None] = [None] * len(rows)
+    held: dict[int, Marked] = {}
+    for at, row in enumerate(rows):
+      messages = self._messages(row, where[at])
+      if any(message.get("role") == "assistant" and message.get("content") for message in messages):
+        with _told(where[at]):
+          held[at] = mark(self._tokenizer, self.template, messages)
+    whole = dict(zip(held, self.template.render_all([(m.messages, False) for m in held.values()]), strict=True))
+    turns = [(at, turn) for at, text in whole.items() for turn in self._to_find(held[at], text)]
+    prompts_ = self.template.render_all([(held[at].messages[:turn], True) for at, turn in turns])
+    before = dict(zip(turns, prompts_, strict=True))
+    for at, marked in held.items():
+      with _told(where[at]):
+        text, spans = _accepted(whole[at])
+        starts = [
+          self._start(marked, text, turn, _accepted(before[at, turn])[0]) for turn in self._to_find(marked, whole[at])
+        ]
+        found[at] = self._encoded(marked, text, spans, starts)
+    return found
+
+  def _messages(self, row: Row, where: str) -> Messages:
     if "messages" in row:
       messages: Messages = row["messages"]
-    else:
-      asked = self._framed(_required(row, "query", where))
-      said = _required(row, "response", where)
-      messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-    if not any(message.get("role") == "assistant" and message.get("content") for message in messages):
-      return None
-    try:
-      return self._encoded(messages)
-    except RequestRejected as error:
-      remedy = "leave the row out, or give another training.template"
-      raise UserError(error.what, where=where, remedy=remedy) from None
+      return messages
+    asked, said = self._framed(_required(row, "query", where)), _required(row, "response", where)
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
 
-  def _encoded(self, messages: Messages) -> Example:
-    marked = mark(self._tokenizer, self.template, messages)
-    text, spans = self.template.render_spans(marked.messages, answer_follows=False)
+  def _to_find(self, marked: Marked, rendered: Rendered | RequestRejected) -> list[int]:
+    """The answers (by their turn) whose place in the text the template does not mark."""
+    if isinstance(rendered, RequestRejected) or rendered[1]:
+      return []
+    return [at for at, message in enumerate(marked.messages) if message.get("role") == "assistant"]
+
+  def _encoded(self, marked: Marked, text: str, spans: Sequence[Span], starts: Sequence[int]) -> Example:
     tokens, places = encode_rendered(self._tokenizer, marked, text)
     trained = [False] * len(tokens)
-    if spans:
-      for span in spans:
-        self._train(trained, tokens, places, span)
-    else:
-      starts = [self._start(marked, text, at) for at, one in enumerate(messages) if one.get("role") == "assistant"]
-      for start, bound in zip(starts, [*starts[1:], len(text)], strict=True):
-        self._train(trained, tokens, places, (start, self._end(tokens, places, start, bound)))
+    for span in spans:
+      self._train(trained, tokens, places, span)
+    for start, bound in zip(starts, [*starts[1:], len(text)][: len(starts)], strict=True):
+      self._train(trained, tokens, places, (start, self._end(tokens, places, start, bound)))
     return Example(tokens, trained)
 
   def _train(self, trained: list[bool], tokens: Sequence[int], places: Sequence[Span], span: Span) -> None:
@@ -215,12 +257,11 @@ class ChatFrame:
         raise RequestRejected(NO_END, where="messages")
     trained[first:after] = [True] * (after - first)
 
-  def _start(self, marked: Marked, text: str, turn: int) -> int:
-    """Where in the text the answer of a turn begins: behind the prompt that asks for it.
+  def _start(self, marked: Marked, text: str, turn: int, before: str) -> int:
+    """Where in the text the answer of a turn begins: behind `before`, the prompt that asks for it.
 
     A template may render a prompt otherwise once more follows. Then the answer begins where another one would differ.
     """
-    before = self.template.render(marked.messages[:turn], answer_follows=True)
     if text.startswith(before):
       return len(before)
     other = [*marked.messages]
@@ -260,6 +301,22 @@ class ChatFrame:
       where="config.training.template",
       remedy="write {{ eos_token }} after each answer",
     )
+
+
+@contextlib.contextmanager
+def _told(where: str) -> Iterator[None]:
+  """Names the row that a template does not take."""
+  try:
+    yield
+  except RequestRejected as error:
+    remedy = "leave the row out, or give another training.template"
+    raise UserError(error.what, where=where, remedy=remedy) from None
+
+
+def _accepted(rendered: Rendered | RequestRejected) -> Rendered:
+  if isinstance(rendered, RequestRejected):
+    raise rendered
+  return rendered
 
 
 def _tokens_of(places: Sequence[Span], span: Span) -> tuple[int, int]:

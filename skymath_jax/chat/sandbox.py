@@ -8,6 +8,8 @@ Started by `renderer`, never imported: it needs the standard library and Jinja a
 
   {"template": "Hi {{ messages[0].content }}", "messages": [{"content": "you"}], "fields": {}}
   {"text": "Hi you", "spans": []}
+
+`several` in place of `messages` is a list of [messages, whether an answer follows].
 """
 
 import contextlib
@@ -129,6 +131,23 @@ def _told(message: Mapping[str, Any]) -> dict[str, Any]:
   return found if thoughts is None else {"thinking": thoughts, **found, "reasoning_content": thoughts}
 
 
+def render_all(template: str, several: list[Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+  """`render` of each [messages, whether an answer follows], or its error in its place."""
+  found = []
+  for messages, follows in several:
+    try:
+      found.append(render(template, messages, {**fields, "add_generation_prompt": follows}))
+    except MemoryError:
+      raise
+    except Exception as error:
+      found.append({"error": _short(error)})
+  return {"several": found}
+
+
+def _short(error: Exception) -> str:
+  return (str(error) or type(error).__name__)[:SHOWN]
+
+
 def literals(template: str) -> dict[str, Any]:
   """All text that the template itself holds; compiles it, too.
 
@@ -146,11 +165,13 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
   """What a request gets; `error` says why it gets nothing."""
   signal.setitimer(signal.ITIMER_PROF, SECONDS)  # its signal ends the process, wherever it is
   try:
+    if "several" in request:
+      return render_all(**request)
     return render(**request) if "messages" in request else literals(**request)
   except MemoryError:
     return {"error": f"it takes more than {MEMORY >> 20} MB of memory", "last": True}
   except Exception as error:  # whatever a stranger's code may raise
-    return {"error": (str(error) or type(error).__name__)[:SHOWN]}
+    return {"error": _short(error)}
   finally:
     signal.setitimer(signal.ITIMER_PROF, 0)
 

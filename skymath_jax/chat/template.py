@@ -18,6 +18,7 @@ from skymath_jax.tokenizer import Tokenizer
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]  # each has `role` and `content`
 Span: TypeAlias = tuple[int, int]  # from, to: characters of a text
+Rendered: TypeAlias = tuple[str, list[Span]]  # a text, and what of it is the assistant's
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters that mean nothing; two that nobody uses mark what somebody spelled
 _BORDERS = ("\n", "\x02")  # the second joins no token: it is one of bytes
 
@@ -43,7 +44,7 @@ class ChatTemplate:
     """
     return self.render_spans(messages, answer_follows=answer_follows, **more)[0]
 
-  def render_spans(self, messages: Messages, *, answer_follows: bool, **more: Any) -> tuple[str, list[Span]]:
+  def render_spans(self, messages: Messages, *, answer_follows: bool, **more: Any) -> Rendered:
     """`render`, and what of it the template marks as the assistant's (`{% generation %}`), in order.
 
     Raises:
@@ -51,7 +52,33 @@ class ChatTemplate:
     """
     fields = {"tools": None, "documents": None, **self.special, **more, "add_generation_prompt": answer_follows}
     told = RENDERER.ask(template=self.text, messages=list(messages), fields=fields)
-    return told["text"], [(start, stop) for start, stop in told["spans"]]
+    return told["text"], _spans(told)
+
+  def render_all(self, asked: Sequence[tuple[Messages, bool]]) -> list[Rendered | RequestRejected]:
+    """Text and marks, as `render_spans` has them, of each (messages, `answer_follows`); a refusal in its place.
+
+    The way to the process that renders takes longer than rendering, so all go together.
+    """
+    if not asked:
+      return []
+    several = [[list(messages), follows] for messages, follows in asked]
+    fields = {"tools": None, "documents": None, **self.special}
+    try:
+      told = RENDERER.ask(template=self.text, several=several, fields=fields)["several"]
+    except RequestRejected as error:  # one of them asks for too much, or all do together
+      if len(asked) == 1:
+        return [error]
+      half = len(asked) // 2
+      return [*self.render_all(asked[:half]), *self.render_all(asked[half:])]
+    return [_refusal(each["error"]) if "error" in each else (each["text"], _spans(each)) for each in told]
+
+
+def _spans(told: Mapping[str, Any]) -> list[Span]:
+  return [(start, stop) for start, stop in told["spans"]]
+
+
+def _refusal(why: str) -> RequestRejected:
+  return RequestRejected(f"the chat template refuses these messages ({why})", where="messages")
 
 
 def read(text: str, tokenizer: Tokenizer, *, where: Any) -> ChatTemplate:
@@ -152,6 +179,8 @@ def encode_rendered(tokenizer: Tokenizer, marked: Marked, text: str) -> tuple[li
   ids: list[int] = []
   spans: list[Span] = []
   try:
+    if marked.split is None:
+      return tokenizer.encode_spans(text)
     for piece, start, plain in marked.pieces(text):
       if piece:
         found, where = _encode_piece(tokenizer, piece, plain=plain, first=start == 0)

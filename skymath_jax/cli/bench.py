@@ -26,6 +26,8 @@ BENCHMARKS = {
   "cpu_beside_transformers": (False, "a training step and generation of a small real model, beside transformers"),
   "real_parity": (False, "greedy answers of a real model, token for token beside transformers"),
   "pairs": (False, "every format and public set: read, shown, trained for an epoch, resumed bit for bit"),
+  "tokenizing": (False, "rows/s and memory of making tokens and masks once, and again, beside datasets.map"),
+  "end_by_itself": (False, "a real model fine-tuned in its own template: the same text everywhere, and it ends"),
   "train": (False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
   "h200_decode": (False, "7B generation on one GPU, engine and gRPC"),
   "serving_soak": (False, "last-slot drains and start–stop cycles that the server survives"),

@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from skymath_jax import config as config_lib
+from skymath_jax import hub
 from skymath_jax.cli import shipped
 from skymath_jax.errors import UsageError
 
@@ -26,6 +27,7 @@ class Flag:
 
 
 WORKDIR = Flag("workdir", None, "folder of the run: everything it makes, and what it resumes from", required=True)
+PUSH = Flag("push", "", "ORG/NAME of the Hugging Face hub to upload it to (HF_TOKEN); made, private, if new")
 
 
 class Values(types.SimpleNamespace):
@@ -44,6 +46,16 @@ def for_keys(argv: Sequence[str], keys: Mapping[Flag, str]) -> list[str]:
       words[i] = f"--config.{names[name]}={value or ''.join(following)}"
       words[i + 1 : i + 1 + len(following)] = []
   return words
+
+
+def require_repository(name: str) -> None:
+  """Looks whether `--push` names a repository, before hours of work.
+
+  Raises:
+    UsageError: it is none.
+  """
+  if name and (not hub.is_id(name) or name.count("/") != 1 or "@" in name):
+    raise UsageError(f"--push={name}: write ORG/NAME.")
 
 
 def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None, also: Sequence[Flag] = ()) -> Any:

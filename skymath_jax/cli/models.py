@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from skymath_jax import hub
-from skymath_jax.cli.flags import Flag, parse
+from skymath_jax.cli.flags import PUSH, Flag, parse, require_repository
 from skymath_jax.errors import UsageError
 
 OVERWRITE = Flag("overwrite", False, "replaces --out, if an earlier import or export has made it")
@@ -12,15 +12,13 @@ LOGITS = Flag("logits", True, "beside every tensor, compare logits with transfor
 
 
 def export(argv: Sequence[str]) -> int:
-  """`skymath export`; a `UsageError` names a type that is not known."""
+  """`skymath export`; a `UsageError` names a type or repository that cannot be."""
   checkpoint = Flag("checkpoint", None, "checkpoint folder, such as WORKDIR/checkpoints/stage2", required=True)
   out = Flag("out", None, "Hugging Face folder to write", required=True)
   dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
   size = Flag("max_shard_gb", 5.0, "largest file of weights, in 10^9 bytes")
-  push = Flag("push", "", "ORG/NAME of the Hugging Face hub to upload the folder to (HF_TOKEN); made, private, if new")
-  values = parse(argv, checkpoint, out, dtype, size, LOGITS, OVERWRITE, push)
-  if values.push and (not hub.is_id(values.push) or values.push.count("/") != 1 or "@" in values.push):
-    raise UsageError(f"--push={values.push}: write ORG/NAME.")
+  values = parse(argv, checkpoint, out, dtype, size, LOGITS, OVERWRITE, PUSH)
+  require_repository(values.push)
   if values.dtype not in (known := ("auto", "float32", "bfloat16", "float16")):
     raise UsageError(f"--dtype={values.dtype} is not known; use one of {', '.join(known)}.")
   from skymath_jax import distributed
@@ -34,6 +32,7 @@ def export(argv: Sequence[str]) -> int:
     max_shard_gb=values.max_shard_gb,
     logits=values.logits,
     overwrite=values.overwrite,
+    name=values.push,
   )
   if distributed.is_writer():
     if values.push:

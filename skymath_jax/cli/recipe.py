@@ -8,7 +8,7 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax.cli import shipped
-from skymath_jax.cli.flags import WORKDIR, Flag, for_keys, parse
+from skymath_jax.cli.flags import PUSH, WORKDIR, Flag, for_keys, parse, require_repository
 from skymath_jax.console import console, log
 from skymath_jax.errors import UsageError
 
@@ -85,15 +85,21 @@ def curate(argv: Sequence[str]) -> int:
   data = Flag("data", None, "files, folders, hub ids or presets to curate on their own, with commas between them")
   argv = for_keys(argv, {data: "curation.inputs"})
   words = [*argv, f"--config={FINE_TUNING}"] if needs_recipe(argv, "curation.inputs") else argv
-  values = parse(words, WORKDIR, config="required", also=(data,))
+  values = parse(words, WORKDIR, PUSH, config="required", also=(data,))
+  require_repository(values.push)
   from skymath_jax.recipe import curate, stages, synthesize
 
-  if not values.config.curation.inputs:
-    stages.perform(curate.STAGES[: synthesize.how_many(values.config)], values.config, values.workdir)
-    return 0
-  with stages.opened(values.config, values.workdir) as run:
-    facts = curate.curate_files(run)
-  print(json.dumps(facts, indent=2))
+  config = values.config
+  if not config.curation.inputs:
+    chosen = curate.STAGES[: synthesize.how_many(config)]
+    stages.perform(chosen, config, values.workdir)
+    pushed = {f"{values.push}-{epath.Path(stage.folder).name}": stage.folder for stage in chosen if values.push}
+  else:
+    with stages.opened(config, values.workdir) as run:
+      print(json.dumps(curate.curate_files(run), indent=2))
+    pushed = {values.push: "curation"} if values.push else {}
+  for repository, folder in pushed.items():
+    log(f"{folder}: {curate.push(values.workdir, folder, repository, config.curation.inputs)}")
   return 0
 
 

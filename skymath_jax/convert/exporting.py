@@ -8,7 +8,6 @@ from etils import epath
 from skymath_jax import models, sharding
 from skymath_jax.convert import card, parity
 from skymath_jax.convert.output import require_output
-from skymath_jax.errors import UserError
 from skymath_jax.models import hf
 from skymath_jax.records import Facts
 
@@ -24,15 +23,17 @@ def export_checkpoint(
   max_shard_gb: float = 5.0,
   logits: bool = True,
   overwrite: bool = False,
+  name: str = "",
 ) -> Facts:
   """Checkpoint → Hugging Face folder with its model card.
 
   With dtype bfloat16 the comparison is with the rounded weights, so that it judges the export and not the rounding.
+  `name` is ORG/NAME where the folder will be pushed, for its card.
   `auto` is the type of an imported model's own files, and bfloat16 for one that was trained here.
 
   Raises:
     UserError: `out` may not be written (see `require_output`), a tensor is not what it should be, or the logits differ
-      by more than `tolerance` (times the largest of them, where that is above 1: float32 has seven digits).
+      by more than `tolerance` (see `parity.require_same`).
   """
   folder = models.resolve(source)
   target = require_output(out, folder, overwrite=overwrite)
@@ -41,15 +42,9 @@ def export_checkpoint(
   if dtype == "auto":
     dtype = "bfloat16" if card.was_trained(folder) else decoder.config.param_dtype
   facts: Facts = {"folder": str(out), "dtype": dtype}
-  about = card.text(folder, decoder.config, dtype)
+  about = card.text(folder, decoder.config, tokenizer, dtype, name=name)
   hf.save(decoder, target, tokenizer, dtype=dtype, max_shard_size=round(max_shard_gb * 1e9), card=about)
   facts["equal_tensors"] = hf.verify(decoder, target, dtype)
   facts |= parity.report(decoder, target, tokenizer, dtype=dtype, prompts=prompts, new_tokens=new_tokens, wanted=logits)
-  difference = facts["max_abs_logit_diff"]
-  if difference is not None and not difference <= tolerance * max(1, facts["max_abs_logit"]):  # NaN is no small one
-    raise UserError(
-      f"the exported model's logits differ by {difference:.2e} from the checkpoint's",
-      where=out,
-      remedy="do not use this folder, and please report it",
-    )
+  parity.require_same(facts, out, "exported model's logits", tolerance=tolerance)
   return facts

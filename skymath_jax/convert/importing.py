@@ -25,7 +25,8 @@ def import_folder(
   All processes of a job call this; devices share the weights.
 
   Raises:
-    UserError: the source cannot be read, or `out` may not be written (see `require_output`) or is an odd name.
+    UserError: the source cannot be read, `out` may not be written (see `require_output`) or is an odd name, or logits
+      differ by more than rounding explains.
   """
   folder = models.resolve(source)
   target = require_output(out, folder, overwrite=overwrite)
@@ -41,4 +42,6 @@ def import_folder(
   again, _ = orbax_folder.load(target, mesh=mesh)
   facts: Facts = {"folder": str(out), "parameters": parameters, "dtype": dtype}
   facts["equal_tensors"] = hf.verify(again, folder, dtype)
-  return facts | parity.report(again, folder, tokenizer, dtype=dtype, wanted=logits)
+  facts |= parity.report(again, folder, tokenizer, dtype=dtype, wanted=logits)
+  parity.require_same(facts, out, "imported model's logits")
+  return facts

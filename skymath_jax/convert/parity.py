@@ -13,6 +13,7 @@ from etils import epath
 from flax import nnx
 
 from skymath_jax.engine import memory
+from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, hf
 from skymath_jax.records import Facts
 from skymath_jax.tokenizer import Tokenizer
@@ -41,6 +42,24 @@ def report(
   rounded = nnx.merge(graph, jax.tree.map(lambda x: x.astype(dtype).astype(jnp.float32), params))
   encoded = [tokenizer.encode(text, bos=True) or [0] for text in prompts]
   return compare(rounded, folder, encoded, new_tokens=new_tokens)
+
+
+def require_same(facts: Facts, where: epath.PathLike, what: str, *, tolerance: float = 1e-4) -> None:
+  """Compares the difference that `report` found with what rounding explains: NaN is no small one.
+
+  Args:
+    facts: of `report`.
+    where: the folder, for the message.
+    what: was made, for the message.
+    tolerance: of a logit; times the largest of them, where that is above 1: float32 has seven digits.
+
+  Raises:
+    UserError: the difference is larger.
+  """
+  difference = facts["max_abs_logit_diff"]
+  if difference is not None and not difference <= tolerance * max(1, facts["max_abs_logit"]):
+    remedy = "do not use this folder, and please report it"
+    raise UserError(f"the {what} differ by {difference:.2e} from the original's", where=where, remedy=remedy)
 
 
 def reason_to_skip(config: DecoderConfig) -> str | None:

@@ -16,7 +16,6 @@ import errno
 import gzip
 import hashlib
 import io
-import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from etils import epath
 from skymath_jax import console, files
 from skymath_jax.errors import UserError
 from skymath_jax.records import Problem, stable_id
+from skymath_jax.rows import formats
 
 _TEXTS = ("id", "source", "question", "solution", "answer", "subject", "language", "license")
 _OPTIONAL = {"solution", "answer", "subject"}  # None is kept as ""
@@ -56,14 +56,9 @@ def read_bytes(path: epath.PathLike) -> bytes:
   return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
 
 
-def read_rows(path: epath.PathLike) -> list[dict[str, Any]]:
-  """The objects of a JSON list, a single JSON object, or JSON lines; packed or not."""
-  text = read_bytes(path).decode()
-  try:
-    whole = json.loads(text)
-  except json.JSONDecodeError:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
-  return whole if isinstance(whole, list) else [whole]
+def rows_of(path: epath.PathLike) -> list[dict[str, Any]]:
+  """The rows of a file that `rows` reads, all of them."""
+  return [row for _, row in formats.read(epath.Path(path))]
 
 
 def without_dollars(answer: str) -> str:

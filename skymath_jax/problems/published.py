@@ -19,9 +19,8 @@ from etils import epath
 
 from skymath_jax import console, grading
 from skymath_jax.errors import UserError
-from skymath_jax.problems.builder import RemoteFile, fetched, read_bytes, read_rows, with_ids, without_dollars
+from skymath_jax.problems.builder import RemoteFile, fetched, read_bytes, rows_of, with_ids, without_dollars
 from skymath_jax.records import Problem
-from skymath_jax.rows import formats
 
 Row = dict[str, Any]
 _RAW = "https://raw.githubusercontent.com/"
@@ -93,12 +92,10 @@ def _problems(name: str, split: str, paths: list[epath.Path]) -> Iterator[Proble
 
 
 def _rows(path: epath.Path) -> list[Row]:
-  if path.suffix == ".parquet":
-    return [row for _, row in formats.read(path)]
   if ".tsv" in path.suffixes:
     lines = read_bytes(path).decode().splitlines()
     return [dict(zip(("question", "answer"), line.split("\t"), strict=True)) for line in lines if line.strip()]
-  return read_rows(path)
+  return rows_of(path)
 
 
 def plain_number(value: Any) -> str:

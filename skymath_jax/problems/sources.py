@@ -13,7 +13,7 @@ from etils import epath
 
 from skymath_jax import files, grading
 from skymath_jax.errors import UserError
-from skymath_jax.problems.builder import RemoteFile, Source, Version, read_rows, with_ids, without_dollars
+from skymath_jax.problems.builder import RemoteFile, Source, Version, rows_of, with_ids, without_dollars
 from skymath_jax.records import Problem
 
 _RAW = "https://raw.githubusercontent.com/"
@@ -61,7 +61,7 @@ class Gsm8k(Source):
         "answer": row["answer"].rpartition("####")[2].strip().replace(",", ""),
         "level": min(max(row["answer"].count("<<"), 1), 5),
       }
-      for row in read_rows(path)
+      for row in rows_of(path)
     )
     return with_ids(cls.name, rows, license=cls.LICENSE)
 
@@ -125,7 +125,7 @@ class Math(Source):
         "level": int(row["level"][-1]) if row["level"][-1:].isdigit() else None,
         "subject": row.get("type") or place.replace("_and_", " & ").replace("_", " ").title() or None,
       }
-      for row in read_rows(path)
+      for row in rows_of(path)
     )
     return with_ids(cls.name, rows, license=cls.LICENSE)
 
@@ -146,7 +146,7 @@ class Math(Source):
       paths = sorted(found, key=lambda path: (path.parent.name, path.name.zfill(16)))
     if not paths:
       return None
-    texts = sorted(f"{row['problem']}\0{row['solution']}" for path in paths for row in read_rows(path))
+    texts = sorted(f"{row['problem']}\0{row['solution']}" for path in paths for row in rows_of(path))
     content = hashlib.sha256("".join(f"{text}\n" for text in texts).encode()).hexdigest()
     if content != MATH_CONTENT[split]:
       raise UserError(
@@ -181,7 +181,7 @@ class Agieval(Source):
   @classmethod
   def parse(cls, path: epath.PathLike) -> Iterator[Problem]:
     """Choices follow the question, one a line; the answer of such a row is its letter or letters."""
-    return with_ids(cls.name, map(cls._fields, read_rows(path)), license=cls.LICENSE)
+    return with_ids(cls.name, map(cls._fields, rows_of(path)), license=cls.LICENSE)
 
   @staticmethod
   def _fields(row: dict[str, Any]) -> dict[str, Any]:
@@ -224,7 +224,7 @@ class Olympiadbench(Source):
         "answer": without_dollars(row["final_answer"][0]),
         "subject": row["subfield"],
       }
-      for row in read_rows(path)
+      for row in rows_of(path)
     )
     return with_ids(cls.name, rows, license=cls.LICENSE)
 
@@ -275,7 +275,7 @@ class Scibench(Source):
         "solution": _clean(row.get("solution", "")) or None,
         "subject": row["source"].strip(),
       }
-      for row in read_rows(path)
+      for row in rows_of(path)
     )
     return with_ids(cls.name, rows, license=cls.LICENSE)
 
@@ -297,7 +297,7 @@ class Jeebench(Source):
     """Physics and chemistry are left out."""
     rows = (
       {"question": _clean(row["question"]), "answer": row["gold"].strip(), "subject": row["type"]}
-      for row in read_rows(path)
+      for row in rows_of(path)
       if row["subject"] == "math"
     )
     return with_ids(cls.name, rows, license=cls.LICENSE)

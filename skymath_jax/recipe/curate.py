@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from etils import epath
 
 from skymath_jax import config as config_lib
-from skymath_jax import curation, distributed, files, sft
+from skymath_jax import curation, distributed, files, hub, sft
 from skymath_jax.config import Experiment
+from skymath_jax.curation import publish
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
 from skymath_jax.recipe import seeds
 from skymath_jax.recipe.types import Run, Stage
+from skymath_jax.recipe.workdir import Workdir
 from skymath_jax.records import Facts
 
 READS = ("curation",)
@@ -57,6 +59,18 @@ def curate_files(run: Run) -> Facts:
     facts = _curate(config, config.curation.inputs, run.workdir / "curation", output)
     run.workdir.push("curation")
   return facts
+
+
+def push(workdir: epath.PathLike, folder: str, repository: str, inputs: Sequence[str]) -> str:
+  """Uploads what curation kept in `folder` of a workdir as a data set of the hub; returns its address.
+
+  Raises:
+    UserError: nothing was kept, or the hub does not take it.
+  """
+  if not distributed.is_writer():
+    return ""
+  with publish.laid_out(Workdir(workdir) / folder, repository, inputs=inputs) as made:
+    return hub.push(made, repository, kind="dataset")
 
 
 def _curate(config: Experiment, paths: str | Sequence[str], folder: epath.Path, output: curation.Output) -> Facts:

@@ -16,14 +16,15 @@ from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.chat import frames
 from skymath_jax.config import SCRATCH, Experiment, Model, Training
 from skymath_jax.recipe.types import Run, Stage
-from skymath_jax.recipe.workdir import FETCH_SECONDS
+from skymath_jax.recipe.workdir import FETCH_SECONDS, WORK_SECONDS
 from skymath_jax.records import Facts
 from skymath_jax.sft import pairs, texts
 from skymath_jax.tokenizer import Tokenizer
-from skymath_jax.training.examples import Source
+from skymath_jax.training import tokens as tokens_lib
+from skymath_jax.training.tokens import Source, Tokens
 
 READS = ("rng_seed", "model", "training")
-TOKENIZER = "tokenizer"
+TOKENIZER, TOKENS = "tokenizer", "tokens"  # folders of the workdir
 TOKENIZER_EXAMPLES = 20_000  # of the training data, from which a vocabulary is made
 
 
@@ -48,6 +49,7 @@ def train(run: Run, number: int) -> Facts:
     config.training.stage(number),
     mesh=mesh,
     rng_seed=config.rng_seed + number,
+    tokens=_tokens(run, number, source, tokenizer),
     provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
   )
   return {"output": models.weights_hash(folder), **facts}
@@ -106,6 +108,17 @@ def _source(run: Run, number: int) -> Source:
   if t.data in texts.TEXTS:
     return texts.generate(t.data, t.examples, rng_seed=run.config.rng_seed)
   return pairs.open(t.data, t.columns)
+
+
+def _tokens(run: Run, number: int, source: Source, tokenizer: Tokenizer) -> Tokens:
+  """Made once by the writer's cores, kept in the workdir for every resume and host."""
+  name, template = f"{TOKENS}/stage{number}", run.config.training.template
+  if distributed.is_writer():
+    tokens_lib.keep(run.workdir / name, source, tokenizer, template)
+    run.workdir.push(name)
+  distributed.barrier("the tokens are there", seconds=WORK_SECONDS)
+  run.workdir.pull(name)
+  return tokens_lib.open(run.workdir / name)
 
 
 def _start_model(

@@ -22,6 +22,7 @@ from skymath_jax.errors import UserError
 
 Row = dict[str, Any]
 PACKED = (".gz", ".bz2", ".xz", ".zst")
+BEGINNINGS = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}  # no text begins so
 BATCH = 1000  # rows of a Parquet file that are unpacked at a time
 MAX_FIELD = 1 << 27  # characters of one CSV field
 
@@ -58,7 +59,12 @@ def _one_line(error: Exception) -> str:
 
 
 def _unpacked(file: IO[bytes], suffix: str) -> IO[bytes]:
+  """The bytes inside of what is packed by its name, or by its first bytes, as some servers send it under a bare name."""
   if suffix not in PACKED:
+    start = file.read(6)
+    file.seek(0)
+    suffix = next((packed for begins, packed in BEGINNINGS.items() if start.startswith(begins)), "")
+  if not suffix:
     return file
   openers: dict[str, Callable[[IO[bytes]], Any]] = {
     ".gz": gzip.open,

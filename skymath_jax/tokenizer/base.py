@@ -148,6 +148,14 @@ class Tokenizer:
       kept["generation_config.json"] = json.dumps(settings, indent=2).encode()
     return Tokenizer(kept, self._backend, self._model_config)
 
+  @property
+  def fingerprint(self) -> str:
+    """16 hex digits over all its files: vocabulary, special tokens, chat template, end tokens."""
+    digest = hashlib.sha256(json.dumps(self._model_config, sort_keys=True).encode())
+    for name, data in sorted(self._files.items()):
+      digest.update(f"{name}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()[:16]
+
   def save(self, folder: epath.PathLike) -> None:
     """Writes the tokenizer's files, byte for byte as they were loaded; a `config.json` only where none is."""
     folder = epath.Path(folder)

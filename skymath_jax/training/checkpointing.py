@@ -49,7 +49,7 @@ def require_same_run(saved: dict[str, Any], now: dict[str, Any], folder: epath.P
   Raises:
     UserError: they differ; it names the first entry that does.
   """
-  found = first_difference(saved, now)
+  found = first_difference({k: v for k, v in saved.items() if k in now}, now)  # older versions said more
   if found:
     key, old, new = found
     raise UserError(

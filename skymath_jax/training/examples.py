@@ -1,4 +1,4 @@
-"""Rows of text → tokens: every example encoded once, with what is trained of it; and which examples are held out.
+"""Rows as tokens → examples to train on: those that fit, how much each token counts, and which are held out.
 
 An example is what `chat.frames` makes of a row: tokens, and which of them are trained, by a weight that travels beside
 the tokens and never by a special id, so a vocabulary where padding equals EOS is no trap. Nothing is ever cut::
@@ -9,88 +9,64 @@ the tokens and never by a special id, so a vocabulary where padding equals EOS i
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
 
 import numpy as np
 
-from skymath_jax.chat import frames
 from skymath_jax.config import Training
-from skymath_jax.console import bar
+from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.training import tokens as tokens_lib
+from skymath_jax.training.tokens import Encoder, Source, Tokens
 
-ENCODE_TOGETHER = 2048  # examples between two moves of the progress bar
 MAX_UNTRAINED_SHARE = 0.01  # of the examples may have an empty response, before the data are taken for broken
 MAX_OVER_LONG_SHARE = 0.5  # of the examples may be longer than a row
 
 
-class Encoder(Protocol):
-  """What `tokenize` needs of a tokenizer; chat templates need all of it."""
-
-  @property
-  def eos_id(self) -> int | None: ...
-
-  def encode(self, text: str, *, bos: bool = False) -> list[int]: ...
-
-  def token(self, token_id: int) -> str: ...
-
-
-class Source(Protocol):
-  """A data set of {"query", "response"} or {"messages"} rows; `fingerprint` changes with its content."""
-
-  @property
-  def fingerprint(self) -> str: ...
-
-  def __len__(self) -> int: ...
-
-  def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
-  """All examples of a data set, tokenised once: example i is `tokens[starts[i]:starts[i + 1]]`.
+  """The examples of a data set; the tokens of example i are `tokens[place(i)]`.
 
   Attributes:
-    tokens: int32 `[all tokens]`.
-    starts: int64 `[examples + 1]`.
+    tokens: int32 `[all tokens]`, of more examples than these perhaps.
     trained: bool `[all tokens]`, whether a token is trained.
+    starts: int64 `[examples]`, where each begins.
+    lengths: int64 `[examples]`, tokens of each.
+    targets: int64 `[examples]`, trained tokens of each.
     token_weights: float32 `[examples]`, the weight of each trained token: 1, or 1 / their number in that example.
+    largest: the largest id.
     over_long: examples left out because they do not fit into a row.
     untrained: examples left out because their response is empty.
   """
 
   tokens: np.ndarray
-  starts: np.ndarray
   trained: np.ndarray
+  starts: np.ndarray
+  lengths: np.ndarray
+  targets: np.ndarray
   token_weights: np.ndarray
+  largest: int
   over_long: int
   untrained: int
 
   def __len__(self) -> int:
-    return len(self.token_weights)
+    return len(self.starts)
 
-  @functools.cached_property
-  def lengths(self) -> np.ndarray:
-    """Tokens of each example, int64 `[examples]`."""
-    return np.diff(self.starts)
+  def place(self, index: int) -> slice:
+    """Where the tokens of an example are."""
+    return slice(int(self.starts[index]), int(self.starts[index] + self.lengths[index]))
 
   def take(self, indices: np.ndarray) -> "Examples":
     """The examples of these indices (int `[examples]`), in this order; the counts of what was left out stay."""
-    places = [slice(self.starts[i], self.starts[i + 1]) for i in indices]
-    return dataclasses.replace(
-      self,
-      tokens=np.concatenate([np.zeros(0, np.int32), *(self.tokens[place] for place in places)]),
-      starts=np.concatenate([[0], np.cumsum(self.lengths[indices])]),
-      trained=np.concatenate([np.zeros(0, bool), *(self.trained[place] for place in places)]),
-      token_weights=self.token_weights[indices],
-    )
+    of_each = ("starts", "lengths", "targets", "token_weights")
+    return dataclasses.replace(self, **{name: getattr(self, name)[indices] for name in of_each})
 
   @functools.cached_property
   def fingerprint(self) -> str:
     """16 hex digits over everything that reaches the model."""
     digest = hashlib.sha256()
-    for array in (self.tokens, self.starts, self.trained, self.token_weights):
-      digest.update(np.ascontiguousarray(array).tobytes())
+    for i in range(len(self)):
+      for part in (self.tokens[self.place(i)], self.trained[self.place(i)], self.token_weights[i]):
+        digest.update(part.tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -104,38 +80,54 @@ def tokenize(
   max_untrained_share: float = MAX_UNTRAINED_SHARE,
   max_over_long_share: float = MAX_OVER_LONG_SHARE,
 ) -> Examples:
-  """Encodes every row once, in the frame `template` (`chat.frames`).
+  """Encodes every row once, in the frame `template` (`chat.frames`), in memory.
 
   Raises:
     UserError: the tokenizer has no EOS, a key is missing, or too many examples would be left out.
   """
-  frame = frames.load(template, tokenizer)
-  tokens: list[np.ndarray] = []
-  trained: list[np.ndarray] = []
-  over_long = untrained = 0
-  with bar("tokenizing", len(source)) as progress:
-    for i, row in enumerate(source):
-      example = frame.example(row, f"row {i}")
-      if example is None:
-        untrained += 1
-      elif len(example.tokens) > max_length:
-        over_long += 1
-      else:
-        tokens.append(np.array(example.tokens, np.int32))
-        trained.append(np.array(example.trained, bool))
-      if (i + 1) % ENCODE_TOGETHER == 0:
-        progress.advance(ENCODE_TOGETHER)
-    progress.advance(len(source) % ENCODE_TOGETHER, f"{over_long} over-long and {untrained} empty left out")
-  _refuse_losses(len(source), over_long, untrained, max_length, max_over_long_share, max_untrained_share)
-  weights = [1 / piece.sum() if loss_weighting == "example" else 1 for piece in trained]
-  return Examples(
-    tokens=np.concatenate(tokens),
-    starts=np.cumsum([0, *map(len, tokens)]),
-    trained=np.concatenate(trained),
-    token_weights=np.array(weights, np.float32),
+  return select(
+    tokens_lib.make(source, tokenizer, template),
+    max_length=max_length,
+    loss_weighting=loss_weighting,
+    max_untrained_share=max_untrained_share,
+    max_over_long_share=max_over_long_share,
+  )
+
+
+def select(
+  made: Tokens,
+  *,
+  max_length: int,
+  loss_weighting: str = Training.loss_weighting,
+  max_untrained_share: float = MAX_UNTRAINED_SHARE,
+  max_over_long_share: float = MAX_OVER_LONG_SHARE,
+) -> Examples:
+  """The rows that have an answer and fit into a row of `max_length`.
+
+  Raises:
+    UserError: too many would be left out.
+  """
+  lengths = made.lengths.astype(np.int64)
+  untrained, over_long = int((lengths == 0).sum()), int((lengths > max_length).sum())
+  _refuse_losses(len(lengths), over_long, untrained, max_length, max_over_long_share, max_untrained_share)
+  if over_long or untrained:
+    log(f"{over_long:,} over-long and {untrained:,} empty rows of {len(lengths):,} are left out")
+  targets = made.targets.astype(np.int64)
+  every = Examples(
+    tokens=made.tokens,
+    trained=made.trained,
+    starts=np.cumsum(lengths) - lengths,
+    lengths=lengths,
+    targets=targets,
+    token_weights=(1 / np.maximum(targets, 1) if loss_weighting == "example" else np.ones(len(lengths))).astype(
+      np.float32
+    ),
+    largest=made.largest,
     over_long=over_long,
     untrained=untrained,
   )
+  fits = (lengths > 0) & (lengths <= max_length)
+  return every if fits.all() else every.take(np.flatnonzero(fits))
 
 
 def _refuse_losses(
@@ -163,7 +155,7 @@ def require_vocabulary(examples: Examples, rows: int, tokenizer: Encoder) -> Non
   Raises:
     UserError: an id that has no row; it is named.
   """
-  largest = int(examples.tokens.max())
+  largest = examples.largest
   if largest >= rows:
     raise UserError(
       f"token {tokenizer.token(largest)!r} has id {largest:,}, the model's embedding only {rows:,} rows",

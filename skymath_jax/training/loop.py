@@ -25,8 +25,9 @@ from skymath_jax.models import Decoder, orbax_folder
 from skymath_jax.tokenizer import Tokenizer
 from skymath_jax.training import held_out, metrics, optimizer, step
 from skymath_jax.training.checkpointing import STOPPED, Checkpointer, finished, stop_signal
-from skymath_jax.training.examples import Source, hold_out, require_vocabulary, tokenize
+from skymath_jax.training.examples import hold_out, require_vocabulary, select
 from skymath_jax.training.packing import Packing, Steps, iterate
+from skymath_jax.training.tokens import Source, Tokens, make
 
 FREE_MODEL = {"remat", "attention"}  # as `config.Free`: a run may go on with other values
 PROFILED_STEPS = 5
@@ -44,6 +45,7 @@ def train(
   rng_seed: int = 0,
   provenance: dict[str, Any] | None = None,
   evaluate: Callable[[Decoder], dict[str, float]] | None = None,
+  tokens: Tokens | None = None,
 ) -> dict[str, Any]:
   """Trains `decoder` on `source`, or goes on with the run that `folder` holds, or returns at once if it is complete.
 
@@ -58,6 +60,7 @@ def train(
     rng_seed: of the data order.
     provenance: JSON object stored with the checkpoint.
     evaluate: called with the model after each checkpoint; its numbers go to TensorBoard.
+    tokens: of `source`, where they are made already.
 
   Returns:
     Facts of the run: steps, examples, over_long, untrained, tokens, loss_tokens, loss (mean of the last tenth), …
@@ -72,7 +75,8 @@ def train(
     if distributed.is_writer():  # one of its files may have been removed
       orbax_folder.describe(folder, decoder.config, tokenizer)
     return done
-  steps, held_out_steps = _steps(source, tokenizer, settings, stage, rng_seed, vocabulary=decoder.config.vocab_size)
+  tokens = tokens or make(source, tokenizer, settings.template)
+  steps, held_out_steps = _steps(tokens, tokenizer, settings, stage, rng_seed, vocabulary=decoder.config.vocab_size)
   if distributed.is_writer():
     orbax_folder.describe(folder, decoder.config, tokenizer)
   distributed.barrier("the training folder is there", seconds=600)
@@ -196,7 +200,6 @@ def _identity(
   model = dataclasses.asdict(decoder.config)
   return {
     "data": source.fingerprint,
-    "examples": len(source),
     "tokenizer": tokenizer.hash,
     "template": frames.load(settings.template, tokenizer).hash,
     "rng_seed": rng_seed,
@@ -207,20 +210,14 @@ def _identity(
 
 
 def _steps(
-  source: Source, tokenizer: Tokenizer, settings: Training, stage: Stage, rng_seed: int, *, vocabulary: int
+  tokens: Tokens, tokenizer: Tokenizer, settings: Training, stage: Stage, rng_seed: int, *, vocabulary: int
 ) -> tuple[Steps, Steps | None]:
   """The training steps, and those over the examples that are held out of them, each of one micro-batch.
 
   Raises:
     UserError: bad data, or settings that do not suit them.
   """
-  examples = tokenize(
-    source,
-    tokenizer,
-    template=settings.template,
-    max_length=settings.max_length,
-    loss_weighting=settings.loss_weighting,
-  )
+  examples = select(tokens, max_length=settings.max_length, loss_weighting=settings.loss_weighting)
   require_vocabulary(examples, vocabulary, tokenizer)
   packing = Packing(
     max_length=settings.max_length,

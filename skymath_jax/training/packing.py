@@ -107,11 +107,11 @@ class Steps:
       at = 0
       for segment, index in enumerate(indices, start=1):
         here = slice(at, at + int(e.lengths[index]))
-        tokens[row, here] = e.tokens[e.starts[index] : e.starts[index + 1]]
+        tokens[row, here] = e.tokens[e.place(index)]
         positions[row, here] = np.arange(e.lengths[index])
         segment_ids[row, here] = segment
         # The first token of a segment has nothing of its own before it: never trained, even without prompt and BOS.
-        loss_weights[row, here] = e.trained[e.starts[index] : e.starts[index + 1]] * e.token_weights[index]
+        loss_weights[row, here] = e.trained[e.place(index)] * e.token_weights[index]
         loss_weights[row, at] = 0
         at = here.stop
     batch = {"tokens": tokens, "positions": positions, "segment_ids": segment_ids, "loss_weights": loss_weights}
@@ -133,7 +133,7 @@ class Steps:
   def fill(self) -> float:
     """Share of row positions that hold a token, over the rows that are not empty."""
     rows = sum(len(self._rows_of(step)) for step in range(len(self)))
-    return self.packing.epochs * len(self.examples.tokens) / (rows * self.packing.max_length)
+    return self.packing.epochs * int(self.examples.lengths.sum()) / (rows * self.packing.max_length)
 
   def facts(self) -> dict[str, int | float]:
     """How much there is to train on, over all epochs, and how full the rows are."""
@@ -143,8 +143,8 @@ class Steps:
       "examples": len(e),
       "over_long": e.over_long,
       "untrained": e.untrained,
-      "tokens": len(e.tokens) * epochs,
-      "loss_tokens": int(e.trained.sum()) * epochs,
+      "tokens": int(e.lengths.sum()) * epochs,
+      "loss_tokens": int(e.targets.sum()) * epochs,
       "fill": round(self.fill, 4),
     }
 

@@ -7,6 +7,7 @@ import pytest
 
 from skymath_jax import files, models
 from skymath_jax.cli import main as cli
+from skymath_jax.convert import parity
 
 SOURCE = "asset:micro_base"
 
@@ -105,3 +106,17 @@ def test_a_model_that_is_not_there_is_named_in_one_line(tmp_path, capfd, verb):
   told = refused(capfd, verb, "acme/tiny", tmp_path / "out")  # may be a hub id
   assert told.startswith(f"skymath {verb}: acme/tiny: no such folder here") and told.count("\n") == 1
   assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("verb", ["import", "export"])
+def test_a_bucket_is_refused_before_anything_is_written(tmp_path, capfd, monkeypatch, verb):
+  monkeypatch.chdir(tmp_path)
+  assert "not written into a bucket" in refused(capfd, verb, SOURCE, "gs://bucket/out")
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("verb", "difference"), [("import", 15.0), ("export", float("nan"))])
+def test_logits_that_differ_end_with_1(tmp_path, capfd, monkeypatch, verb, difference):
+  found = {"compared_with": "another", "prompts": 3, "max_abs_logit_diff": difference, "max_abs_logit": 20.0}
+  monkeypatch.setattr(parity, "report", lambda *_, **__: found)
+  assert f"logits differ by {difference:.2e}" in refused(capfd, verb, SOURCE, tmp_path / "out")

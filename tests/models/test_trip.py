@@ -72,7 +72,7 @@ def test_every_family_comes_back_bit_for_bit(pair, words, tmp_path, request):
   model, tok = hf.load(tmp_path / "hf", dtype=hf.stored_dtype(tmp_path / "hf"))
   orbax_folder.save(model, tok, tmp_path / "ours")
   again, tok = orbax_folder.load(tmp_path / "ours")
-  assert again.config == model.config
+  assert again.config == model.config == models.config_of(tmp_path / "ours")
   assert again.config.param_dtype == dtype
   hf.save(again, tmp_path / "back", tok, max_shard_size=30_000)
   assert_same_tensors(tensors(tmp_path / "hf"), tensors(tmp_path / "back"))

@@ -1,11 +1,14 @@
 """`skymath train --data=… --model=…`: anybody's pairs, any model, no config; and `curate` on the same."""
 
 import json
+import shutil
 
 import pytest
 
 from skymath_jax import files
+from skymath_jax import rows as rows_lib
 from skymath_jax.cli import main
+from skymath_jax.records import read_lines
 from tests.support.curation import story
 
 SMALL = (
@@ -62,3 +65,63 @@ def test_what_curate_wrote_is_trained_on(folder):
 def test_what_is_missing_is_told(folder, capfd, words, code, what):
   assert main.call(words) == code
   assert what in capfd.readouterr().err
+
+
+@pytest.fixture
+def uploads(folder, monkeypatch):
+  """Repository → (kind, folder with what was uploaded to it)."""
+  import huggingface_hub
+
+  found = {}
+
+  class Api:
+    def repo_exists(self, name, repo_type):
+      return True
+
+    def upload_folder(self, *, folder_path, repo_id, repo_type, **_):
+      shutil.copytree(folder_path, folder / "uploaded" / repo_id)
+      found[repo_id] = repo_type, folder / "uploaded" / repo_id
+
+  monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+  return found
+
+
+def test_a_data_set_that_is_pushed_has_a_card_and_can_be_read(folder, uploads):
+  from huggingface_hub import DatasetCard
+
+  tests = "--config.curation.test_sets=micro_gsm:test"
+  assert main.call(["curate", "--data=pairs.jsonl", "--workdir=w", tests, "--push=org/sums"]) == 0
+  ((name, (kind, uploaded)),) = uploads.items()
+  assert (name, kind) == ("org/sums", "dataset")
+  kept = [row for _, row in read_lines(folder / "w/curation/kept.jsonl")]
+  assert [row for _, row in rows_lib.read(str(uploaded))] == kept and not list(uploaded.glob("dropped*"))
+  card = DatasetCard((uploaded / "README.md").read_text())
+  assert card.data.size_categories == ["n<1K"] and card.data.task_categories == ["text-generation"]
+  assert card.data.configs[0]["data_files"][0]["path"] == "data/train.jsonl"
+  assert "skymath train --data=org/sums" in card.text and "(funnel.svg)" in card.text
+  assert (uploaded / "funnel.svg").exists() and not list((folder / "w/curation").glob("tmp*"))
+  assert main.call(["curate", "--data=pairs.jsonl", "--workdir=w", "--push=sums"]) == 2
+
+
+def test_a_model_that_is_pushed_says_what_it_is_and_how_to_ask_it(folder, uploads):
+  from huggingface_hub import ModelCard
+
+  assert train("pairs.jsonl") == 0
+  config = files.read_json("w/config.json")
+  config["model"]["path"], config["training"]["data"] = "org/base@v1", "metamathqa:0.5,org/sums:train,pairs.jsonl"
+  files.write_json("w/config.json", config)
+  (folder / "w/checkpoints/stage1/tokenizer/LICENSE").write_text("  Apache License\n Version 2.0")
+  found = {"name": "gsm8k:test", "mode": "symbolic", "accuracy": {"all": 0.4321, "n": 1319, "ci95": [0.4, 0.47]}}
+  files.write_json("w/evaluation/stage1/summary.json", found)
+  files.write_json("w/evaluation/base/summary.json", found)
+  words = ["--checkpoint=w/checkpoints/stage1", "--out=out", "--logits=false", "--push=org/mine"]
+  assert main.call(["export", *words]) == 0
+  kind, uploaded = uploads["org/mine"]
+  card = ModelCard((uploaded / "README.md").read_text())
+  assert kind == "model" and card.data.base_model == "org/base" and card.data.license == "apache-2.0"
+  assert card.data.datasets == ["meta-math/MetaMathQA", "org/sums"]
+  (result,) = card.data.eval_results
+  assert (result.dataset_name, result.metric_type, result.metric_value) == ("gsm8k:test", "accuracy", 43.21)
+  assert "40.0-47.0" in result.metric_name and card.data.model_name == "org/mine"
+  assert 'pipeline("text-generation", "org/mine")' in card.text and "ends with `</s>`" in card.text
+  assert "MetaMath, arXiv:2309.12284; licence MIT; each row 0.5 times an epoch" in card.text

@@ -88,6 +88,12 @@ def test_every_format_packed_or_not_gives_the_same_rows(tmp_path, kind, packed):
   assert rows.find(str(path)).name == "odd [1] *? ü {x}"
 
 
+@pytest.mark.parametrize("packed", [".gz", ".xz", ".zst"])
+def test_what_is_packed_under_a_bare_name_is_unpacked(tmp_path, packed):
+  (tmp_path / "a.jsonl").write_bytes(PACK[packed](lines(ROWS)))
+  assert read(tmp_path / "a.jsonl") == ROWS
+
+
 def test_json_may_be_lines_an_object_around_a_list_or_one_row(tmp_path):
   for data in (lines(ROWS), json.dumps({"version": 1, "data": ROWS}).encode()):
     (tmp_path / "a.json").write_bytes(data)

@@ -44,15 +44,15 @@ def their_steps(made, shape, folder):
   e = made.examples
   for i in range(STEPS):
     indices = [index for row in made.plan[i] for index in row]
-    total = sum(int(e.trained[e.starts[j] : e.starts[j + 1]].sum()) for j in indices)
+    total = sum(int(e.trained[e.place(j)].sum()) for j in indices)
     for group in adam.param_groups:
       group["lr"] = float(schedule(i))
     adam.zero_grad()
     value = 0.0
     for j in indices:
-      tokens = torch.tensor(e.tokens[e.starts[j] : e.starts[j + 1]], dtype=torch.long)
+      tokens = torch.tensor(e.tokens[e.place(j)], dtype=torch.long)
       labels = tokens.clone()
-      labels[~e.trained[e.starts[j] : e.starts[j + 1]]] = -100
+      labels[~e.trained[e.place(j)]] = -100
       logits = model(tokens[None]).logits[0, :-1]
       part = torch.nn.functional.cross_entropy(logits, labels[1:], reduction="sum", ignore_index=-100) / total
       part.backward()

@@ -1,6 +1,5 @@
 """What a run shows and keeps while it goes: held-out loss, best checkpoint, profile, W&B, failed writes, warnings."""
 
-import itertools
 import json
 import sys
 import time
@@ -33,7 +32,7 @@ def test_held_out_examples_are_never_trained_and_the_rest_always():
   assert (len(rest), len(held)) == (87, 13) and held.fingerprint == again[1].fingerprint
 
   def pieces(e):
-    return sorted(e.tokens[a:b].tolist() for a, b in itertools.pairwise(e.starts))
+    return sorted(e.tokens[e.place(i)].tolist() for i in range(len(e)))
 
   assert sorted(pieces(rest) + pieces(held)) == pieces(whole)
   assert held.fingerprint != hold_out(whole, 13, rng_seed=6)[1].fingerprint
@@ -47,10 +46,10 @@ def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_pack
   total = weight = 0.0
   alone = np.zeros((len(held), 64), np.int32)  # each example in a row of its own; what pads it comes after it
   for i in range(len(held)):
-    alone[i, : held.lengths[i]] = held.tokens[held.starts[i] : held.starts[i + 1]]
+    alone[i, : held.lengths[i]] = held.tokens[held.place(i)]
   log_p = np.asarray(jax.jit(lambda x: jax.nn.log_softmax(decoder()(x)))(alone))
   for i in range(len(held)):
-    trained = np.flatnonzero(held.trained[held.starts[i] : held.starts[i + 1]])
+    trained = np.flatnonzero(held.trained[held.place(i)])
     total, weight = total - log_p[i, trained - 1, alone[i, trained]].sum(), weight + len(trained)
   for rows in (4, 2):
     packing = Packing(max_length=64, rows=rows, epochs=1)
