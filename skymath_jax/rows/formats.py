@@ -59,7 +59,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _unpacked(file: IO[bytes], suffix: str) -> IO[bytes]:
-  """The bytes inside of what is packed by its name, or by its first bytes, as some servers send it under a bare name."""
+  """The bytes inside of what is packed, by its name or, since some servers send it under a bare one, its beginning."""
   if suffix not in PACKED:
     start = file.read(6)
     file.seek(0)
