@@ -1,6 +1,6 @@
 """What curation kept, as a data set of the Hugging Face hub: `data/train.jsonl`, the card with its header, pictures.
 
-  with publish.laid_out("runs/a/curation", "ORG/NAME") as folder:
+  with publish.laid_out("runs/a/curation", "ORG/NAME", inputs=["a.jsonl"]) as folder:
     hub.push(folder, "ORG/NAME", kind="dataset")
 
 What was dropped stays here.
@@ -24,7 +24,7 @@ SIZES = {"n<1K": 1_000, "1K<n<10K": 10_000, "10K<n<100K": 100_000, "100K<n<1M": 
 
 
 @contextlib.contextmanager
-def laid_out(folder: epath.PathLike, repository: str, *, inputs: Sequence[str] = ()) -> Iterator[epath.Path]:
+def laid_out(folder: epath.PathLike, repository: str, *, inputs: Sequence[str]) -> Iterator[epath.Path]:
   """A temporary folder with what is to be uploaded.
 
   Args:
