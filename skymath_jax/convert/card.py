@@ -68,7 +68,7 @@ def _header(folder: epath.Path, workdir: epath.Path, trained: bool, name: str) -
   if licence := _licence(folder):
     fields["license"] = licence
   if trained:
-    base = _config(workdir).get("model", {}).get("path", "")
+    base = _resolved(workdir)["model"]["path"]
     fields |= {"base_model": base.partition("@")[0]} if hub.is_id(base) else {}
     repositories = [repository for _, _, repository in _sources(workdir) if repository]
     fields |= {"datasets": repositories} if repositories else {}
@@ -105,15 +105,16 @@ def _summaries(workdir: epath.Path, model: str = "*") -> Iterator[tuple[str, dic
       yield path.relative_to(workdir).parts[1], files.read_json(path)
 
 
-def _config(workdir: epath.Path) -> dict[str, Any]:
+def _resolved(workdir: epath.Path) -> dict[str, Any]:
+  """The run's resolved config; without one nothing is known of base and data."""
   path = workdir / "config.json"
-  found: dict[str, Any] = files.read_json(path) if path.exists() else {}
+  found: dict[str, Any] = files.read_json(path) if path.exists() else {"model": {"path": ""}, "training": {"data": ""}}
   return found
 
 
 def _sources(workdir: epath.Path) -> Iterator[tuple[str, float, str]]:
   """(source, weight, its repository on the hub or "") of what `training.data` named."""
-  if data := _config(workdir).get("training", {}).get("data", ""):
+  if data := _resolved(workdir)["training"]["data"]:
     for source, weight in pairs.split(data).items():
       bare = source.partition(":")[0].partition("@")[0]
       there = epath.Path(source.partition(":")[0]).expanduser().exists()
