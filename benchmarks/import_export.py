@@ -39,7 +39,7 @@ def write_random(folder: Path, config: DecoderConfig) -> int:
   rng, dtype = np.random.default_rng(0), np.dtype("float32")
   shapes = {}
   for row in families.rows(config):
-    shape = row.layout.shape(hf.shape_of(config, row))
+    shape = hf.shape_of(config, row)
     for name in hf.names_of(row, config.layers):
       shapes[name] = shape
   sources = {

@@ -51,17 +51,17 @@ def _of_error(check: str, error: UserError) -> Finding:
 
 
 def _weights(folder: epath.Path, hf: Mapping[str, Any], tokenizer: Tokenizer) -> Iterator[Finding]:
-  families.config_from_hf(hf, where=folder / "config.json")
+  config = families.config_from_hf(hf, where=folder / "config.json")
   tensors = weight_files.scan(folder)
   if EMBEDDING in tensors:
     rows, largest = tensors[EMBEDDING].shape[0], _largest_id(tokenizer)
     if largest >= rows:
       what = f"the tokenizer has the id {largest:,} ({tokenizer.token(largest)!r}), the embedding {rows:,} rows"
       yield Finding("error", "embedding", what, "take the tokenizer that the model came with, or enlarge the embedding")
-    if rows != hf.get("vocab_size", rows):
-      what = f"vocab_size is {hf['vocab_size']:,}, the embedding has {rows:,} rows"
+    if rows != config.vocab_size:
+      what = f"vocab_size is {config.vocab_size:,}, the embedding has {rows:,} rows"
       yield Finding("error", "embedding", what, "take config.json and weights from one place")
-  tied = hf.get("tie_word_embeddings", False)
+  tied = config.tie_embeddings
   if not tied and EMBEDDING in tensors and HEAD not in tensors:
     what = "tie_word_embeddings is false, and there is no lm_head.weight: others make up a random head"
     yield Finding("error", "head", what, "set tie_word_embeddings to true if the head is the embedding")

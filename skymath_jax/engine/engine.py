@@ -74,7 +74,7 @@ class Engine:
     self.kv_dtype = settings.kv_dtype(self.config.dtype)
     elastic = jax.default_backend() == "cpu" and not attention.uses_flat_cache(self.config)
     compact = elastic and self.mesh is None and product.wide_sums(jnp.dtype(self.config.dtype))
-    self.sizes = Sizes(settings, max_positions=decoder.config.max_positions, elastic=elastic, compact=compact)
+    self.sizes = Sizes(settings, max_positions=decoder.config.servable_positions, elastic=elastic, compact=compact)
     self.max_length = self.sizes.max_length
     self.vocab_size = self.config.vocab_size
     self.prefill_rows = self.sizes.prefill_rows

@@ -78,7 +78,7 @@ def planned(
   Raises:
     UserError: not one slot fits; with the figures and what to do.
   """
-  limit = min(settings.max_length, config.max_positions)
+  limit = min(settings.max_length, config.servable_positions)
   length = bucket_for(buckets(MIN_CACHE, limit, halves=True), min(tokens or limit, limit))
   wanted = min(settings.slots, 1 << (requests - 1).bit_length()) if requests else settings.slots
   plan = dataclasses.replace(settings, slots=wanted, max_length=length)

@@ -33,6 +33,11 @@ MIN_QUERY_BLOCK = 128  # queries handled at once by `xla`
 MAX_QUERY_BLOCKS = 8  # in a row, which bounds the size of the compiled program
 
 
+def capped(scores: jax.Array, cap: float | None) -> jax.Array:
+  """Scores `[...]` bounded softly to ±cap (Gemma 2); None leaves them."""
+  return scores if cap is None else cap * jnp.tanh(scores / cap)
+
+
 def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   """Plain einsums in blocks of queries, each over the keys that causality and window leave it: the reference.
 
@@ -52,12 +57,12 @@ def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     H, K, D = q.shape[2], k.shape[2], q.shape[3]
     # dividing by the sum after the product with v touches head_dim numbers a query instead of all its keys
-    q = (q * D**-0.5).reshape(B, T, K, H // K, D).transpose(0, 2, 3, 1, 4)
+    q = (q * config.score_scale).reshape(B, T, K, H // K, D).transpose(0, 2, 3, 1, 4)
     k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     parts = []
     for block, span, mask in zip(blocks, spans, masks, strict=True):
       scores = jnp.einsum("bkgtd,bksd->bkgts", q[:, :, :, block], k[:, :, span], preferred_element_type=jnp.float32)
-      scores = jnp.where(mask[:, None, None], scores, MASKED)
+      scores = jnp.where(mask[:, None, None], capped(scores, config.attention_cap), MASKED)
       weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
       total = weights.sum(axis=-1, keepdims=True)
       y = jnp.einsum("bkgts,bksd->bkgtd", weights.astype(v.dtype), v[:, :, span], preferred_element_type=jnp.float32)
@@ -101,10 +106,11 @@ def splash(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
       block_sizes=blocks,
       head_shards=1,
       q_seq_shards=1,
+      attn_logits_soft_cap=config.attention_cap,
       residual_checkpoint_name="attended",  # so that remat `names` keeps the kernel's log-sum-exp too
       interpret=INTERPRET,
     )
-    q, k, v = (x.swapaxes(1, 2) for x in (q * config.head_dim**-0.5, k, v))
+    q, k, v = (x.swapaxes(1, 2) for x in (q * config.score_scale, k, v))
     ids = library.SegmentIds(q=segments, kv=segments)
     return jax.vmap(kernel)(q, k, v, ids).swapaxes(1, 2)
 
@@ -175,8 +181,9 @@ def continued(config: DecoderConfig, context: tuple[jax.Array, jax.Array], start
   def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
     B, T, H, D = q.shape
     keys, values = (jnp.concatenate([old.astype(new.dtype), new], 1) for old, new in zip(context, (k, v), strict=True))
-    q = q.reshape(B, T, keys.shape[2], -1, D) * D**-0.5
+    q = q.reshape(B, T, keys.shape[2], -1, D) * config.score_scale
     scores = jnp.einsum("btkgd,bskd->bkgts", q, keys, preferred_element_type=jnp.float32)
+    scores = capped(scores, config.attention_cap)
     weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1).astype(q.dtype)
     return jnp.einsum("bkgts,bskd->btkgd", weights, values).reshape(B, T, H, D), (k, v)
 
@@ -202,34 +209,35 @@ def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array
     updated = kv_cache.write(layer[0], k, positions), kv_cache.write(layer[1], v, positions)
     S, H, D = q.shape
     if kv_cache.is_flat(updated[0]):
-      return _flat(q * D**-0.5, updated, positions, length, config.window), updated
-    q = q.reshape(S, k.shape[1], -1, D) * D**-0.5
-    way = ragged.choose(q, updated[0], config.window)
+      return _flat(config, q, updated, positions, length), updated
+    q = q.reshape(S, k.shape[1], -1, D) * config.score_scale
+    way = ragged.choose(q, updated[0], config.window, config.attention_cap)
     if way != "xla":
       kernel = ragged.cudnn if way == "cudnn" else functools.partial(ragged.attention, window=config.window)
       return kernel(q, *updated, positions + 1).reshape(S, H, D), updated
     visible = _visible(positions, length, config.window)
     seen = jax.tree.map(lambda held: held[:, :, :length], updated)
     if product.wide_sums(q.dtype) and jax.sharding.get_abstract_mesh().empty:
-      y = jax.lax.map(_look_up_one, (q, seen, visible), batch_size=CPU_SLOTS)
+      one = functools.partial(_look_up_one, config.attention_cap)
+      y = jax.lax.map(one, (q, seen, visible), batch_size=CPU_SLOTS)
     else:
-      y = _look_up(q, seen, visible)
+      y = _look_up(config.attention_cap, q, seen, visible)
     return y.reshape(S, H, D), updated
 
   return attend
 
 
-def _look_up(q: jax.Array, layer: tuple[Held, Held], visible: jax.Array) -> jax.Array:
+def _look_up(cap: float | None, q: jax.Array, layer: tuple[Held, Held], visible: jax.Array) -> jax.Array:
   """What queries `[slots kv_heads group head_dim]` find at the positions `visible` `[slots length]` to them."""
   (keys, key_scale), (values, value_scale) = (_read(held, q.dtype) for held in layer)
   scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
-  weights = jax.nn.softmax(jnp.where(visible[:, None, None], scores, MASKED), axis=-1)
+  weights = jax.nn.softmax(jnp.where(visible[:, None, None], capped(scores, cap), MASKED), axis=-1)
   return product.summed("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values)
 
 
-def _look_up_one(slot: tuple[jax.Array, tuple[Held, Held], jax.Array]) -> jax.Array:
+def _look_up_one(cap: float | None, slot: tuple[jax.Array, tuple[Held, Held], jax.Array]) -> jax.Array:
   """`_look_up` of one slot, without that axis."""
-  return _look_up(*jax.tree.map(lambda x: x[None], slot))[0]
+  return _look_up(cap, *jax.tree.map(lambda x: x[None], slot))[0]
 
 
 def _visible(positions: jax.Array, length: int, window: int | None) -> jax.Array:
@@ -240,7 +248,7 @@ def _visible(positions: jax.Array, length: int, window: int | None) -> jax.Array
 
 
 def _flat(
-  q: jax.Array, layer: tuple[jax.Array, jax.Array], positions: jax.Array, length: int, window: int | None
+  config: DecoderConfig, q: jax.Array, layer: tuple[jax.Array, jax.Array], positions: jax.Array, length: int
 ) -> jax.Array:
   """Attention `[slots heads head_dim]` over a cache whose heads lie side by side.
 
@@ -254,12 +262,13 @@ def _flat(
     own = jnp.eye(K, dtype=q.dtype)
     rows = (q.reshape(S, K, -1, 1, D) * own[:, None, :, None]).reshape(S, H, K * D)
     scores = jnp.einsum("shf,slf->shl", rows, keys[:, :length], preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(jnp.where(_visible(positions, length, window)[:, None], scores, MASKED), axis=-1)
+    visible = _visible(positions, length, config.window)[:, None]
+    weights = jax.nn.softmax(jnp.where(visible, capped(scores, config.attention_cap), MASKED), axis=-1)
     y = jnp.einsum("shl,slf->shf", weights.astype(q.dtype), values[:, :length])
     return jnp.einsum("skgcd,kc->skgd", y.reshape(S, K, -1, K, D), own).reshape(S, H, D)
 
   heads, held = ("slots", "heads", None), kv_cache.FLAT_AXES
-  return per_device(one_device, (heads, ("slots",), held, held), heads)(q, positions, *layer)
+  return per_device(one_device, (heads, ("slots",), held, held), heads)(q * config.score_scale, positions, *layer)
 
 
 def _read(held: Any, dtype: Any) -> tuple[jax.Array, Any]:

@@ -5,8 +5,9 @@ Llama-2-7B; `config.parameters` is then 6,738,415,616.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from jax import numpy as jnp
@@ -14,6 +15,9 @@ from jax import numpy as jnp
 from skymath_jax.errors import UserError
 
 CHOICES = {
+  "activation": ("silu", "gelu_tanh"),
+  "norm": ("narrow", "wide", "one_plus"),
+  "norm_placement": ("before", "after", "both"),
   "remat": ("none", "wide", "names", "full"),
   "dtype": ("float32", "bfloat16", "float16"),
   "param_dtype": ("float32", "bfloat16", "float16"),
@@ -21,17 +25,21 @@ CHOICES = {
 
 
 MAX_SIZE = 2**31 - 1  # of anything that is counted
+MAY_BE_ZERO = {"may be": 0}  # said of a field for numbers
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
 
 def _require_kinds(config: Any) -> None:
   """Numbers where numbers are meant, and finite ones: configs come from strangers."""
   for field in dataclasses.fields(config):
-    value, kinds = getattr(config, field.name), KINDS.get(getattr(field.type, "__name__", ""))
-    if field.name in CHOICES or kinds is None:
+    value, types = getattr(config, field.name), get_args(field.type)
+    optional = type(None) in types
+    kinds = KINDS.get(getattr(types[0] if optional else field.type, "__name__", ""))
+    if field.name in CHOICES or kinds is None or (optional and value is None):
       continue
     wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
-    if wrong or (float in kinds and not 0 < value < float("inf")):
+    nothing = value == 0 and not field.metadata
+    if wrong or (float in kinds and (nothing or not 0 <= value < float("inf"))):
       what = f"{str(value)[:80]!r} is no {'positive number' if float in kinds else kinds[0].__name__}"
       where = f"{type(config).__name__}.{field.name}"
       raise UserError(what, where=where, remedy="take config.json of the original model")
@@ -39,20 +47,66 @@ def _require_kinds(config: Any) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeScaling:
-  """How rotary angles are stretched for contexts longer than pre-training's.
+  """How rotary angles are stretched for contexts longer than pre-training's: the numbers of `rope.SCALINGS[kind]`.
 
-  `linear` divides every angle by `factor`; `llama3` does so for wavelengths above `original_positions /
-  low_frequency_factor`, leaves those below `original_positions / high_frequency_factor`, and blends between.
+  What None means is said there, too. `query_growth` makes queries longer with their position (Ministral 3).
   """
 
   kind: str
-  factor: float
+  factor: float | None = None
   low_frequency_factor: float = 1.0
   high_frequency_factor: float = 4.0
   original_positions: int = 8192
+  beta_fast: float | None = None
+  beta_slow: float | None = None
+  truncate: bool | None = None
+  magnitude: float | None = None
+  mscale: float | None = None
+  mscale_all_dim: float | None = None
+  short_factors: tuple[float, ...] = ()
+  long_factors: tuple[float, ...] = ()
+  query_growth: float | None = None
 
   def __post_init__(self) -> None:
+    for name in ("short_factors", "long_factors"):
+      object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
     _require_kinds(self)
+    if self.factor is None and self.kind != "longrope":
+      raise UserError(f"{self.kind} has no factor", where="RopeScaling.factor", remedy="say by how much it stretches")
+
+  @property
+  def follows_length(self) -> bool:
+    """Whether the angles of a position depend on how long its text is."""
+    return self.kind in ("dynamic", "longrope")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerKind:
+  """What a layer of a `DecoderConfig.pattern` has for itself; the fields mean what those of `DecoderConfig` do."""
+
+  window: int | None = None
+  rotary: float = 1.0
+  rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
+
+  @classmethod
+  def from_json(cls, values: Mapping[str, Any]) -> "LayerKind":
+    """The inverse of `dataclasses.asdict`."""
+    scaling = values.get("rope_scaling")
+    return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+
+
+class Segment(NamedTuple):
+  """Layers from `start` on that one scan runs over: `repeats` times `period` layers of the same kinds."""
+
+  start: int
+  period: int
+  repeats: int
+
+  @property
+  def layers(self) -> range:
+    """Their numbers."""
+    return range(self.start, self.start + self.period * self.repeats)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,10 +114,19 @@ class DecoderConfig:
   """Sizes and switches of a Llama-architecture decoder.
 
   The defaults after `mlp` are Llama-2's. `window` is the number of keys a query sees, itself included (None = all
-  before it). `dtype` is of compute, `param_dtype` of the weights at rest. `remat` says what the backward pass
+  before it); `rotary` the share of each head that turns with the position (0 = none); `pattern`, where layers differ,
+  one period of their kinds, which then stand for `window` and the three rotary fields.
+
+  `query_scalar` ** -0.5 scales the scores (None: head_dim); `attention_cap` and `logit_cap` bound scores and logits
+  softly by cap × tanh(x / cap). `norm` says how a norm's scale enters: after the cast to the compute dtype (`narrow`,
+  Llama), before it (`wide`), before it as 1 + scale (`one_plus`, Gemma); `norm_placement`, whether the norms of a layer
+  stand before attention and MLP, after them, or both; `qk_norm`, whether queries and keys have one, for each head or
+  (`norm_all_heads`) over all of them. `scale_embedding` multiplies embeddings by √embed.
+
+  `dtype` is of compute, `param_dtype` of the weights at rest. `remat` says what the backward pass
   recomputes: nothing (`none`), all but q, k, v and the attention output (`names`), the whole block (`full`); `wide`
   keeps what `names` does, the residual between the block's halves, and the gate and up projections. `scan_layers`
-  stacks the layers' weights and compiles one layer; `attention` names a back-end of `attention.BACKENDS` or `auto`.
+  stacks the layers' weights and compiles one period; `attention` names a back-end of `attention.BACKENDS` or `auto`.
   `family` is the key of `families.FAMILIES` under which the model is exported.
   """
 
@@ -88,12 +151,23 @@ class DecoderConfig:
   scan_layers: bool = True
   attention: str = "auto"
   family: str = "llama"
+  rotary: float = dataclasses.field(default=1.0, metadata=MAY_BE_ZERO)
+  pattern: tuple[LayerKind, ...] = ()
+  query_scalar: float | None = None
+  attention_cap: float | None = None
+  logit_cap: float | None = None
+  activation: str = "silu"
+  norm: str = "narrow"
+  norm_placement: str = "before"
+  norm_all_heads: bool = False
+  scale_embedding: bool = False
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> "DecoderConfig":
     """The inverse of `dataclasses.asdict`."""
     scaling = values.get("rope_scaling")
-    return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+    pattern = tuple(LayerKind.from_json(kind) for kind in values.get("pattern", ()))
+    return cls(**{**values, "rope_scaling": RopeScaling(**scaling) if scaling else None, "pattern": pattern})
 
   def __post_init__(self) -> None:
     _require_kinds(self)
@@ -116,8 +190,69 @@ class DecoderConfig:
       )
     if self.head_dim % 2:
       raise UserError(f"{self.head_dim} is odd", where="DecoderConfig.head_dim", remedy="rotary positions need pairs")
-    if self.window is not None and not (isinstance(self.window, int) and self.window >= 1):
+    self._check_layers()
+
+  def _check_layers(self) -> None:
+    """What one layer may be; of a pattern, every layer."""
+    if self.pattern:
+      object.__setattr__(self, "pattern", tuple(self.pattern))
+      if self.window is not None or self.rope_scaling is not None:
+        what = "window and rope_scaling are not read where there is a pattern"
+        raise UserError(what, where="DecoderConfig.pattern", remedy="say them in its kinds")
+      for kind in set(self.pattern):
+        self.of(kind)
+      return
+    if self.window is not None and not 1 <= self.window <= MAX_SIZE:
       raise UserError(f"{self.window} is not positive", where="DecoderConfig.window", remedy="use None for no window")
+    if not 0 <= self.rotary <= 1:
+      raise UserError(f"{self.rotary} is no share", where="DecoderConfig.rotary", remedy="use 1 to turn whole heads")
+    scaling = self.rope_scaling
+    if scaling is not None and scaling.kind == "longrope":
+      for name in ("short_factors", "long_factors"):
+        if len(getattr(scaling, name)) != (pairs := -(-self.rotary_dims // 2)):
+          what = f"{len(getattr(scaling, name))} numbers for {pairs} pairs of dimensions"
+          raise UserError(what, where=f"RopeScaling.{name}", remedy="take config.json of the original model")
+
+  @functools.cached_property
+  def kinds(self) -> tuple[LayerKind, ...]:
+    """The kind of each layer."""
+    alike = LayerKind(
+      window=self.window, rotary=self.rotary, rope_theta=self.rope_theta, rope_scaling=self.rope_scaling
+    )
+    pattern = self.pattern or (alike,)
+    return tuple(pattern[i % len(pattern)] for i in range(self.layers))
+
+  def of(self, kind: LayerKind) -> "DecoderConfig":
+    """The config of a decoder all of whose layers are of this kind."""
+    own = {field.name: getattr(kind, field.name) for field in dataclasses.fields(kind)}
+    return dataclasses.replace(self, pattern=(), **own)
+
+  @functools.cached_property
+  def segments(self) -> tuple[Segment, ...]:
+    """The layers as few scans: from each start on, the period that repeats over the most layers."""
+    found: list[Segment] = []
+    start = 0
+    while start < self.layers:
+      found.append(_longest(self.kinds, start))
+      start = found[-1].layers.stop
+    return tuple(found)
+
+  @property
+  def rotary_dims(self) -> int:
+    """Dimensions of a head that turn with the position."""
+    return int(self.head_dim * self.rotary)
+
+  @property
+  def score_scale(self) -> float:
+    """What products of queries and keys are multiplied by."""
+    return float((self.head_dim if self.query_scalar is None else self.query_scalar) ** -0.5)
+
+  @property
+  def servable_positions(self) -> int:
+    """Positions that a cache may hold: past them longrope would turn the keys that are in it by other angles."""
+    scalings = [kind.rope_scaling for kind in set(self.kinds) if kind.rope_scaling is not None]
+    originals = [scaling.original_positions for scaling in scalings if scaling.kind == "longrope"]
+    return min([self.max_positions, *originals])
 
   @property
   def matmul_parameters(self) -> int:
@@ -128,7 +263,9 @@ class DecoderConfig:
   @property
   def parameters(self) -> int:
     """All weights; a tied embedding counts once."""
-    norms = self.layers * (2 * self.embed + 2 * self.head_dim * self.qk_norm) + self.embed
+    width = self.head_dim * (self.heads + self.kv_heads if self.norm_all_heads else 2)
+    around = 4 if self.norm_placement == "both" else 2
+    norms = self.layers * (around * self.embed + width * self.qk_norm) + self.embed
     biases = self.layers * self.head_dim * (self.heads + 2 * self.kv_heads) * self.qkv_bias
     return self.matmul_parameters + norms + biases + (0 if self.tie_embeddings else self.vocab_size * self.embed)
 
@@ -146,10 +283,27 @@ class DecoderConfig:
     return 2 * self.matmul_parameters + 4 * self.layers * self.heads * self.head_dim * self.mean_keys(length)
 
   def mean_keys(self, length: int) -> float:
-    """Mean number of keys that a query of a row of `length` tokens sees."""
+    """Mean number of keys that a query of a row of `length` tokens sees, over the layers."""
     seen = np.arange(1, length + 1)
-    return float(np.mean(seen if self.window is None else np.minimum(seen, self.window)))
+    number = {kind.window: 0 for kind in self.kinds}
+    for kind in self.kinds:
+      number[kind.window] += 1
+    by_window = {w: float(np.mean(seen if w is None else np.minimum(seen, w))) for w in number}
+    return sum(number[w] * by_window[w] for w in number) / self.layers
 
   def kv_bytes_per_token(self, dtype: Any = None) -> int:
     """Bytes of keys and values that one token leaves in the cache, over all layers; `dtype` defaults to compute's."""
     return 2 * self.layers * self.kv_heads * self.head_dim * jnp.dtype(dtype or self.dtype).itemsize
+
+
+def _longest(kinds: Sequence[LayerKind], start: int) -> Segment:
+  """The segment from `start` on that covers the most of `kinds`, with the shortest period that does so."""
+  best = Segment(start, 1, 1)
+  for period in range(1, len(kinds) - start + 1):
+    end = start + period
+    while end < len(kinds) and kinds[end] == kinds[end - period]:
+      end += 1
+    repeats = (end - start) // period
+    if (repeats > 1 or period == 1) and period * repeats > len(best.layers):
+      best = Segment(start, period, repeats)
+  return best

@@ -14,7 +14,7 @@ from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import per_device, same_place
 
 DTYPES = ("bfloat16", "float16")
-MAX_HEAD_DIM = 128  # on all cards; Hopper and newer take more, no model of ours needs it
+MAX_HEAD_DIM, MAX_HEAD_DIM_OF_HOPPER = 128, 256  # as JAX checks; 256 (Gemma) was not run on a card by us
 MIN_PACKING_CAPABILITY = (9, 0)  # compute capability (Hopper) from which the kernel takes offsets
 MIN_MEAN_SEGMENT = 32  # tokens: rows whose segments have this many on average never run out of table entries
 MIN_ENTRIES = 32  # of a table, so that short rows may hold short segments
@@ -26,8 +26,11 @@ def unfit(config: DecoderConfig) -> str | None:
   """Why this kernel cannot serve the config on this machine; None if it can."""
   if config.dtype not in DTYPES:
     return f"it computes in {' or '.join(DTYPES)}, not in {config.dtype}"
-  if config.head_dim % 8 or config.head_dim > MAX_HEAD_DIM:
-    return f"its heads have a multiple of 8 and at most {MAX_HEAD_DIM} dimensions, not {config.head_dim}"
+  most = MAX_HEAD_DIM_OF_HOPPER if capability() >= MIN_PACKING_CAPABILITY else MAX_HEAD_DIM
+  if config.head_dim % 8 or config.head_dim > most:
+    return f"its heads have a multiple of 8 and at most {most} dimensions, not {config.head_dim}"
+  if config.attention_cap is not None:
+    return "it does not cap scores"
   if not capability():
     return "there is no NVIDIA GPU here"
   return None
@@ -77,7 +80,7 @@ def attention(config: DecoderConfig, segment_ids: jax.Array) -> Callable[[jax.Ar
     y = library.dot_product_attention(
       q, k, v,
       q_seqlen=lengths, kv_seqlen=lengths, q_offsets=starts, kv_offsets=starts,
-      scale=config.head_dim**-0.5,
+      scale=config.score_scale,
       mask_type=library.MaskType.PADDING_CAUSAL,
       sliding_window_length=config.window,
     )  # fmt: skip
@@ -88,7 +91,7 @@ def attention(config: DecoderConfig, segment_ids: jax.Array) -> Callable[[jax.Ar
     distance = index[:, None] - index[None, :]
     visible = (distance >= 0) & (distance < (config.window or segments.shape[1]))
     visible = visible & (segments[:, :, None] == segments[:, None, :])
-    return library.dot_product_attention(q, k, v, mask=visible[:, None], scale=config.head_dim**-0.5)
+    return library.dot_product_attention(q, k, v, mask=visible[:, None], scale=config.score_scale)
 
   def call(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     heads, kv = (("batch", "length", axis, "head_dim") for axis in ("heads", "kv_heads"))

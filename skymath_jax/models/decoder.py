@@ -8,8 +8,9 @@ Two call patterns share one block: training and prefill over rows of tokens, dec
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +22,10 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import attention, rope
 from skymath_jax.models.attention import Attend
 from skymath_jax.models.cache import KVCache
-from skymath_jax.models.config import DecoderConfig
-from skymath_jax.models.product import product, summed
+from skymath_jax.models.config import DecoderConfig, LayerKind, Segment
+from skymath_jax.models.product import product
+from skymath_jax.models.rope import Rotation
+from skymath_jax.models.vocabulary import vocabulary_logits
 from skymath_jax.sharding import constrain
 
 
@@ -44,6 +47,15 @@ REMAT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
   "full": lambda f: jax.checkpoint(f, prevent_cse=False),
 }
 
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "silu": jax.nn.silu,
+  "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
+NORMS = {  # the norms of a layer by `DecoderConfig.norm_placement`
+  "before": ("attention_norm", "mlp_norm"),
+  "after": ("attention_out_norm", "mlp_out_norm"),
+  "both": ("attention_norm", "attention_out_norm", "mlp_norm", "mlp_out_norm"),
+}
 COMPUTE_SETTINGS = frozenset(  # what `replace` may change
   ("dtype", "remat", "attention", "window", "max_positions", "rope_theta", "rope_scaling", "norm_eps", "family")
 )
@@ -62,45 +74,30 @@ def weight(
 
 
 def constant(value: float, config: DecoderConfig, shape: dict[str, int], *, stack: int = 0) -> nnx.Param[jax.Array]:
-  """A parameter of this shape (axis → size) that starts as `value` everywhere: norm scales (1) and biases (0)."""
+  """A parameter of this shape (axis → size) that starts as `value` everywhere: norm scales and biases."""
   shape = {"layers": stack, **shape} if stack else shape
   filled = jnp.full(tuple(shape.values()), value, config.param_dtype)
   return nnx.Param(filled, out_sharding=tuple(shape), eager_sharding=False)
 
 
-def rms_norm(x: jax.Array, scale: jax.Array, epsilon: float) -> jax.Array:
-  """x `[... embed]` over its root mean square, times scale `[embed]`.
+def norm_scale(config: DecoderConfig, shape: dict[str, int], *, stack: int = 0) -> nnx.Param[jax.Array]:
+  """The scale of a norm, which at first leaves what it normalizes."""
+  return constant(0.0 if config.norm == "one_plus" else 1.0, config, shape, stack=stack)
 
-  Statistics are float32, cast back before the scale: the order that bfloat16 parity with Hugging Face needs.
+
+def rms_norm(x: jax.Array, scale: jax.Array, config: DecoderConfig) -> jax.Array:
+  """x `[... embed]` over its root mean square, times scale `[embed]`; x may end in several axes, as scale does.
+
+  Statistics are float32. Whether x is cast back before the scale or after it is what bfloat16 parity with Hugging Face
+  needs, and differs by family (`config.norm`).
   """
   wide = x.astype(jnp.float32)
-  wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + epsilon)
-  return wide.astype(x.dtype) * scale.astype(x.dtype)
-
-
-@jax.custom_vjp
-def vocabulary_logits(hidden: jax.Array, table: jax.Array) -> jax.Array:
-  """Float32 logits `[... vocab]` of `hidden` `[... embed]` and `table` `[vocab embed]`, multiplied in hidden's dtype.
-
-  The gradient casts the logits' cotangent to that dtype: JAX's own would be float32 and make both of its matmuls
-  float32, several times slower. They sum in float32; the table's gradient leaves in the table's dtype, so that chunks
-  of a batch add up in it.
-  """
-  return jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
-
-
-def _logits_forward(hidden: jax.Array, table: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return vocabulary_logits(hidden, table), (hidden, table)
-
-
-def _logits_backward(residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-  hidden, table = residuals
-  cotangent = cotangent.astype(hidden.dtype)
-  to_hidden = summed("...v,vd->...d", cotangent, table.astype(hidden.dtype))
-  return to_hidden, jnp.einsum("...v,...d->vd", cotangent, hidden, preferred_element_type=table.dtype)
-
-
-vocabulary_logits.defvjp(_logits_forward, _logits_backward)
+  axes = tuple(range(-scale.ndim, 0))
+  wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=axes, keepdims=True) + config.norm_eps)
+  if config.norm == "narrow":
+    return wide.astype(x.dtype) * scale.astype(x.dtype)
+  offset = 1.0 if config.norm == "one_plus" else 0.0
+  return (wide * (offset + scale.astype(jnp.float32))).astype(x.dtype)
 
 
 class Block(nnx.Module):
@@ -118,7 +115,8 @@ class Block(nnx.Module):
     inner, outer = D**-0.5, 1 / math.sqrt(2 * config.layers)
     heads, kv_heads = {"heads": H, "head_dim": C}, {"kv_heads": K, "head_dim": C}
 
-    self.attention_norm = constant(1.0, config, {"embed": D}, stack=stack)
+    for name in NORMS[config.norm_placement]:
+      setattr(self, name, norm_scale(config, {"embed": D}, stack=stack))
     self.q = weight(rngs, config, {"embed": D, **heads}, std=inner, stack=stack)
     self.k = weight(rngs, config, {"embed": D, **kv_heads}, std=inner, stack=stack)
     self.v = weight(rngs, config, {"embed": D, **kv_heads}, std=inner, stack=stack)
@@ -128,43 +126,45 @@ class Block(nnx.Module):
       self.k_bias = constant(0.0, config, kv_heads, stack=stack)
       self.v_bias = constant(0.0, config, kv_heads, stack=stack)
     if config.qk_norm:
-      self.q_norm = constant(1.0, config, {"head_dim": C}, stack=stack)
-      self.k_norm = constant(1.0, config, {"head_dim": C}, stack=stack)
-    self.mlp_norm = constant(1.0, config, {"embed": D}, stack=stack)
+      self.q_norm = norm_scale(config, heads if config.norm_all_heads else {"head_dim": C}, stack=stack)
+      self.k_norm = norm_scale(config, kv_heads if config.norm_all_heads else {"head_dim": C}, stack=stack)
     self.gate = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
     self.up = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
     self.down = weight(rngs, config, {"mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
 
-  def __call__(self, x: jax.Array, rotate: Any, attend: Attend) -> tuple[jax.Array, Any]:
+  def __call__(self, x: jax.Array, rotate: Rotation, attend: Attend) -> tuple[jax.Array, Any]:
     """x `[... embed]` -> the same, and the keys and values that `attend` hands out."""
-    y, kv = self.attention(rms_norm(x, self.attention_norm[...], self.config.norm_eps), rotate, attend)
-    x = checkpoint_name(x + y, "middle")
-    return x + self.mlp(rms_norm(x, self.mlp_norm[...], self.config.norm_eps)), kv
+    y, kv = self.attention(self.normed("attention_norm", x), rotate, attend)
+    x = checkpoint_name(x + self.normed("attention_out_norm", y), "middle")
+    return x + self.normed("mlp_out_norm", self.mlp(self.normed("mlp_norm", x))), kv
+
+  def normed(self, name: str, x: jax.Array) -> jax.Array:
+    """x `[... embed]` after the norm of that name, where the layer has it."""
+    scale = getattr(self, name, None)
+    return x if scale is None else rms_norm(x, scale[...], self.config)
 
   def project(self, name: str, x: jax.Array) -> jax.Array:
     """Queries, keys or values `[... heads head_dim]` of x `[... embed]`, with the family's bias and norm."""
     y = product("...d,dhk->...hk", x, getattr(self, name)[...])
     if self.config.qkv_bias:
       y = y + getattr(self, f"{name}_bias")[...].astype(x.dtype)
-    if self.config.qk_norm and name != "v":
-      y = rms_norm(y, getattr(self, f"{name}_norm")[...], self.config.norm_eps)
-    return y
+    return self.normed(f"{name}_norm", y)
 
   @jax.named_scope("attention")
-  def attention(self, x: jax.Array, rotate: Any, attend: Attend) -> tuple[jax.Array, Any]:
+  def attention(self, x: jax.Array, rotate: Rotation, attend: Attend) -> tuple[jax.Array, Any]:
     """Grouped-query attention on x `[... embed]`; heads == kv_heads is multi-head, kv_heads == 1 multi-query."""
-    q = checkpoint_name(rotate(self.project("q", x)), "q")
-    k = checkpoint_name(rotate(self.project("k", x)), "k")
+    q = checkpoint_name(rotate.q(self.project("q", x)), "q")
+    k = checkpoint_name(rotate.k(self.project("k", x)), "k")
     v = checkpoint_name(self.project("v", x), "v")
     y, kv = attend(q, k, v)
     return product("...hk,hkd->...d", y, self.o[...]), kv
 
   @jax.named_scope("mlp")
   def mlp(self, x: jax.Array) -> jax.Array:
-    """SwiGLU (Shazeer, 2002.05202) on x `[... embed]`."""
+    """A gated MLP (Shazeer, 2002.05202) on x `[... embed]`."""
     gate = checkpoint_name(product("...d,df->...f", x, self.gate[...]), "gate")
     up = checkpoint_name(product("...d,df->...f", x, self.up[...]), "up")
-    return product("...f,fd->...d", jax.nn.silu(gate) * up, self.down[...])
+    return product("...f,fd->...d", ACTIVATIONS[self.config.activation](gate) * up, self.down[...])
 
 
 class Decoder(nnx.Module):
@@ -181,11 +181,13 @@ class Decoder(nnx.Module):
     table = {"vocab": config.vocab_size, "embed": config.embed}
     self.embedding = weight(rngs, config, table, std=config.embed**-0.5)
     self.layers: Block | nnx.List[Block]
-    if config.scan_layers:
+    if not config.scan_layers:
+      self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
+    elif len(config.segments) == 1:
       self.layers = Block(config, rngs=rngs, stack=config.layers)
     else:
-      self.layers = nnx.List([Block(config, rngs=rngs) for _ in range(config.layers)])
-    self.norm = constant(1.0, config, {"embed": config.embed})
+      self.layers = nnx.List([Block(config, rngs=rngs, stack=len(part.layers)) for part in config.segments])
+    self.norm = norm_scale(config, {"embed": config.embed})
     if not config.tie_embeddings:
       self.head = weight(rngs, config, table, std=config.embed**-0.5)
 
@@ -214,17 +216,13 @@ class Decoder(nnx.Module):
     self, tokens: jax.Array, positions: jax.Array | None = None, segment_ids: jax.Array | None = None
   ) -> tuple[jax.Array, KVCache]:
     """`hidden` and `prefill` in one pass of `[batch length]`, where the first new token is wanted at once."""
-    x, kv = self._run(tokens, positions, segment_ids, keep_kv=True)
-    if self.config.scan_layers:
-      keys, values = kv
-      kv = tuple((keys[i], values[i]) for i in range(self.config.layers))
-    return x, kv
+    return self._run(tokens, positions, segment_ids, keep_kv=True)
 
   def unembed(self, hidden: jax.Array) -> jax.Array:
     """Float32 logits `[... vocab]` of `hidden` `[... embed]`; the sums run in float32 whatever the compute dtype."""
     table = self.embedding if self.config.tie_embeddings else self.head
     with jax.named_scope("unembed"):
-      return vocabulary_logits(hidden, table[...])
+      return attention.capped(vocabulary_logits(hidden, table[...]), self.config.logit_cap)
 
   def decode(
     self, tokens: jax.Array, cache: KVCache, positions: jax.Array, *, length: int | None = None
@@ -236,12 +234,13 @@ class Decoder(nnx.Module):
     Layers are unrolled; call it on `unstacked()`, else each step slices the stack.
     """
     x = self._embed(tokens)
-    rotate = rope.rotation(self.config, positions)
+    kinds = self._kinds(positions)
     updated = []
-    for block, layer in zip(self._blocks(), cache, strict=True):
-      x, new = block(x, rotate, attention.cached(self.config, layer, positions, length))
+    for block, kind, layer in zip(self._blocks(), self.config.kinds, cache, strict=True):
+      config, rotate = kinds[kind]
+      x, new = block(x, rotate, attention.cached(config, layer, positions, length))
       updated.append(new)
-    return self.unembed(rms_norm(x, self.norm[...], self.config.norm_eps)), tuple(updated)
+    return self.unembed(rms_norm(x, self.norm[...], self.config)), tuple(updated)
 
   def replace(self, **changes: Any) -> "Decoder":
     """A decoder of the same weights with other compute settings.
@@ -268,12 +267,14 @@ class Decoder(nnx.Module):
     held = nnx.to_pure_dict(nnx.state(self, nnx.Param))
     layers = held.pop("layers")
     held["layers"] = {i: {} for i in range(self.config.layers)}
-    for name, stack in layers.items():
-      for i in range(self.config.layers):
-        held["layers"][i][name] = _slice(stack, jnp.int32(i))
-      if give_up and isinstance(stack, jax.Array):
-        jax.block_until_ready(held["layers"])
-        stack.delete()
+    stacks = [layers] if isinstance(self.layers, Block) else [layers[i] for i in range(len(self.layers))]
+    for segment, weights in zip(self.config.segments, stacks, strict=True):
+      for name, stack in weights.items():
+        for i in segment.layers:
+          held["layers"][i][name] = _slice(stack, jnp.int32(i - segment.start))
+        if give_up and isinstance(stack, jax.Array):
+          jax.block_until_ready(held["layers"])
+          stack.delete()
     state = nnx.state(model, nnx.Param)
     nnx.replace_by_pure_dict(state, held)
     nnx.update(model, state)
@@ -285,21 +286,35 @@ class Decoder(nnx.Module):
     `context` holds those of the tokens before, `[1 room kv_heads head_dim]` a layer; the first `start` of them count.
     """
     x, length = self._embed(tokens), tokens.shape[1]
-    rotate = rope.rotation(self.config, start + jnp.arange(length)[None])
+    kinds = self._kinds(start + jnp.arange(length)[None])
     kv = []
-    for block, layer in zip(self._blocks(), context, strict=True):
-      x, new = block(x, rotate, attention.continued(self.config, layer, start, length))
+    for block, kind, layer in zip(self._blocks(), self.config.kinds, context, strict=True):
+      config, rotate = kinds[kind]
+      x, new = block(x, rotate, attention.continued(config, layer, start, length))
       kv.append(new)
     return tuple(kv)
 
   def _embed(self, tokens: jax.Array) -> jax.Array:
-    return jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.dtype)
+    x = jnp.take(self.embedding[...], tokens, axis=0).astype(self.config.dtype)
+    return x * jnp.asarray(self.config.embed**0.5, x.dtype) if self.config.scale_embedding else x
+
+  def _kinds(self, positions: jax.Array) -> dict[LayerKind, tuple[DecoderConfig, Rotation]]:
+    """What tokens at `positions` `[...]` need in a layer of each kind."""
+    configs = {kind: self.config.of(kind) for kind in self.config.kinds}
+    return {kind: (config, rope.rotation(config, positions)) for kind, config in configs.items()}
+
+  def _stacks(self) -> list[Block]:
+    """The stacked weights of each segment."""
+    return [self.layers] if isinstance(self.layers, Block) else list(self.layers)
 
   def _blocks(self) -> list[Block]:
-    if not isinstance(self.layers, Block):
-      return list(self.layers)
-    graph, weights = nnx.split(self.layers)
-    return [nnx.merge(graph, jax.tree.map(lambda w: w[i], weights)) for i in range(self.config.layers)]  # noqa: B023
+    if not self.config.scan_layers:
+      return self._stacks()
+    blocks = []
+    for segment, stack in zip(self.config.segments, self._stacks(), strict=True):
+      graph, weights = nnx.split(stack)
+      blocks += [nnx.merge(graph, jax.tree.map(lambda w: w[i], weights)) for i in range(len(segment.layers))]  # noqa: B023
+    return blocks
 
   def _run(
     self, tokens: jax.Array, positions: jax.Array | None, segment_ids: jax.Array | None, *, keep_kv: bool
@@ -309,24 +324,54 @@ class Decoder(nnx.Module):
       positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     if segment_ids is None:
       segment_ids = jnp.ones_like(tokens)
-    rotate = rope.rotation(self.config, positions)
-    attend = attention.packed(self.config, segment_ids, keep_kv=keep_kv)
+    tools = {
+      kind: (rotate, attention.packed(config, segment_ids, keep_kv=keep_kv))
+      for kind, (config, rotate) in self._kinds(positions).items()
+    }
     x = constrain(self._embed(tokens), "batch", "length", "act_embed")
 
-    def layer(graph: Any, x: jax.Array, weights: Any) -> tuple[jax.Array, Any]:
-      x, kv = nnx.merge(graph, weights)(x, rotate, attend)
+    def layer(kind: LayerKind, graph: Any, x: jax.Array, weights: Any) -> tuple[jax.Array, Any]:
+      x, kv = nnx.merge(graph, weights)(x, *tools[kind])
       return constrain(x, "batch", "length", "act_embed"), kv
 
     remat = REMAT[self.config.remat]
-    if isinstance(self.layers, Block):
-      graph, weights = nnx.split(self.layers)
-      x, kv = jax.lax.scan(remat(lambda x, w: layer(graph, x, w)), x, weights)
-    else:
-      kv = []
-      for graph, weights in map(nnx.split, self.layers):
-        x, one = remat(lambda x, w, graph=graph: layer(graph, x, w))(x, weights)
+    kv: list[Any] = []
+    if not self.config.scan_layers:
+      for kind, (graph, weights) in zip(self.config.kinds, map(nnx.split, self._stacks()), strict=True):
+        x, one = remat(functools.partial(layer, kind, graph))(x, weights)
         kv.append(one)
-    return rms_norm(x, self.norm[...], self.config.norm_eps), tuple(kv) if isinstance(kv, list) else kv
+    else:
+      for segment, stack in zip(self.config.segments, self._stacks(), strict=True):
+        x, parts = _scan(self.config.kinds, segment, stack, x, lambda *kind: remat(functools.partial(layer, *kind)))
+        kv += [jax.tree.map(lambda a: a[i], part) for i in range(segment.repeats) for part in parts]  # noqa: B023
+    return rms_norm(x, self.norm[...], self.config), tuple(kv)
+
+
+def _scan(
+  kinds: Sequence[LayerKind],
+  segment: Segment,
+  stack: Block,
+  x: jax.Array,
+  layer: Callable[[LayerKind, Any], Callable[[jax.Array, Any], tuple[jax.Array, Any]]],
+) -> tuple[jax.Array, Any]:
+  """x `[batch length embed]` through a segment, one period a step; what `layer` keeps, stacked, for each of a period.
+
+  `layer(kind, graph)` gives what runs one layer of `x` with weights.
+  """
+  graph, weights = nnx.split(stack)
+  functions = [layer(kind, graph) for kind in kinds[segment.start : segment.start + segment.period]]
+  if segment.period > 1:
+    weights = jax.tree.map(lambda w: w.reshape(segment.repeats, segment.period, *w.shape[1:]), weights)
+
+  def step(x: jax.Array, weights: Any) -> tuple[jax.Array, Any]:
+    kept = []
+    for place, function in enumerate(functions):
+      own = weights if segment.period == 1 else jax.tree.map(lambda w: w[place], weights)  # noqa: B023
+      x, new = function(x, own)
+      kept.append(new)
+    return x, kept
+
+  return jax.lax.scan(step, x, weights)
 
 
 @jax.jit

@@ -11,10 +11,12 @@ from typing import Any
 
 from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
-from skymath_jax.models import foreign_keys
-from skymath_jax.models.config import DecoderConfig, RopeScaling
-from skymath_jax.models.layouts import Flat, Linear, Same
+from skymath_jax.models import foreign_keys, layer_keys, unsupported
+from skymath_jax.models.config import DecoderConfig
+from skymath_jax.models.layer_keys import HINT, LayerKeys
+from skymath_jax.models.tensor_rows import CORE, GEMMA_WEIGHTS, OLMO_WEIGHTS, PHI_WEIGHTS, QK_NORM, QKV_BIAS, Row
 
+MULTIMODAL = ("gemma3", "mistral3")  # model types whose language model is of a family here
 REQUIRED = object()  # the HF key has no "absent means"
 PER_HEAD = "hidden_size / num_attention_heads"
 
@@ -32,75 +34,77 @@ class Field:
   null: Any = REQUIRED
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One weight: our path (`layers.*.q` for each layer), their name, and the layout between them."""
-
-  ours: str
-  theirs: str
-  layout: Same | Linear
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-  """A model family; `switches` are the `DecoderConfig` fields that hold for all its members."""
+  """A model family; `switches` are the `DecoderConfig` fields that hold for all its members.
+
+  `layers` says how its config describes layers, `constants` are further keys that an export must carry.
+  """
 
   model_type: str
   architecture: str
   members: str  # who is of it, for people
-  layer_type: str = "full_attention"  # what every entry of HF's layer_types must be
   fields: tuple[Field, ...]
   must_be: Mapping[str, tuple[Any, ...]]
   weights: tuple[Row, ...]
+  layers: LayerKeys = dataclasses.field(default_factory=LayerKeys)
   switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # further keys that an export must carry
+  constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 SIZES = (
-  Field("vocab_size", "vocab_size"),
   Field("hidden_size", "embed"),
   Field("num_hidden_layers", "layers"),
-  Field("num_attention_heads", "heads"),
   Field("intermediate_size", "mlp"),
-  Field("rms_norm_eps", "norm_eps", 1e-6),
 )
-COMMON_MUST = {
+COMMON_MUST: dict[str, tuple[Any, ...]] = {
   "hidden_act": ("silu", None),
   "attention_bias": (False, None),
   "mlp_bias": (False, None),
-  "partial_rotary_factor": (1, 1.0, None),
   "quantization_config": (None,),
 }
-LAYER = "model.layers.*."
-CORE = (
-  Row("embedding", "model.embed_tokens.weight", Same()),
-  Row("layers.*.attention_norm", LAYER + "input_layernorm.weight", Same()),
-  Row("layers.*.q", LAYER + "self_attn.q_proj.weight", Linear()),
-  Row("layers.*.k", LAYER + "self_attn.k_proj.weight", Linear()),
-  Row("layers.*.v", LAYER + "self_attn.v_proj.weight", Linear()),
-  Row("layers.*.o", LAYER + "self_attn.o_proj.weight", Linear(inputs=2)),
-  Row("layers.*.mlp_norm", LAYER + "post_attention_layernorm.weight", Same()),
-  Row("layers.*.gate", LAYER + "mlp.gate_proj.weight", Linear()),
-  Row("layers.*.up", LAYER + "mlp.up_proj.weight", Linear()),
-  Row("layers.*.down", LAYER + "mlp.down_proj.weight", Linear()),
-  Row("norm", "model.norm.weight", Same()),
-  Row("head", "lm_head.weight", Same()),
+
+
+def sizes(
+  *, kv: Any, dim: Any, positions: int, tied: bool, eps: float = 1e-6, vocab: Any = REQUIRED, heads: Any = REQUIRED
+) -> tuple[Field, ...]:
+  """The sizes of a family, and what each of these means where its key is absent."""
+  return (
+    *SIZES,
+    Field("vocab_size", "vocab_size", vocab),
+    Field("num_attention_heads", "heads", heads),
+    Field("rms_norm_eps", "norm_eps", eps),
+    Field("num_key_value_heads", "kv_heads", kv, null="num_attention_heads"),
+    Field("head_dim", "head_dim", dim),
+    Field("max_position_embeddings", "max_positions", positions),
+    Field("tie_word_embeddings", "tie_embeddings", tied),
+  )
+
+
+GEMMA = {"norm": "one_plus", "norm_placement": "both", "activation": "gelu_tanh", "scale_embedding": True}
+GEMMA_MUST: dict[str, tuple[Any, ...]] = {
+  "hidden_activation": ("gelu_pytorch_tanh", None),
+  "hidden_act": ("gelu_pytorch_tanh", "gelu", None),  # not read: older folders have it beside the other
+  "attention_bias": (False, None),
+  "use_bidirectional_attention": (False, None),
+  "quantization_config": (None,),
+}
+GEMMA_CONSTANTS = {
+  "hidden_activation": "gelu_pytorch_tanh",
+  "hidden_act": "gelu_pytorch_tanh",
+  "attention_bias": False,
+}
+OLMO = {"norm": "wide", "norm_placement": "after", "qk_norm": True, "norm_all_heads": True}
+QWEN_LAYERS = LayerKeys(
+  windowed=True, window=4096, asks=True, types=layer_keys.from_max_window_layers, keys=("max_window_layers",)
 )
-QKV_BIAS = tuple(Row(f"layers.*.{x}_bias", f"{LAYER}self_attn.{x}_proj.bias", Flat()) for x in "qkv")
-QK_NORM = tuple(Row(f"layers.*.{x}_norm", f"{LAYER}self_attn.{x}_norm.weight", Same()) for x in "qk")
 
 FAMILIES: dict[str, Family] = {
   "llama": Family(
     model_type="llama",
     architecture="LlamaForCausalLM",
     members="Llama 2, 3, 3.1, 3.2, CodeLlama, Llemma, DeepSeekMath",
-    fields=(
-      *SIZES,
-      Field("num_key_value_heads", "kv_heads", "num_attention_heads"),
-      Field("head_dim", "head_dim", PER_HEAD),
-      Field("max_position_embeddings", "max_positions", 2048),
-      Field("tie_word_embeddings", "tie_embeddings", False),
-    ),
+    fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=2048, tied=False),
     must_be=COMMON_MUST,
     weights=CORE,
     constants={"attention_bias": False, "mlp_bias": False},
@@ -108,54 +112,132 @@ FAMILIES: dict[str, Family] = {
   "mistral": Family(
     model_type="mistral",
     architecture="MistralForCausalLM",
-    members="Mistral 7B v0.1 (sliding window), v0.2, v0.3",
-    layer_type="sliding_attention",
-    fields=(
-      *SIZES,
-      Field("num_key_value_heads", "kv_heads", 8, null="num_attention_heads"),
-      Field("head_dim", "head_dim", PER_HEAD),
-      Field("max_position_embeddings", "max_positions", 4096 * 32),
-      Field("tie_word_embeddings", "tie_embeddings", False),
-      Field("sliding_window", "window", 4096, null=None),
-    ),
+    members="Mistral 7B v0.1 (sliding window), v0.2, v0.3, Mistral Small",
+    fields=sizes(kv=8, dim=PER_HEAD, positions=4096 * 32, tied=False),
     must_be=COMMON_MUST,
     weights=CORE,
+    layers=LayerKeys(windowed=True, window=4096),
+  ),
+  "ministral": Family(
+    model_type="ministral",
+    architecture="MinistralForCausalLM",
+    members="Ministral 8B of 2024 (layers with and without the window)",
+    fields=sizes(kv=8, dim=PER_HEAD, positions=4096 * 32, tied=False),
+    must_be=COMMON_MUST,
+    weights=CORE,
+    layers=LayerKeys(windowed=True, window=4096, types=layer_keys.all_if_any),
+  ),
+  "ministral3": Family(
+    model_type="ministral3",
+    architecture="Ministral3ForCausalLM",
+    members="Ministral 3, text (YaRN, queries that grow with the position)",
+    fields=sizes(kv=8, dim=128, positions=262_144, tied=False, eps=1e-5),
+    must_be=COMMON_MUST,
+    weights=CORE,
+    layers=LayerKeys(windowed=True, more={"llama_4_scaling_beta": "query_growth"}),
   ),
   "qwen2": Family(
     model_type="qwen2",
     architecture="Qwen2ForCausalLM",
     members="Qwen 2, 2.5, 2.5 Math (bias in q, k, v)",
-    fields=(
-      *SIZES,
-      Field("num_key_value_heads", "kv_heads", 32, null="num_attention_heads"),
-      Field("head_dim", "head_dim", PER_HEAD),
-      Field("max_position_embeddings", "max_positions", 32768),
-      Field("tie_word_embeddings", "tie_embeddings", False),
-    ),
-    must_be={**COMMON_MUST, "attention_bias": (True, None), "use_sliding_window": (False, None)},
+    fields=sizes(kv=32, dim=PER_HEAD, positions=32768, tied=False),
+    must_be={**COMMON_MUST, "attention_bias": (True, None)},
     weights=(*CORE, *QKV_BIAS),
+    layers=QWEN_LAYERS,
     switches={"qkv_bias": True},
-    constants={"use_sliding_window": False},
   ),
   "qwen3": Family(
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
     members="Qwen 3, dense (norm of q and k)",
-    fields=(
-      *SIZES,
-      Field("num_key_value_heads", "kv_heads", 32, null="num_attention_heads"),
-      Field("head_dim", "head_dim", 128),
-      Field("max_position_embeddings", "max_positions", 32768),
-      Field("tie_word_embeddings", "tie_embeddings", False),
-    ),
-    must_be={**COMMON_MUST, "use_sliding_window": (False, None)},
+    fields=sizes(kv=32, dim=128, positions=32768, tied=False),
+    must_be=COMMON_MUST,
     weights=(*CORE, *QK_NORM),
+    layers=QWEN_LAYERS,
     switches={"qk_norm": True},
-    constants={"attention_bias": False, "use_sliding_window": False},
+    constants={"attention_bias": False},
+  ),
+  "gemma2": Family(
+    model_type="gemma2",
+    architecture="Gemma2ForCausalLM",
+    members="Gemma 2 (soft caps, the window on every other layer)",
+    fields=(
+      *sizes(kv=4, dim=256, positions=8192, tied=True),
+      Field("query_pre_attn_scalar", "query_scalar", 256),
+      Field("attn_logit_softcapping", "attention_cap", 50.0, null=None),
+      Field("final_logit_softcapping", "logit_cap", 30.0, null=None),
+    ),
+    must_be=GEMMA_MUST,
+    weights=GEMMA_WEIGHTS,
+    layers=LayerKeys(windowed=True, window=4096, types=layer_keys.all_but_every(2)),
+    switches=GEMMA,
+    constants=GEMMA_CONSTANTS,
+  ),
+  "gemma3": Family(
+    model_type="gemma3_text",
+    architecture="Gemma3ForCausalLM",
+    members="Gemma 3, text (five layers of six have the window and angles of their own)",
+    fields=(
+      *sizes(kv=4, dim=256, positions=131_072, tied=True, vocab=262_208, heads=8),
+      Field("query_pre_attn_scalar", "query_scalar", 256),
+      Field("final_logit_softcapping", "logit_cap", None, null=None),
+    ),
+    must_be={**GEMMA_MUST, "attn_logit_softcapping": (None,)},
+    weights=(*GEMMA_WEIGHTS, *QK_NORM),
+    layers=LayerKeys(
+      windowed=True,
+      window=4096,
+      types=layer_keys.all_but_every(6, "sliding_window_pattern"),
+      nested=True,
+      theta=1_000_000.0,
+      keys=("sliding_window_pattern",),
+    ),
+    switches={**GEMMA, "qk_norm": True},
+    constants=GEMMA_CONSTANTS,
+  ),
+  "olmo2": Family(
+    model_type="olmo2",
+    architecture="Olmo2ForCausalLM",
+    members="OLMo 2 (norms after attention and MLP, and over all of q and k)",
+    fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=2048, tied=False, eps=1e-5),
+    must_be=COMMON_MUST,
+    weights=OLMO_WEIGHTS,
+    switches=OLMO,
+    constants={"attention_bias": False},
+  ),
+  "olmo3": Family(
+    model_type="olmo3",
+    architecture="Olmo3ForCausalLM",
+    members="OLMo 3 (as OLMo 2; three layers of four have the window, the others may have YaRN)",
+    fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=2048, tied=False, eps=1e-5),
+    must_be=COMMON_MUST,
+    weights=OLMO_WEIGHTS,
+    layers=LayerKeys(
+      windowed=True, window=4096, types=layer_keys.all_but_every(4), nested=True, theta=5e5, local_theta=5e5
+    ),
+    switches=OLMO,
+    constants={"attention_bias": False},
+  ),
+  "smollm3": Family(
+    model_type="smollm3",
+    architecture="SmolLM3ForCausalLM",
+    members="SmolLM3 (every fourth layer without rotary positions)",
+    fields=sizes(kv=4, dim=PER_HEAD, positions=32768, tied=True),
+    must_be=COMMON_MUST,
+    weights=CORE,
+    layers=LayerKeys(windowed=True, asks=True, types=layer_keys.without_rotary, skips_rotary=True, theta=2_000_000.0),
+    constants={"attention_bias": False, "mlp_bias": False},
+  ),
+  "phi3": Family(
+    model_type="phi3",
+    architecture="Phi3ForCausalLM",
+    members="Phi-3, Phi-4, Phi-4-mini, text (q, k, v in one tensor, gate and up in another; longrope)",
+    fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=4096, tied=False, eps=1e-5),
+    must_be={**COMMON_MUST, "lm_head_bias": (False, None)},
+    weights=PHI_WEIGHTS,
+    layers=LayerKeys(windowed=True, partial=True, original=4096, aliases={"su": "longrope", "yarn": "longrope"}),
   ),
 }
-
-HINT = "this decoder computes something else; use another checkpoint or add the case to models/families.py"
 
 
 def family_of(hf: Mapping[str, Any], *, where: object = None) -> tuple[str, Family]:
@@ -168,7 +250,19 @@ def family_of(hf: Mapping[str, Any], *, where: object = None) -> tuple[str, Fami
   for name, family in FAMILIES.items():
     if family.model_type == kind:
       return name, family
-  raise UserError(f"model_type {kind!r} is not known", where=where, remedy=f"known are {', '.join(FAMILIES)}")
+  remedy = f"known are {', '.join(FAMILIES)}"
+  if kind in unsupported.NEEDS:
+    what = f"model_type {kind!r} is not supported: it needs {unsupported.NEEDS[kind]}"
+    raise UserError(what, where=where, remedy=remedy)
+  raise UserError(f"model_type {kind!r} is not known", where=where, remedy=remedy)
+
+
+def text_part(hf: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The config of the language model in one that also sees; any other as it is."""
+  if hf.get("model_type") not in MULTIMODAL:
+    return hf
+  outer = {key: hf[key] for key in ("tie_word_embeddings", "quantization_config") if key in hf}
+  return {**outer, **hf["text_config"]}
 
 
 def config_from_hf(hf: Mapping[str, Any], *, where: object = None) -> DecoderConfig:
@@ -177,13 +271,15 @@ def config_from_hf(hf: Mapping[str, Any], *, where: object = None) -> DecoderCon
   Raises:
     UserError: a key is missing, has a value that would change the forward pass, or one of another kind.
   """
-  name, family = family_of(hf, where=where)
   try:
+    hf = text_part(hf)
+    name, family = family_of(hf, where=where)
     _refuse(hf, family, where)
     values = {field.name: _value(hf, field, where) for field in family.fields}
-    theta, scaling = rope_from_hf(hf, where=where)
-    return DecoderConfig(**values, **family.switches, rope_theta=theta, rope_scaling=scaling, family=name)
-  except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    whole = {**hf, **{field.key: values[field.name] for field in family.fields}}
+    values |= layer_keys.layers_from_hf(whole, family.layers, where=where)
+    return DecoderConfig(**values, **family.switches, family=name)
+  except (TypeError, ValueError, AttributeError, ArithmeticError, KeyError) as error:
     what = f"a value is not of the kind that it must be ({str(error)[:200]})"
     raise UserError(what, where=where, remedy="take config.json of the original model") from None
 
@@ -204,10 +300,7 @@ def _refuse(hf: Mapping[str, Any], family: Family, where: object) -> None:
   for key, allowed in family.must_be.items():
     if key in hf and hf[key] not in allowed:
       raise UserError(f"{key} = {hf[key]!r} is not supported", where=where, remedy=HINT)
-  kinds = set(hf.get("layer_types") or ())
-  if kinds - {family.layer_type}:
-    raise UserError(f"layer_types {sorted(kinds)} are not supported", where=where, remedy=HINT)
-  known = {field.key for field in family.fields} | set(family.must_be) | set(family.constants)
+  known = {field.key for field in family.fields} | set(family.must_be) | set(family.constants) | family.layers.known
   changing, ignored, unknown = foreign_keys.sorted_out({key: hf[key] for key in hf if key not in known})
   if changing:
     named = ", ".join(f"{key} = {hf[key]!r}" for key in changing)
@@ -219,40 +312,7 @@ def _refuse(hf: Mapping[str, Any], family: Family, where: object) -> None:
     log_once(f"warning: {where}: the {keys} not known and ignored; `skymath import` compares the logits")
 
 
-def rope_from_hf(hf: Mapping[str, Any], *, where: object = None) -> tuple[float, RopeScaling | None]:
-  """(theta, scaling) from transformers 5's `rope_parameters`, else from `rope_theta` and `rope_scaling`.
-
-  Raises:
-    UserError: a kind of scaling that is not known, or that lacks a number.
-  """
-  parameters: dict[str, Any] = {}
-  for key in ("rope_scaling", "rope_parameters"):
-    parameters |= hf.get(key) or {}
-  theta = parameters.pop("rope_theta", hf.get("rope_theta")) or 10_000.0
-  kind = parameters.pop("rope_type", parameters.pop("type", "default"))
-  parameters.pop("type", None)
-  if parameters.pop("partial_rotary_factor", 1.0) != 1.0 or kind not in ROPE_KEYS:
-    raise UserError(f"rope type {kind!r} is not supported", where=where, remedy=HINT)
-  missing, extra = ROPE_KEYS[kind].keys() - parameters.keys(), parameters.keys() - ROPE_KEYS[kind].keys()
-  if kind == "default":
-    return float(theta), None
-  if missing or extra:
-    raise UserError(
-      f"rope type {kind!r} lacks {sorted(missing)} or has unknown {sorted(extra)}", where=where, remedy=HINT
-    )
-  return float(theta), RopeScaling(kind=kind, **{ours: parameters[key] for key, ours in ROPE_KEYS[kind].items()})
-
-
-ROPE_KEYS = {  # rope type -> HF key -> field of RopeScaling
-  "default": {},
-  "linear": {"factor": "factor"},
-  "llama3": {
-    "factor": "factor",
-    "low_freq_factor": "low_frequency_factor",
-    "high_freq_factor": "high_frequency_factor",
-    "original_max_position_embeddings": "original_positions",
-  },
-}
+COMPUTE = ("dtype", "param_dtype", "remat", "scan_layers", "attention")  # fields that a config.json does not have
 
 
 def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
@@ -262,32 +322,25 @@ def config_to_hf(config: DecoderConfig) -> dict[str, Any]:
     UserError: the config has a switch that its family cannot express.
   """
   family = FAMILIES[config.family]
-  expressed = {field.name for field in family.fields}
-  for name, plain in (("window", None), ("qkv_bias", False), ("qk_norm", False), ("tie_embeddings", False)):
-    value = getattr(config, name)
-    if name not in expressed and value != family.switches.get(name, plain):
-      raise UserError(
-        f"family {config.family!r} cannot express {name} = {value!r}",
-        where="DecoderConfig.family",
-        remedy=f"choose another of {', '.join(FAMILIES)}",
-      )
-  scaling = None
-  if config.rope_scaling is not None:
-    keys = ROPE_KEYS[config.rope_scaling.kind]
-    scaling = {"rope_type": config.rope_scaling.kind}
-    scaling |= {key: getattr(config.rope_scaling, ours) for key, ours in keys.items()}
-  return {
+  written = {
     "architectures": [family.architecture],
     "model_type": family.model_type,
     **{field.key: getattr(config, field.name) for field in family.fields},
-    **family.constants,
     "hidden_act": "silu",
+    **family.constants,
     "attention_dropout": 0.0,
-    "rope_theta": config.rope_theta,
-    "rope_scaling": scaling,
-    "rope_parameters": {"rope_type": "default", **(scaling or {}), "rope_theta": config.rope_theta},
+    **layer_keys.layers_to_hf(config, family.layers),
     "use_cache": True,
   }
+  read = config_from_hf(written, where="DecoderConfig.family")
+  for name in (field.name for field in dataclasses.fields(config) if field.name not in COMPUTE):
+    if getattr(read, name) != getattr(config, name):
+      raise UserError(
+        f"family {config.family!r} cannot express {name} = {getattr(config, name)!r}",
+        where="DecoderConfig.family",
+        remedy=f"choose another of {', '.join(FAMILIES)}",
+      )
+  return written
 
 
 def rows(config: DecoderConfig) -> list[Row]:

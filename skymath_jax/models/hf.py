@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 
 from skymath_jax import distributed, files, foreign, sharding
 from skymath_jax import tokenizer as tokenizers
+from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
 from skymath_jax.models import families, weight_files
 from skymath_jax.models.config import DecoderConfig
@@ -57,10 +58,13 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
     UserError: a missing, damaged or unsupported file, or tensors missing, left over or mis-shaped (all are named).
   """
   folder = epath.Path(folder).expanduser()
-  config = families.config_from_hf(foreign.read_object(folder / "config.json"), where=folder / "config.json")
+  described = foreign.read_object(folder / "config.json")
+  config = families.config_from_hf(described, where=folder / "config.json")
   dtype = jnp.dtype(dtype or "float32").name
   config = dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
   tensors = weight_files.scan(folder)
+  if families.text_part(described) is not described:
+    tensors = _language_model(tensors)
   if config.layers > len(tensors):
     what = f"config.json says {config.layers:,} layers, the weights are {len(tensors):,} tensors"
     raise UserError(what, where=folder, remedy="weights and config.json must be of one model")
@@ -73,12 +77,26 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
     placed = nnx.to_flat_state(sharding.shardings_of(params, mesh))
     places = {path: leaf.get_value() for path, leaf in placed}
   table = families.rows(config)
-  _check(table, shapes, tensors, config.layers, folder)
+  _check(config, shapes, tensors, folder)
   for row in table:
-    path = _path(row)
-    stored = [tensors[name] for name in names_of(row, config.layers)]
-    params_at(model, path).set_value(_place(row, stored, shapes[path], places[path]))
+    for part, offset in zip(_parts(row), _offsets(config, row, shapes), strict=True):
+      for path, names in arrays_of(config, part):
+        stored = [tensors[name] for name in names]
+        params_at(model, path).set_value(_place(part, stored, shapes[path], places[path], offset))
   return model, tokenizer
+
+
+def _language_model(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+  """The tensors of the language model in a folder that holds others, too, by the names that they have alone."""
+  found = {}
+  for name, stored in tensors.items():
+    if "language_model." in name:
+      rest = name.split("language_model.", 1)[1]
+      found[rest if rest.startswith(("model.", "lm_head.")) else f"model.{rest}"] = stored
+    elif name == "lm_head.weight":
+      found[name] = stored
+  log_once(f"{len(tensors) - len(found)} tensors are no part of the language model and are left out")
+  return found
 
 
 def stored_dtype(folder: epath.PathLike) -> str:
@@ -92,25 +110,53 @@ def stored_dtype(folder: epath.PathLike) -> str:
   return DTYPES[kinds.pop()].name if len(kinds) == 1 else "float32"
 
 
-def params_at(module: nnx.Module, path: Sequence[str]) -> nnx.Param[jax.Array]:
-  """The parameter at an attribute path such as ("layers", "q"); its shape is `shape_of` its row."""
+def params_at(module: nnx.Module, path: Sequence[str | int]) -> nnx.Param[jax.Array]:
+  """The parameter at a path such as ("layers", "q") or ("layers", 0, "q")."""
   node: Any = module
   for name in path:
-    node = getattr(node, name)
+    node = node[name] if isinstance(name, int) else getattr(node, name)
   found: nnx.Param[jax.Array] = node
   return found
 
 
 def shape_of(config: DecoderConfig, row: Row) -> tuple[int, ...]:
-  """Our shape of one tensor of a row, without the axis of layers."""
+  """The shape of one of the tensors of a row."""
   params = nnx.state(nnx.eval_shape(lambda: Decoder(config)), nnx.Param)
-  shape = dict(nnx.to_flat_state(params))[_path(row)].get_value().shape
-  return shape[1:] if "*" in row.theirs else shape
+  shapes = {path: leaf.get_value() for path, leaf in nnx.to_flat_state(params)}
+  return _theirs(row, [_shape_of(config, part, shapes) for part in _parts(row)])
 
 
-def _path(row: Row) -> tuple[str, ...]:
-  """Attribute path of a row in a decoder with stacked layers."""
-  return tuple(part for part in row.ours.split(".") if part != "*")
+def _shape_of(config: DecoderConfig, part: Row, shapes: Mapping[Any, Any]) -> tuple[int, ...]:
+  """Our shape of one tensor of a part, without the axis of layers."""
+  shape: tuple[int, ...] = shapes[arrays_of(config, part)[0][0]].shape
+  return shape[1:] if "*" in part.theirs else shape
+
+
+def _theirs(row: Row, ours: Sequence[Sequence[int]]) -> tuple[int, ...]:
+  """The shape of a tensor that holds arrays of these shapes, one behind the other."""
+  first, *rest = [row.layout.shape(shape) for shape in ours]
+  return (first[0] + sum(shape[0] for shape in rest), *first[1:]) if rest else first
+
+
+def _parts(row: Row) -> list[Row]:
+  """A row for each of our weights that lie in its tensor."""
+  return [dataclasses.replace(row, ours=ours, joined=()) for ours in (row.ours, *row.joined)]
+
+
+def _offsets(config: DecoderConfig, row: Row, shapes: Mapping[Any, Any]) -> list[int]:
+  """Where each part begins along the first axis of the tensor."""
+  lengths = [row.layout.shape(_shape_of(config, part, shapes))[0] for part in _parts(row)[:-1]]
+  return list(itertools.accumulate(lengths, initial=0))
+
+
+def arrays_of(config: DecoderConfig, part: Row) -> list[tuple[tuple[str | int, ...], list[str]]]:
+  """Paths of our arrays in a decoder with stacked layers, and the names of the tensors that each is made of."""
+  names = names_of(part, config.layers)
+  first, *rest = (name for name in part.ours.split(".") if name != "*")
+  if "*" not in part.theirs or len(config.segments) == 1:
+    return [((first, *rest), names)]
+  segments = enumerate(config.segments)
+  return [((first, i, *rest), names[segment.layers.start : segment.layers.stop]) for i, segment in segments]
 
 
 def names_of(row: Row, layers: int) -> list[str]:
@@ -118,11 +164,14 @@ def names_of(row: Row, layers: int) -> list[str]:
   return [row.theirs.replace("*", str(i)) for i in range(layers)] if "*" in row.theirs else [row.theirs]
 
 
-def _place(row: Row, stored: Sequence[Stored], weight: jax.ShapeDtypeStruct, place: Any) -> jax.Array:
-  """One of our weights, read from `stored` (one tensor, or one for each layer) straight into its device shards."""
+def _place(row: Row, stored: Sequence[Stored], weight: jax.ShapeDtypeStruct, place: Any, offset: int) -> jax.Array:
+  """One of our weights, read from `stored` (one tensor, or one for each layer) straight into its device shards.
+
+  It begins at `offset` along the first axis of the tensors.
+  """
   where = place.addressable_devices_indices_map(weight.shape)
   if "*" not in row.theirs:
-    held = _read(row, stored[0], weight.shape, weight.dtype, where)
+    held = _read(row, stored[0], weight.shape, weight.dtype, where, offset)
     pieces = jax.block_until_ready([jax.device_put(part, device) for device, part in held.items()])
     return jax.make_array_from_single_device_arrays(weight.shape, place, pieces)
   size = int(np.prod(weight.shape[1:])) * weight.dtype.itemsize
@@ -130,7 +179,8 @@ def _place(row: Row, stored: Sequence[Stored], weight: jax.ShapeDtypeStruct, pla
   inner = {device: index[1:] for device, index in where.items()}  # no rule cuts the axis of layers
   buffers: dict[Any, jax.Array] = {}
   for first in range(0, len(stored), at_once):
-    parts = [_read(row, one, weight.shape[1:], weight.dtype, inner) for one in stored[first : first + at_once]]
+    some = stored[first : first + at_once]
+    parts = [_read(row, one, weight.shape[1:], weight.dtype, inner, offset) for one in some]
     for device in where:
       part = jax.device_put(np.stack([layer[device] for layer in parts]), device)
       if at_once == len(stored):
@@ -151,7 +201,7 @@ def _put_layers(held: jax.Array, new: jax.Array, first: jax.Array) -> jax.Array:
 
 
 def _read(
-  row: Row, stored: Stored, shape: Sequence[int], dtype: np.dtype, where: Mapping[Any, Index]
+  row: Row, stored: Stored, shape: Sequence[int], dtype: np.dtype, where: Mapping[Any, Index], offset: int
 ) -> dict[Any, np.ndarray]:
   """What each device holds of one tensor, in our layout; copies of one part are read once."""
   parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
@@ -160,21 +210,21 @@ def _read(
     for device, index in where.items():
       local = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
       if local not in parts:
-        theirs = np.asarray(tensor[row.layout.index(index, shape)])
+        first, *rest = row.layout.index(index, shape)
+        start, stop, _ = first.indices(row.layout.shape(shape)[0])
+        theirs = np.asarray(tensor[(slice(start + offset, stop + offset), *rest)])
         ours = row.layout.to_ours(theirs, [stop - start for start, stop in local])
         parts[local] = np.ascontiguousarray(ours, dtype=dtype)
       held[device] = parts[local]
   return held
 
 
-def _check(
-  table: list[Row], shapes: Mapping[Any, Any], tensors: Mapping[str, Stored], layers: int, folder: Any
-) -> None:
+def _check(config: DecoderConfig, shapes: Mapping[Any, Any], tensors: Mapping[str, Stored], folder: Any) -> None:
   """Every tensor is used, none is lacking, all have the shape and a dtype that the config asks for."""
   wanted: dict[str, tuple[int, ...]] = {}
-  for row in table:
-    shape = shapes[_path(row)].shape
-    wanted |= dict.fromkeys(names_of(row, layers), row.layout.shape(shape[1:] if "*" in row.theirs else shape))
+  for row in families.rows(config):
+    shape = _theirs(row, [_shape_of(config, part, shapes) for part in _parts(row)])
+    wanted |= dict.fromkeys(names_of(row, config.layers), shape)
   missing = [f"missing: {name}" for name in wanted if name not in tensors]
   tied = {row.theirs for family in families.FAMILIES.values() for row in family.weights if row.ours == "head"}
   left = [name for name in tensors if name not in wanted and name not in tied and not IGNORED.fullmatch(name)]
@@ -271,19 +321,27 @@ def tensors_of(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[i
   """Name, shape and reader of each tensor of the folder, in their layout and `dtype`."""
   config = decoder.config
   for row in families.rows(config):
-    path = _path(row)
-    for layer, name in enumerate(names_of(row, config.layers)):
-      stacked = "*" in row.theirs and config.scan_layers
-      if "*" in row.theirs and isinstance(decoder.layers, nnx.List):
-        array = params_at(decoder.layers[layer], path[1:])[...]
-      else:
-        array = params_at(decoder, path)[...]
-      shape = row.layout.shape(array.shape[1:] if stacked else array.shape)
+    parts = [_arrays(decoder, part) for part in _parts(row)]
+    for name, *arrays in zip(names_of(row, config.layers), *parts, strict=True):
+      shape = _theirs(row, [array.shape if layer is None else array.shape[1:] for array, layer in arrays])
 
-      def read(row: Row = row, array: jax.Array = array, layer: int | None = layer if stacked else None) -> np.ndarray:
-        return row.layout.to_theirs(_fetch(array, layer)).astype(dtype, copy=False)
+      def read(row: Row = row, arrays: Sequence[tuple[jax.Array, int | None]] = arrays) -> np.ndarray:
+        theirs = [row.layout.to_theirs(_fetch(array, layer)) for array, layer in arrays]
+        return (theirs[0] if len(theirs) == 1 else np.concatenate(theirs)).astype(dtype, copy=False)
 
       yield name, shape, read
+
+
+def _arrays(decoder: Decoder, part: Row) -> list[tuple[jax.Array, int | None]]:
+  """For each tensor our array, and which layer of it is meant if it is a stack."""
+  config, last = decoder.config, part.ours.rsplit(".", 1)[-1]
+  if "*" in part.theirs and not config.scan_layers:
+    return [(params_at(decoder, ("layers", i, last))[...], None) for i in range(config.layers)]
+  found: list[tuple[jax.Array, int | None]] = []
+  for path, names in arrays_of(config, part):
+    array = params_at(decoder, path)[...]
+    found += [(array, i if "*" in part.theirs else None) for i in range(len(names))]
+  return found
 
 
 def _fetch(array: jax.Array, layer: int | None) -> np.ndarray:

@@ -112,9 +112,11 @@ def cudnn(q: jax.Array, keys: jax.Array, values: jax.Array, lengths: jax.Array) 
   return out.reshape(S, K, G, D)
 
 
-def choose(q: jax.Array, keys: Any, window: int | None) -> str:
-  """`cudnn`, `pallas`, or `xla` (elsewhere than on a GPU, on a mesh, and for shapes that the kernels do not take)."""
+def choose(q: jax.Array, keys: Any, window: int | None, cap: float | None = None) -> str:
+  """`cudnn`, `pallas`, or `xla`: not on a GPU, on a mesh, for capped scores and for shapes that the kernels refuse."""
   mesh = jax.sharding.get_abstract_mesh()
+  if cap is not None:
+    return "xla"
   if INTERPRET:
     return "pallas"
   length = jax.tree.leaves(keys)[0].shape[2]

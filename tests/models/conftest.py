@@ -10,6 +10,11 @@ NAMES = (
   "llama-2 llama-3 llama-3.1 llama-3.2 codellama llama-linear deepseekmath "
   "mistral-v0.1 mistral-v0.3 qwen2 qwen2.5 qwen3 qwen3-tied"
 ).split()  # the keys of zoo.MODELS, which needs torch to be imported
+LATER = (
+  "llama-yarn llama-dynamic ministral ministral-3 qwen2-sliding gemma-2 gemma-3 gemma-3-tied olmo-2 olmo-3 "
+  "smollm3 phi-3 phi-4-mini"
+).split()  # those of zoo.LATER_MODELS; test_pattern.py has a fast look at them
+PARAMS = [*NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER)]
 
 
 @pytest.fixture(scope="session")
@@ -17,14 +22,14 @@ def words(tmp_path_factory):
   return tokenizer.train_sentencepiece(TEXT, tmp_path_factory.mktemp("words"), vocab_size=320, fixed=["### Response:"])
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=PARAMS)
 def pair(request, tmp_path_factory, words):
   """(torch model, its folder, our decoder)."""
   pytest.importorskip("transformers")
   pytest.importorskip("torch")
   from tests.support import zoo
 
-  assert tuple(zoo.MODELS) == tuple(NAMES)
+  assert [*zoo.MODELS, *zoo.LATER_MODELS] == [*NAMES, *LATER]
   theirs = zoo.make(request.param)
   folder = tmp_path_factory.mktemp(request.param)
   theirs.save_pretrained(folder)

@@ -186,6 +186,10 @@ def test_no_gpu_holds_scores_silently(monkeypatch, capsys):
   with pytest.raises(UserError, match="multiple of 8"):
     attention.choose(dataclasses.replace(narrow, attention="cudnn", head_dim=12))
   assert attention.choose(dataclasses.replace(narrow, attention="xla")) == "xla"
+  wide = dataclasses.replace(narrow, head_dim=256)
+  assert attention.choose(wide) == "cudnn"
+  monkeypatch.setattr(cudnn, "capability", lambda: (8, 0))
+  assert "at most 128 dimensions, not 256" in cudnn.unfit(wide)
   monkeypatch.setattr(cudnn, "capability", lambda: ())
   with pytest.raises(UserError, match="no NVIDIA GPU"):
     attention.choose(dataclasses.replace(narrow, attention="cudnn"))

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, attention, cache
-from skymath_jax.models.decoder import vocabulary_logits
+from skymath_jax.models.vocabulary import vocabulary_logits
 
 CONFIG = DecoderConfig(vocab_size=97, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48)
 VARIANTS = {

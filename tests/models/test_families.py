@@ -64,9 +64,9 @@ def test_export_gives_back_the_same_tensors(pair, tmp_path):
     assert before[name].tobytes() == after[name].tobytes(), name
 
 
-def test_transformers_reads_the_export(pair, tmp_path):
+def test_transformers_reads_the_export(pair, tmp_path, words):
   theirs, _, ours = pair
-  hf.save(ours.unstacked(), tmp_path / "out")
+  hf.save(ours.unstacked(), tmp_path / "out", words)
   again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation="eager")
   assert type(again) is type(theirs)
   np.testing.assert_array_equal(zoo.logits(again, tokens()), zoo.logits(theirs, tokens()))
@@ -88,12 +88,15 @@ def test_greedy_text_equals_generate(pair, words):
 
 
 def test_config_round_trip(pair):
-  _, folder, ours = pair
+  torch_model, folder, ours = pair
   theirs = json.loads((folder / "config.json").read_text())
   written = families.config_to_hf(ours.config)
   assert families.config_from_hf(written) == ours.config
   for key in ("hidden_size", "num_key_value_heads", "tie_word_embeddings", "rope_parameters", "architectures"):
     assert written[key] == theirs[key], key
+  again = type(torch_model.config)(**written)
+  for key in ("layer_types", "sliding_window", "no_rope_layers", "hidden_activation", "query_pre_attn_scalar"):
+    assert getattr(again, key, None) == getattr(torch_model.config, key, None), key
 
 
 def test_old_and_new_rope_layouts_are_one():
@@ -129,7 +132,7 @@ def test_published_models_have_the_published_size():
     ({"mlp_bias": True}, "mlp_bias"),
     ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"model_type": "gemma"}, "gemma"),
-    ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+    ({"rope_scaling": {"rope_type": "spiral", "factor": 4.0}}, "spiral"),
     ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
     ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
     ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
@@ -137,7 +140,7 @@ def test_published_models_have_the_published_size():
     ({"embedding_multiplier": 12.0}, "embedding_multiplier"),
     ({"hidden_activation": "gelu"}, "hidden_activation"),
     ({"sliding_window": 16, "layer_types": ["sliding_attention"] * 2}, "layer_types"),
-    ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window"),
+    ({"model_type": "qwen2", "layer_types": ["sliding_attention"] * 2}, "layer_types"),
     ({"num_key_value_heads": 3}, "kv_heads"),
   ],
 )

@@ -33,6 +33,9 @@ ROWS = 8
     ("DeepSeekMath-7B", {"fsdp": 8}, 2048),
     ("Qwen2.5-7B", {"fsdp": 8}, 2048),
     ("Qwen2.5-7B", {"fsdp": 2, "tensor": 4}, 2048),
+    ("OLMo-3-7B", {"fsdp": 8}, 8192),  # twice its window
+    ("Gemma-2-2B", {"fsdp": 8}, 8192),  # capped scores
+    ("Gemma-3-4B", {"fsdp": 8}, 4096),
   ],
 )
 def test_the_forward_pass_compiles_for_v5e_8(name, mesh, length):

@@ -16,7 +16,9 @@ from tests.support import zoo
 from tests.support.serving import by_id, local_generator, start_server
 
 FAST = {"llama-3", "mistral-v0.1", "qwen2", "qwen3"}  # one of each family; the variants take their time
-FAMILIES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in zoo.MODELS]
+FAMILIES = [
+  name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in zoo.MODELS | zoo.LATER_MODELS
+]
 SETTINGS = {"slots": 3, "max_length": 96, "steps_per_call": 4, "prefill_chunk": 32}
 TEXT = "### Question:\nTom has 12 apples and 345 pears.\n\n### Response: 12 + 345 = 357.\nThe answer"
 PROMPTS = [  # ragged, one longer than a piece of prefill, more than there are slots
