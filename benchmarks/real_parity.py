@@ -1,8 +1,9 @@
 """Greedy answers of a real model through our engine, token for token beside transformers in float32.
 
-    skymath bench real_parity [--model=FOLDER] [--questions=JSONL] [--count=16] [--new=128]
+    skymath bench real_parity [--model=FOLDER] [--questions=JSONL] [--count=16] [--joined=1] [--new=128]
 
-Questions go through the model's own chat template. Where the tokens part, transformers' logits there say how near the
+Questions go through the model's own chat template, if it has one; so many `joined` in one prompt make it longer than
+a window. Where the tokens part, transformers' logits there say how near the
 two were: a difference of less than `NEAR` is a tie that float32's last digits decide.
 """
 
@@ -20,6 +21,7 @@ from skymath_jax.engine.types import EngineSettings, Prompt
 
 MODEL = "~/.cache/skymath/models/qwen2.5-coder-0.5b-instruct"
 NEAR = 1e-3  # of a logit
+MAX_LENGTH = 2048
 
 
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
@@ -28,11 +30,13 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--model", default=MODEL)
   parser.add_argument("--questions", required=True, help="JSONL with a key question, such as GSM8K's")
   parser.add_argument("--count", type=int, default=16)
+  parser.add_argument("--joined", type=int, default=1)
   parser.add_argument("--new", type=int, default=128)
   parser.add_argument("--dtype", default="float32")
   chosen = parser.parse_args(arguments)
   folder = str(Path(chosen.model).expanduser())
-  questions = [row["question"] for _, row in records.read_lines(chosen.questions)][: chosen.count]
+  rows = [row["question"] for _, row in records.read_lines(chosen.questions)][: chosen.count * chosen.joined]
+  questions = ["\n\n".join(rows[i : i + chosen.joined]) for i in range(0, len(rows), chosen.joined)]
   prompts, ours = answers(folder, questions, chosen.new, chosen.dtype)
   parted = _parted(folder, prompts, ours, chosen.new)
   yield {
@@ -40,15 +44,21 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     "value": len(ours) - len(parted),
     "unit": "answers equal",
     "peer": len(ours),
-    "settings": {"dtype": chosen.dtype, "new": chosen.new, "tokens": sum(map(len, ours)), "parted": parted},
+    "settings": {
+      "dtype": chosen.dtype,
+      "new": chosen.new,
+      "tokens": sum(map(len, ours)),
+      "longest_prompt": max(map(len, prompts)),
+      "parted": parted,
+    },
   }
 
 
 def answers(folder: str, questions: Sequence[str], new: int, dtype: str) -> tuple[list[list[int]], list[list[int]]]:
   """(prompt ids, new ids) of our engine."""
-  most = EngineSettings(slots=len(questions), max_length=2048, steps_per_call=16)
-  decoder, tokenizer, settings = plan.load(folder, most, dtype=dtype, requests=len(questions), tokens=512 + new)
-  encode = chat.question_encoder(tokenizer, "template")
+  most = EngineSettings(slots=len(questions), max_length=MAX_LENGTH, steps_per_call=16)
+  decoder, tokenizer, settings = plan.load(folder, most, dtype=dtype, requests=len(questions), tokens=MAX_LENGTH)
+  encode = chat.question_encoder(tokenizer, "auto")
   prompts = [encode(question) for question in questions]
   engine = Engine(decoder, settings, stop_ids=tokenizer.end_ids)
   return prompts, decoded(engine, prompts, new)

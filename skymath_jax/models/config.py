@@ -213,7 +213,7 @@ class DecoderConfig:
           what = f"{len(getattr(scaling, name))} numbers for {pairs} pairs of dimensions"
           raise UserError(what, where=f"RopeScaling.{name}", remedy="take config.json of the original model")
 
-  @functools.cached_property
+  @property
   def kinds(self) -> tuple[LayerKind, ...]:
     """The kind of each layer."""
     alike = LayerKind(
@@ -227,15 +227,10 @@ class DecoderConfig:
     own = {field.name: getattr(kind, field.name) for field in dataclasses.fields(kind)}
     return dataclasses.replace(self, pattern=(), **own)
 
-  @functools.cached_property
+  @property
   def segments(self) -> tuple[Segment, ...]:
     """The layers as few scans: from each start on, the period that repeats over the most layers."""
-    found: list[Segment] = []
-    start = 0
-    while start < self.layers:
-      found.append(_longest(self.kinds, start))
-      start = found[-1].layers.stop
-    return tuple(found)
+    return _segments(self.kinds)
 
   @property
   def rotary_dims(self) -> int:
@@ -294,6 +289,16 @@ class DecoderConfig:
   def kv_bytes_per_token(self, dtype: Any = None) -> int:
     """Bytes of keys and values that one token leaves in the cache, over all layers; `dtype` defaults to compute's."""
     return 2 * self.layers * self.kv_heads * self.head_dim * jnp.dtype(dtype or self.dtype).itemsize
+
+
+@functools.lru_cache(maxsize=256)
+def _segments(kinds: tuple[LayerKind, ...]) -> tuple[Segment, ...]:
+  found: list[Segment] = []
+  start = 0
+  while start < len(kinds):
+    found.append(_longest(kinds, start))
+    start = found[-1].layers.stop
+  return tuple(found)
 
 
 def _longest(kinds: Sequence[LayerKind], start: int) -> Segment:
