@@ -81,7 +81,7 @@ def constant(value: float, config: DecoderConfig, shape: dict[str, int], *, stac
 
 
 def norm_scale(config: DecoderConfig, shape: dict[str, int], *, stack: int = 0) -> nnx.Param[jax.Array]:
-  """The scale of a norm, which at first leaves what it normalizes."""
+  """The scale of a norm, of this shape (axis → size), which at first leaves what it normalizes."""
   return constant(0.0 if config.norm == "one_plus" else 1.0, config, shape, stack=stack)
 
 

@@ -111,7 +111,7 @@ def stored_dtype(folder: epath.PathLike) -> str:
 
 
 def params_at(module: nnx.Module, path: Sequence[str | int]) -> nnx.Param[jax.Array]:
-  """The parameter at a path such as ("layers", "q") or ("layers", 0, "q")."""
+  """The parameter at a path such as ("layers", "q") or ("layers", 0, "q"); its shape is our own."""
   node: Any = module
   for name in path:
     node = node[name] if isinstance(name, int) else getattr(node, name)
