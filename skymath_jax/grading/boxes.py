@@ -9,12 +9,14 @@ _BETWEEN = re.compile(r"(?:\s|[,;、，$&]|\\[,;()\[\]]|\\q?quad|\\text\{\s*(?:a
 _MINUS = re.compile(r"(?:^|[\s=$(\[{,])[-−]$")
 _TAG = re.compile(r"<(/?)(?:final_?answer|answer|ans)>|\[(/?)answer\]", re.IGNORECASE)
 _KEY = re.compile(
-  r"[\"'](?P<name>(?P<final>(?:final|correct)[ _-]?answer|最终答案)|answers?|ans|答案)[\"']\s*[:：]\s*", re.IGNORECASE
+  r"[\"'](?P<name>(?P<final>(?:final|correct)[ _-]?answer|final(?:[ _-]?(?:result|value|code))?"
+  r"|最终答案)|answers?|ans|答案)[\"']\s*[:：]\s*",
+  re.IGNORECASE,
 )
 _OBJECT = re.compile(r"[\s`]*(?:json)?\s*\{.*\}[\s`]*", re.DOTALL)
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*)(?:\"|$)|'((?:[^'\\]|\\.)*)(?:'|$)", re.DOTALL)
 _WEAK_KEY = re.compile(
-  r"[\"'](?:choice|option|selected(?:_option)?|correct_option|result|solution|prediction|value|结果)[\"']\s*[:：]\s*",
+  r"[\"'](?:choice|option|selected(?:_option)?|correct_option|result|solution|prediction|verdict|value|结果)[\"']\s*[:：]\s*",
   re.IGNORECASE,
 )  # fields that hold the answer only where all the response is an object
 _PLAIN_VALUE = re.compile(r"-?\d{1,3}(?:,\d{3})+(?!\d|,\s*\d)|[^\s,\]}\"']+")

@@ -29,6 +29,10 @@ _GLOSS = re.compile(
 
 _BOLD_INSIDE = re.compile(r"(?<![\w)])\*\*([^*]+)\*\*(?![\w(])")
 _DOUBLE_BRACKETS = re.compile(r"^(?:\[\[([^\[\],]*)\]\]|【([^【】]*)】)(?=[.。]?$)")
+_CHOICES = re.compile(
+  r"^\W*(?:选项|選項)?([A-H](?:\s*(?:[,，、和与及&/]|and)\s*(?:and\s+)?[A-H])+)(?![A-Za-z])(?:[\u4e00-\u9fff，。].*)?\W*$",
+  re.DOTALL,
+)
 _OPTION = re.compile(r"(?:option|choice)\s+\(?([A-Ja-j]|\d{1,2})\)?(?:[:.,]?\s.*|[:.,]?)$", re.IGNORECASE | re.DOTALL)
 _CONTRAST = re.compile(r"^not\s.{1,40}?,?\s+but\s+(?:rather\s+|instead\s+)?")
 _SUFFIX = re.compile(r"(?<=\d)['’][a-zıiüuğş]{2,6}(?=\W*$)")  # 42'dir, as Turkish says that it is so
@@ -46,14 +50,16 @@ _CHOICE = re.compile(
 )
 _CHOICE_AND_NAME = re.compile(r"^([B-H]) +[A-Z][a-z]+(?: [a-z]+)?$", re.MULTILINE)
 _CHOICE_AND_WORDS = re.compile(r"^([B-H])(?:\s+(?!and\b|or\b)[A-Za-z]{2,}\b[^=]*|[\u4e00-\u9fff].*)$", re.DOTALL)
-_FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff])")
+_FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff]|\s*【)")
 _LETTER = re.compile(
   r"(?<![\w)])\(([A-J])\)|(?:\b(?:option|choice)\s+|(?:选择|选项|选)\s*[:：]?\s*)\(?([A-J])(?![A-Za-z])", re.IGNORECASE
 )
 _LAST_LETTER = re.compile(
   r"\b(?:(?:is|it's|be|choose|pick|select|finali[sz]e|go(?:ing)? with|settle on)\s"
-  r"|(?:[Tt]hus|[Hh]ence|[Ss]o|[Tt]herefore),?\s)"
-  r"\s*\**\(?([A-J])\)?\**\W*$|^\W*([A-J])\)? is (?:the )?(?:correct|right|best)\b"
+  r"|(?:[Tt]hus|[Hh]ence|[Ss]o|[Tt]herefore)[,:]?\s)"
+  r"\s*\**\(?([A-J])\)?\**\W*$"
+  r"|(?:^[\W_]*|\b(?:believe|think|that|say)\s+)([A-J])[\])]?\**"
+  r"\s*(?:is (?:the )?(?:correct|right|best)\b|是(?:正确|对))"
 )
 _PLACEHOLDER = re.compile(  # of a template that was repeated instead of filled in
   r"[\[<{](?:(?:your|the|a|final|actual|correct) )*"
@@ -66,6 +72,10 @@ _LETTER_LINE = re.compile(r"[\W_]*([A-J])[\W_]*")
 _VERDICT = re.compile(r"^[\W_]*(yes|no|true|false)(?:[\W_]*$|[,.;:!]\s|[*_]*\n)", re.IGNORECASE)
 _BOLD_END = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*\W{0,9}$")
 
+_NEXT_QUESTION = re.compile(
+  r"\n\s*(?:[#*]*\s*)?(?:problem|question|q|human|user|example|exercise|题目|问题|例)\b", re.IGNORECASE
+)
+_SIMPLE = re.compile(r"[A-J]|-?\d[\d,.]*")
 _BOLD = re.compile(r"(?<![\w)*])\*\*([^*\n]{1,80})\*\*(?!\*)")
 _MATH = re.compile(
   r"(?<!\\)\$\$([^$]{1,300})\$\$|(?<!\\)\$([^$\n]{1,300}?)(?<!\\)\$(?!\d)|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]",
@@ -134,7 +144,7 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   if (field := last_field(text)) and (field[0] > box_end or text.lstrip("`json \n").startswith("{")):
     return last_box(field[1]) or _marked(field[1], list(PHRASE.finditer(field[1]))) or _said(field[1])
   if (box := last_box(text)) is not None and FINAL.search(text, box_end) is None:
-    return box
+    return _corrected(text[box_end:]) or box
   if is_cut_off(text) and FINAL.search(text, box_end) is None:
     return None
   if tagged := last_tag(text):
@@ -144,6 +154,13 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   if hashes and not _is_heading(hashes[-1], phrases):
     return _said(hashes[-1][1].strip().removesuffix("answer.").removesuffix("answer"))
   return _marked(text, phrases) or (None if phrases else _unmarked(text, last_number))
+
+
+def _corrected(rest: str) -> str | None:
+  """A letter or number that what follows the last box says is the answer, before any other question begins."""
+  phrases = list(PHRASE.finditer(_NEXT_QUESTION.split(rest, maxsplit=1)[0]))
+  answer = _said(first_sentence(rest[phrases[-1].end() :][:2_000], SHORT)) if phrases else None
+  return answer if answer and _SIMPLE.fullmatch(answer) else None
 
 
 def _marked(text: str, phrases: list[re.Match[str]]) -> str | None:
@@ -183,8 +200,12 @@ def _tidy(answer: str) -> str | None:
     inner = answer[len(left) : -len(right)]
     if len(answer) > len(left + right) and answer.startswith(left) and answer.endswith(right) and left not in inner:
       answer = inner.strip().removesuffix(".").strip()
+  if answer[:1] == "}":
+    answer = answer[1:].strip()
   if answer[-1:] in {")", "]", "}"} and not re.search(r"[(\[{]", answer):  # it closes what the marker stood in
     answer = answer[:-1].strip()
+  if several := _CHOICES.match(answer):
+    return ", ".join(re.findall("[A-H]", several[1]))
   if option := _OPTION.match(answer):
     return option[1].upper()
   answer = answer.translate(_BRACKETS) if len(answer) <= SHORT else answer
@@ -241,6 +262,8 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   if bold and re.search(r"\d", bold[1]) and not _prose(bold[1]):
     return _tidy(bold[1])
   quoted = text.startswith(("$", r"\(")) and len(_prose(text)) < 3
+  if text[-1:] in {"、", "．"} and (letter := _LETTER_LINE.fullmatch(text)):
+    return letter[1]
   if verdict := _VERDICT.match(text):
     return verdict[1]
   if text and len(text) <= SHORT and "\n" not in text and (quoted or not (_prose(text) or _SAID.search(text))):
@@ -253,6 +276,8 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   last_line = (text.rpartition("\n")[2] or text)[-1_000:]
   if several := _several(last_line):
     return several
+  if letters := _several_letters(last_line):
+    return letters
   if letters := _LETTER.findall(last_line):
     return (letters[-1][0] or letters[-1][1]).upper()
   if "\n" in text and (letter := _LETTER_LINE.fullmatch(last_line)):
@@ -271,6 +296,12 @@ def _unmarked(text: str, last_number: bool) -> str | None:
     assigned = _ASSIGNED_LIST.fullmatch(re.sub(r"\\q?quad|\\[,;]", " ", maths[-1][1]).strip())
     return _tidy((assigned and assigned[1]) or _EQUALS.split(maths[-1][1])[-1] or maths[-1][1])
   return _bare(numbers[-1][0]) if numbers else None
+
+
+def _several_letters(line: str) -> str | None:
+  """The choices that a line names side by side: `选项A和D是正确的`."""
+  match = re.search(r"(?:[选選][项項]|options)\s*([A-H](?:\s*(?:[,，、和与及]|and)\s*[A-H])+)", line)
+  return ", ".join(re.findall("[A-H]", match[1])) if match else None
 
 
 def _only_bold(text: str) -> re.Match[str] | None:

@@ -6,6 +6,7 @@ _NOTE = r"(?:\s*\([^()\n]{1,60}\))?"  # `the answer (in grams) is`
 _ENGLISH = (
   r"(?:final|correct|right|best) (?:option|choice)\**\s*(?:is|:)|"
   r"(?:choice|option|selection|select|selected)\**\s*[:：](?=[\s*(\[]*[A-J](?![A-Za-z]))|"
+  r"answer\s+(?=\(?[A-Ja-j]\)?\W*$)|"
   rf"answers?\**{_NOTE}\s*(?:(?:to|for|of)\b[^.\n]{{0,80}}?\s)?"
   r"(?:\s[-–—]\s|is(?!n['’]t)|are(?!n['’]t)|(?:would|will|should|must|has to) be|equals|[:：=])"
   r"(?:\s+(?:therefore|thus|then|hence|simply|just|indeed|clearly|exactly|definitely|actually|still|now"
@@ -15,7 +16,8 @@ _CHINESE = (
   r"[【\[［〖「]\s*(?:最终|最終|正确|正確|参考|标准)?答案\s*[】\]］〗」]|正[确確](?:的)?[选選][项項]\s*(?:[应應]该?)?[是为為选選:：]"
   r"|(?:答案|最[终終后後][结結]果)\**(?:\s*(?:应该|应当|應該|应|應|就|也|即|便))?\s*(?:[是为為选選]|等[于於]|[:：]\}?|\s(?=[A-H](?![A-Za-z])))"
   r"(?:\s*[选選][项項])?"
-  r"|(?<![一-鿿])(?:答|解答)\s*[:：]|(?:故|[应應]|所以|因此|因而|本题|本題)[选選](?:[择擇]|[项項])?(?=[\s:：（(A-H])"
+  r"|(?<![一-鿿])(?:答|解答|结论|結論)\s*[:：]|(?:[觉覺]得|[认認][为為])(?:答案)?(?:[应應]该?)?[是选選](?=[\s（(]*[A-H])"
+  r"|(?<![一-鿿A-Za-z])[选選][项項]\s*[是为為]|(?:故|(?<!不)[应應]该?|所以|因此|因而|本题|本題)[选選](?:[择擇]|[项項])?(?=[\s:：（(A-H])"
 )
 _OTHERS = (
   r"(?:la\s+)?réponse(?:\s+(?:finale|correcte|exacte))?\s*(?:est|:)(?:,?\s+(?:donc|alors|ainsi|bien),?)?",
@@ -47,11 +49,11 @@ _REASON = re.compile(
   r",?\s+(?:because|since|so that|due to|given that|assuming|as (?:it|the|we|this|they|there|shown|(?=[\d$\\])))"
   r"(?=[\s\d$\\])"
   r"|,\s+(?:as|which|so|meaning|namely|i\.?e\.?|e\.?g\.?|with|that is|thus|hence|or else|but|if|when|while)\b"
-  r"|,?\s+(?:and|but)\s+not\s|,\s+not\s|,?\s+(?:rather than|instead of)\s"
+  r"|,?\s+(?:and|but)\s+not\s|\s+but\s+(?:maybe|perhaps|possibly|it)\b|,\s+not\s|,?\s+(?:rather than|instead of)\s"
   r"|,?\s+and\s+(?:we|this|that|it|so|is|he|she|they)\b"
   r"|\s+[—–]\s+|;\s+(?=[a-z]{2,} )"
   r"|\s+\((?:because|since|that is|i\.?e\.?|or|as|which|where|not|rounded|approx|about|since)\b"
-  r"|[，,]\s*(?:因为|因此|所以|由于|故|即|其中|也就是)"
+  r"|[，,]\s*(?:不[应應是选選]|因为|因此|所以|由于|故|即|其中|也就是)"
 )
 _BULLET = re.compile(r"^[\s*_:：]*\n\s*(?:[-*•]\s+|1[.)]\s+(?=[a-zA-Z$\\]))")  # of a list below a heading
 _CONDITION = re.compile(r",?\s+(?:if|when|where|provided)\s")

@@ -69,7 +69,7 @@ _OPERATORS = {"**": "^", "=<": "<=", "==": "="}
 _SHORT_UNITS = frozenset({
   "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "yd", "mi", "lb", "lbs", "oz", "hr", "hrs", "min", "mins", "sec",
   "secs", "mph", "kph", "kmh", "rad", "deg", "Hz", "kHz", "Pa", "kPa", "kJ", "kW", "mol", "atm", "gal", "pm", "am",
-  "s", "nm", "kN", "cc", "sq", "per", "day", "days", "cup", "cups", "feet", "foot", "inch",
+  "s", "nm", "kN", "cc", "dB", "sq", "per", "day", "days", "cup", "cups", "feet", "foot", "inch",
 })  # fmt: skip
 _CALCULATED = frozenset({"+", "-", "*", "^", "(", "num", "var", "frac", "func"})
 _UNITS_IN_ANY_CASE = frozenset({"am", "pm", "day", "days", "hrs", "mins", "feet", "foot", "inch", "cups"})

@@ -98,8 +98,7 @@ def _delimiters(text: str) -> str:
   text = re.sub(r"\\\\\s*\[[^\]]*\]", r"\\\\", text)
   text = _MONEY.sub("", text)
   text = re.sub(r"\\text\{\s*\\?\$\s*\}|\\\$|\$", " ", text)
-  text = re.sub(r"(?<!\\)\\[()\[\]]", " ", text)
-  return text
+  return re.sub(r"(?<!\\)\\[()\[\]]|\\displaystyle(?![a-zA-Z])(?:\{\})?", " ", text)
 
 
 def _unboxed(text: str) -> str:
