@@ -18,6 +18,7 @@ TRUE_ENDS = {
   "stop", "stopped", "eos", "eos_token", "end", "end_turn", "end_of_text", "endoftext", "stop_sequence", "stop_token",
   "complete", "completed", "finished",
 }  # fmt: skip
+BROKEN_OFF = {"error", "abort", "aborted", "cancelled", "canceled"}  # by the server's own trouble
 CUT_OFF = {"length", "max_tokens", "max_output_tokens", "model_length", "max_length", "incomplete"}
 THOUGHT_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "reasoning_text", "thinking", "thought")
 THOUGHT_PARTS = {"thinking", "reasoning", "thought", "redacted_thinking"}
@@ -49,9 +50,12 @@ def _integer(digits: str) -> int | float:
 
 
 def error_in(answer: Mapping[str, Any]) -> tuple[int | None, str] | None:
-  """(status, message) of an error that came as an answer; None where there is none."""
-  error = answer.get("error")
-  if not error or answer.get("choices"):
+  """(status, message) of an error that came as an answer, or as its only choice; None where there is none."""
+  error, choices = answer.get("error"), answer.get("choices")
+  if choices:
+    choice = choices[0] if isinstance(choices, list) and isinstance(choices[0], dict) else {}
+    error = choice.get("error") or (choice if str(choice.get("finish_reason")).lower() in BROKEN_OFF else None)
+  if not error:
     return None
   code = str(error.get("code") or error.get("status")) if isinstance(error, dict) else ""
   status = int(code) if re.fullmatch(r"[45]\d\d", code) else None
@@ -129,6 +133,9 @@ def _tokens(usage: Any, request: Request, said: str) -> tuple[int, int, bool]:
   asked, wrote = (len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN for text in (request.prompt, said))
   prompt = _count(counts.get("prompt_tokens", counts.get("input_tokens")), least=1)
   completion = _count(counts.get("completion_tokens", counts.get("output_tokens")), least=1 if said else 0)
+  total = _count(counts.get("total_tokens"), least=1)
+  if None not in (total, prompt, completion):  # some leave the tokens of the thought to the sum
+    completion = max(completion, total - prompt)
   return (
     round(asked) + CHAT_OVERHEAD if prompt is None else prompt,
     round(wrote) + 1 if completion is None else completion,

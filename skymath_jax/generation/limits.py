@@ -16,6 +16,7 @@ import time
 
 from skymath_jax.config import Teacher
 from skymath_jax.errors import UserError
+from skymath_jax.generation.ledger import Ledger
 from skymath_jax.generation.types import Request
 
 CHAT_OVERHEAD = 16  # tokens that an endpoint may put around one user message
@@ -74,15 +75,17 @@ class Meter:
   Args:
     limits: what is allowed.
     spent: what earlier runs spent of the same money.
+    ledger: keeps what may be charged without an answer.
 
   Attributes:
     spent: money for all that was answered, and for attempts of which nobody knows whether they will be charged.
     reserved: money that what is under way may cost at most.
   """
 
-  def __init__(self, limits: Limits, *, spent: float = 0.0):
+  def __init__(self, limits: Limits, *, spent: float = 0.0, ledger: Ledger | None = None):
     self.limits = limits
     self.spent = spent
+    self.ledger = ledger
     self._under_way: set[Ticket] = set()
     self._settled = asyncio.Event()
     self._next_request = 0.0  # monotonic time at which the next may start
@@ -107,6 +110,9 @@ class Meter:
     except BaseException:
       self._close(ticket)
       raise
+    if self.ledger is not None:
+      asked, wrote = (sum(getattr(t, name) for t in self._under_way) for name in ("prompt_tokens", "completion_tokens"))
+      self.ledger.cover(asked, wrote)
     return ticket
 
   def settle(self, ticket: Ticket, *, prompt_tokens: int, completion_tokens: int) -> None:
@@ -120,7 +126,16 @@ class Meter:
   def forfeit(self, ticket: Ticket) -> None:
     """Nobody knows what became of the attempt (timeout, lost connection): it is taken as paid in full."""
     self.spent += ticket.cost
+    self._lose(ticket.prompt_tokens, ticket.completion_tokens)
     self._close(ticket)
+
+  def unkept(self, prompt_tokens: int, completion_tokens: int) -> None:
+    """An answer that was paid and counted is not kept anywhere."""
+    self._lose(prompt_tokens, completion_tokens)
+
+  def _lose(self, prompt_tokens: int, completion_tokens: int) -> None:
+    if self.ledger is not None:
+      self.ledger.lose(prompt_tokens, completion_tokens)
 
   def _close(self, ticket: Ticket) -> None:
     self._under_way.discard(ticket)

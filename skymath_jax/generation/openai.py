@@ -39,8 +39,15 @@ PROBE_SECONDS = 5.0  # between two probes
 SHOWN_CHARACTERS = 200  # of what a server said
 # HTTP statuses of an endpoint, or of what stands before it, that does not reach the model; 520 to 530 are Cloudflare's
 DOWN = {502, 503, 504, *range(520, 531)}
-BROKEN = {408, 409, 425}  # and every other 5xx
-NEVER = {401, 402, 404, 405, 407}  # as a first answer: key, money, address or model are wrong
+BROKEN = {*range(201, 300), 408, 409, 421, 423, 424, 425, 449, 460, 499}  # and every other 5xx
+NEVER = {
+  *range(300, 400),
+  401,
+  402,
+  404,
+  405,
+  407,
+}  # at first: key, money, address or model are wrong; later it may pass
 _PARAMETER = re.compile(
   r"max_completion_tokens|unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra_forbidden|not permitted",
   re.IGNORECASE,
@@ -141,6 +148,8 @@ class OpenAIGenerator:
     client = self._client
     self._client = None
     self._traffic.close()
+    if self.meter.ledger is not None:
+      self.meter.ledger.close()
     if client is not None:
       await client.close()
 
@@ -154,6 +163,8 @@ class OpenAIGenerator:
     finally:
       self._traffic.leave()
     self._traffic.succeeded()
+    if not trial.failures:
+      self._traffic.tried_first(failed=False)
     return response
 
   async def _probe(self, request: Request) -> bool:
@@ -163,7 +174,8 @@ class OpenAIGenerator:
       return False
     self._probed_at = now
     with contextlib.suppress(Failure, RequestRejected):
-      await self._paid(dataclasses.replace(request, prompt=PROBE), retried=False)
+      response = await self._paid(dataclasses.replace(request, prompt=PROBE), retried=False)
+      self.meter.unkept(response.prompt_tokens, response.completion_tokens)
       self._traffic.succeeded()
       return True
     return False
@@ -261,7 +273,9 @@ class OpenAIGenerator:
     if status == 401 and first:  # what servers say here may show parts of the key
       valid = f"put a valid one into the environment variable {self._key_variable}"
       return UserError(f"the endpoint refuses the key (HTTP {status})", where=self._base_url, remedy=valid)
-    if status == 429 or status < 400 or (first and status in NEVER):
+    if status in NEVER and not first:  # a gateway that is set up anew, or all is over: others will tell
+      return Failure(said, Kind.REFUSED, retry_after=_retry_after(refused.headers))
+    if status == 429 or status in NEVER:
       return UserError(
         f"the endpoint answered {said}", where=self._base_url, remedy="check base_url, model and account"
       )

@@ -1,13 +1,14 @@
 """How much an endpoint is asked at once and a second, when it is asked again, and who is to blame for a failure.
 
 One failure in a few says nothing of the endpoint; where many attempts fail, what it is asked adapts to what it bears.
-Where it limits the rate (429), that is the pace, as in TCP CUBIC: that of the answers so far, a little less, and slowly
-more. Where it is broken or down, it is the number of requests under way: half of them, with a pause for all that
-doubles and is jittered. Both wait as long as the endpoint asks for.
+Where it limits the rate (429), that is the pace, as in TCP CUBIC: that of what it let through so far, a little less,
+and slowly more. Where it is broken or down, it is the number of requests under way: half of them, with a pause for all
+that doubles and is jittered. Both wait as long as the endpoint asks for; neither is taken for the other.
 
 A failure costs the request one of its attempts only where it may be to blame: the endpoint is broken for it, or others
-have got through since it first failed. A request is given up only if others do get through; where none does, a small
-question is asked to tell (`Trial.unproven`). Where nothing gets through at all, patience ends at last.
+have got through since it first failed. Where many fail at first, more failures are needed to tell one from bad luck. A
+request is given up only if others do get through; where none does, a small question is asked to tell
+(`Trial.unproven`). Where nothing gets through at all, patience ends at last.
 """
 
 import asyncio
@@ -28,17 +29,24 @@ MAX_PAUSE_SECONDS = 20.0  # of our own choice
 MAX_FIRST_PAUSE_SECONDS = 8.0  # ... before the first answer, and of a request that fails alone
 MAX_RETRY_AFTER_SECONDS = 600.0  # that are waited where the endpoint asks for it
 OUTAGE_SECONDS = 600.0  # without any answer, after which a run ends: an endpoint that restarts takes minutes
+REFUSED_SECONDS = 50.0  # ... where it refuses them all
 FIRST_ANSWER_SECONDS = 40.0  # ... where none ever came and the endpoint does not say that it is down: a wrong address
 SUSPECT_SECONDS = 120.0  # without any answer, after which a request that alone is told to wait is given up
 MIN_FAILURES = 4  # of one request, before patience may end
 TELL_SECONDS = 30.0  # between lines about an outage
+BAD_LUCK = 1e-8  # chance that a request which is not to blame is given up
+MOST_ATTEMPTS = 4  # times the usual ones, however many fail
+FIRST_MEMORY, FIRST_DOUBT = 512, 64  # first attempts whose failures are counted; and good ones that are taken as seen
+FIRST_EXCUSED = 2  # of the failures, that say nothing of the endpoint
 MEMORY = 64  # attempts among which those are counted that fail
 TOO_BUSY, TOO_BROKEN = 0.2, 0.4  # share of them that is told to wait, or fails otherwise, that is too much
 MIN_MEMORY = 5  # of them, of which nothing can be said yet
 EASED = 0.85  # of the pace that was borne, right after it was too much
-PACE_SECONDS = 2.0  # over which the pace of answers is measured
+LEAST_CUT = 0.5  # of the pace at which it was too much: what is measured in a moment may be far too little
+PACE_SECONDS = 2.0  # over which the pace of what is let through is measured
 PLATEAU_SECONDS = 2.0  # until that pace is reached again; it is held as long again ...
 DOUBLING_SECONDS = 4.0  # ... and doubles this much later
+GROWTH = 1 / 16  # of the requests under way, at least, that are added in the time of one answer
 TICK_SECONDS = 0.05  # of pace that may be made up for at once: timers are late
 
 
@@ -48,6 +56,7 @@ class Kind(enum.Enum):
   BUSY = enum.auto()  # the endpoint limits the rate
   DOWN = enum.auto()  # it says that it is down, or that what is behind it is
   LOST = enum.auto()  # no connection, or no answer in time
+  REFUSED = enum.auto()  # it says that key, money, address or model are wrong, which were right before
   BROKEN = enum.auto()  # an error inside it, or an answer that is none
 
 
@@ -93,12 +102,14 @@ class Traffic:
     self._pace = 0.0  # requests a second that were borne when it was too much; 0 before
     self._under_way = 0
     self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
-    self._resume_at = self._reduced_at = self._next_at = 0.0
+    self._resume_at = self._reduced_at = self._paced_at = self._next_at = 0.0
     self._pauses = 0  # in a row, without an answer
     self._answers = 0  # since it was too much
     self._entered = 0.0  # attempts since then, the older ones counting less and less
     self._failed = {True: 0.0, False: 0.0}  # of them, that were told to wait, or failed otherwise
-    self._measured = 0.0  # answers a second
+    self._measured = 0.0  # attempts a second that were not told to wait, at `_measured_to`
+    self._measured_from = self._measured_to = 0.0
+    self._first, self._first_failed = 0.0, 0.0  # first attempts of late, and those of them that failed
     self._began = self._told = 0.0
     self._timer: asyncio.TimerHandle | None = None
 
@@ -111,7 +122,7 @@ class Traffic:
     """Requests a second that may go out now."""
     if not self._pace:
       return math.inf
-    since = time.monotonic() - self._reduced_at
+    since = time.monotonic() - self._paced_at
     rising = min(1.0, EASED + (1 - EASED) * max(0.0, since) / PLATEAU_SECONDS)
     return self._pace * (rising + (max(0.0, since - 2 * PLATEAU_SECONDS) / DOUBLING_SECONDS) ** 2)
 
@@ -165,11 +176,13 @@ class Traffic:
   def succeeded(self) -> None:
     """A request got its answer."""
     now = time.monotonic()
-    self._measured = self._measured_at(now) + 1 / PACE_SECONDS
+    if self._pauses or not self.answered:  # of the time before, when nothing got through, there is no pace
+      self._measured, self._measured_from = 0.0, now
+    self._let_through(now)
     self.answered_at = now
     self._answers += 1
     self._pauses = 0
-    step = 1.0 if self.limit < self._threshold else 1.0 / self.limit
+    step = 1.0 if self.limit < self._threshold else max(GROWTH, 1.0 / self.limit)
     self.limit = min(self._max_limit, self.limit + step)
 
   def failed(self, sent: float, failure: Failure) -> None:
@@ -178,17 +191,20 @@ class Traffic:
     Args:
       sent: monotonic time at which the attempt went out.
     """
+    busy = failure.kind is Kind.BUSY
+    if not busy:
+      self._let_through(time.monotonic())
     if sent < self._reduced_at:
       return
-    busy = failure.kind is Kind.BUSY
     self._failed[busy] += 1
     few = self._failed[busy] < (TOO_BUSY if busy else TOO_BROKEN) * max(MIN_MEMORY / TOO_BUSY, self._entered)
     if self.answered and few:
       return
     now = time.monotonic()
     if busy and self._answers:
-      so_far = 1 - math.exp(-max(now - self._began, PACE_SECONDS / 4) / PACE_SECONDS)
-      self._pace = self._measured_at(now) / so_far
+      so_far = 1 - math.exp(-max(now - self._measured_from, PACE_SECONDS / 4) / PACE_SECONDS)
+      least = self.pace * LEAST_CUT if self._pace else 0.0
+      self._pace, self._paced_at = max(least, self._measured_at(now) / so_far), now
     if not self._answers:
       longest = MAX_PAUSE_SECONDS if self.answered else MAX_FIRST_PAUSE_SECONDS
       self._resume_at = now + min(longest, self.first_pause * 2**self._pauses) * random.uniform(1.0, 1.5)
@@ -202,8 +218,26 @@ class Traffic:
     self._entered = 0.0
     self._failed = dict.fromkeys(self._failed, 0.0)
 
+  def tried_first(self, *, failed: bool) -> None:
+    """A request's first attempt ended; it was not told to wait."""
+    if self._first >= FIRST_MEMORY:
+      self._first, self._first_failed = self._first / 2, self._first_failed / 2
+    self._first += 1
+    self._first_failed += failed
+
+  def attempts_to_tell(self, attempts: int) -> int:
+    """How often a request must fail to be told from one that had bad luck: `attempts`, or more where many fail."""
+    share = max(0.0, self._first_failed - FIRST_EXCUSED) / (self._first + FIRST_DOUBT)
+    needed = math.ceil(math.log(BAD_LUCK) / math.log(share)) if share else 1
+    return max(attempts, min(needed, MOST_ATTEMPTS * attempts))
+
+  def _let_through(self, now: float) -> None:
+    """An attempt was not told to wait."""
+    self._measured = self._measured_at(now) + 1 / PACE_SECONDS
+    self._measured_to = now
+
   def _measured_at(self, now: float) -> float:
-    return self._measured * math.exp((self.answered_at - now) / PACE_SECONDS) if self.answered else 0.0
+    return self._measured * math.exp((self._measured_to - now) / PACE_SECONDS)
 
   def out_of_patience(self, failure: Failure, *, failures: int, suspect: bool) -> bool:
     """Whether so long nothing has got through that it is no use to wait; tells now and then of the wait.
@@ -216,6 +250,8 @@ class Traffic:
     silent = now - (self.answered_at or self._began)
     if failure.retry_after > MAX_RETRY_AFTER_SECONDS:
       patience = FIRST_ANSWER_SECONDS
+    elif failure.kind is Kind.REFUSED:
+      patience = REFUSED_SECONDS
     elif suspect and failure.kind is Kind.BUSY:
       patience = SUSPECT_SECONDS
     elif self.answered or failure.kind is Kind.DOWN:
@@ -252,7 +288,8 @@ class Trial:
 
   @property
   def _spent(self) -> bool:
-    return self._counted >= self._attempts or (self.proven and self._broken > self._attempts)
+    enough = self._counted >= self._traffic.attempts_to_tell(self._attempts)
+    return enough or (self.proven and self._broken > self._attempts)
 
   @property
   def _suspect(self) -> bool:
@@ -263,6 +300,8 @@ class Trial:
     """Whether no attempt is left; what failed is counted if others got through since the last time."""
     failure, traffic = _failure(state), self._traffic
     first = not self.failures
+    if first and failure.kind is not Kind.BUSY:
+      traffic.tried_first(failed=True)
     others = not first and traffic.answered_at > self._last_at
     broken = failure.kind is Kind.BROKEN and (first or not traffic.answered)
     self.failures += 1

@@ -14,6 +14,7 @@ from skymath_jax.config import Experiment
 from skymath_jax.evaluation import PREDICTIONS, folder_name
 from skymath_jax.evaluation import template as template_lib
 from skymath_jax.evaluation.evaluate import EARLIER, evaluate_async
+from skymath_jax.generation.ledger import Ledger
 from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.recipe import evaluate
 from skymath_jax.recipe.teacher import endpoint_of
@@ -33,6 +34,7 @@ def evaluate_endpoint(config: Experiment, workdir: epath.Path, url: str, model: 
   text = evaluate.template_of(config, trained=False)
   identity = CHAT if template_lib.is_chat(text) else ""
   client = endpoint_of(dataclasses.replace(config.teacher, base_url=url, model=model), chat=bool(identity))
+  client.meter.ledger = Ledger(workdir / "evaluation" / "unanswered.json", client.model_id)
   client.meter.spent = _spent(client, workdir / "evaluation")
 
   async def run() -> dict[str, Facts]:
@@ -49,8 +51,9 @@ def evaluate_endpoint(config: Experiment, workdir: epath.Path, url: str, model: 
 
 
 def _spent(client: OpenAIGenerator, folder: epath.Path) -> float:
-  """Money that all responses below `folder` have cost, by the prices of now."""
+  """Money that all responses below `folder`, and those that were lost, have cost, by the prices of now."""
   paths = [path for name in (PREDICTIONS, EARLIER) for path in files.matching(folder, f"*/*/{name}")]
   rows = {(path.parent, row["request"]): row for path in paths for _, row in records.read_lines(path)}
   prompt, completion = (sum(row[key] for row in rows.values()) for key in ("prompt_tokens", "tokens"))
-  return client.meter.limits.cost(prompt, completion)
+  lost = client.meter.ledger.lost if client.meter.ledger is not None else (0, 0)
+  return client.meter.limits.cost(prompt + lost[0], completion + lost[1])

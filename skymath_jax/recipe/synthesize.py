@@ -16,6 +16,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.recipe import seeds
+from skymath_jax.recipe.teacher import LEDGER
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts, Instance, Problem
 from skymath_jax.synthesis import ResponseStore
@@ -145,6 +146,8 @@ async def _client(run: Run) -> AsyncIterator[Generator]:
     yield client
   finally:
     await client.close()
+    if (run.workdir / LEDGER).exists():
+      run.workdir.push_files(LEDGER)
 
 
 def _settings(config: Synthesis) -> synthesis.Settings:

@@ -17,12 +17,15 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator
 from skymath_jax.generation.batch import BatchGenerator
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
+from skymath_jax.generation.ledger import Ledger
 from skymath_jax.generation.limits import Limits
 from skymath_jax.generation.openai import OpenAIGenerator, checked_address, checked_key
 from skymath_jax.generation.parameters import Parameters
 from skymath_jax.generation.vendors import AnthropicBatches, BatchFiles, OpenAIBatches, Vendor
 from skymath_jax.server.process import ServerProcess
 from skymath_jax.synthesis import ResponseStore
+
+LEDGER = "synthesis/unanswered.json"  # tokens that may be charged though no answer to them is kept
 
 
 class Teacher:
@@ -42,7 +45,6 @@ class Teacher:
     self._folder = epath.Path(folder)
     self._server: ServerProcess | None = None
     self._served = 0  # requests of stages that are finished
-    self._paid: OpenAIGenerator | BatchGenerator | None = None  # the last client of a paid endpoint
 
   def __enter__(self) -> "Teacher":
     return self
@@ -84,8 +86,8 @@ class Teacher:
 
   def _endpoint(self) -> OpenAIGenerator:
     client = endpoint_of(self._config, chat=self._config.chat != "raw")
-    client.meter.spent = self._spent(client)
-    self._paid = client
+    client.meter.ledger = Ledger(self._folder / LEDGER, client.model_id)
+    client.meter.spent = self._spent(client) + client.meter.limits.cost(*client.meter.ledger.lost)
     return client
 
   def _batches(self) -> BatchGenerator:
@@ -100,7 +102,6 @@ class Teacher:
       limits=limits_of(config),
     )
     client.meter.spent = self._spent(client)
-    self._paid = client
     return client
 
   def _in_process(self) -> LocalGenerator:
@@ -130,12 +131,12 @@ class Teacher:
     )
 
   def _spent(self, client: OpenAIGenerator | BatchGenerator) -> float:
-    """Money that all answers in this workdir have cost; what was paid in vain is known only to the run that did."""
+    """Money that all answers in this workdir have cost."""
     total = 0.0
     for path in files.matching(self._folder, "synthesis/*/responses.sqlite"):
       with ResponseStore(path) as store:
         total += client.meter.limits.cost(*store.tokens_of(client.model_id))
-    return max(total, self._paid.meter.spent if self._paid is not None else 0.0)
+    return total
 
   def requests_served(self) -> int:
     """Requests that this run's server completed since the last call, by its own count; 0 if the run started none."""

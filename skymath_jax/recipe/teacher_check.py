@@ -13,7 +13,7 @@ from skymath_jax import prompts
 from skymath_jax.config import Experiment
 from skymath_jax.errors import UserError
 from skymath_jax.generation.jetstream import JetStreamGenerator
-from skymath_jax.generation.types import Request, Response, Sampling
+from skymath_jax.generation.types import Request, RequestRejected, Response, Sampling
 from skymath_jax.generation.visible import visible
 from skymath_jax.recipe import seeds, stages, synthesize
 from skymath_jax.recipe.teacher import Teacher
@@ -44,15 +44,15 @@ def check(config: Experiment) -> Facts:
     UserError: the teacher cannot be had, or refuses every request for a reason that no parameter mends.
   """
   with tempfile.TemporaryDirectory() as folder:
-    working, responses, seconds = _answers(config, folder)
+    working, responses, refused, seconds = _answers(config, folder)
     if working.teacher.backend == "openai" and not any(r.text for r in responses) and any(r.thought for r in responses):
       for field in ANSWER_FIELDS:
         other = _with_parameters(working, {"answer": field})
         again = _answers(other, folder)
         if any(response.text for response in again[1]):
-          working, responses, seconds = again
+          working, responses, refused, seconds = again
           break
-    found = _facts(working, responses, seconds)
+    found = _facts(working, responses, refused, seconds)
     changed = working.teacher.parameters != config.teacher.parameters
     found["set"] = [f"teacher.parameters='{working.teacher.parameters}'"] if changed else []
     if found["ends"].get("length", 0) > len(responses) // 3:
@@ -60,8 +60,8 @@ def check(config: Experiment) -> Facts:
     return {**found, "run": _run(config, found, f"{folder}/run")}
 
 
-def _answers(config: Experiment, folder: str) -> tuple[Experiment, list[Response], float]:
-  """(the config with the parameters that the endpoint asked for, the responses, seconds)."""
+def _answers(config: Experiment, folder: str) -> tuple[Experiment, list[Response], list[str], float]:
+  """(the config with the parameters that the endpoint asked for, the responses, why others failed, seconds)."""
   for _ in range(MAX_CHANGES):
     try:
       with Teacher(config.teacher, config.serving, config.model.dtype, folder) as teacher:
@@ -74,7 +74,8 @@ def _answers(config: Experiment, folder: str) -> tuple[Experiment, list[Response
   raise UserError("the endpoint refuses one parameter after another", where="teacher.parameters")
 
 
-async def _ask(teacher: Teacher, config: Experiment) -> tuple[list[Response], float]:
+async def _ask(teacher: Teacher, config: Experiment) -> tuple[list[Response], list[str], float]:
+  """(the responses, why other questions got none, seconds)."""
   client = teacher.client()
   s = config.synthesis
   sampling = Sampling(temperature=s.temperature, top_p=s.top_p, max_tokens=s.max_tokens, seed=1)
@@ -83,15 +84,27 @@ async def _ask(teacher: Teacher, config: Experiment) -> tuple[list[Response], fl
     Request(id=str(n), prompt=prompt.render(question=question), sampling=sampling)
     for n, question in enumerate(QUESTIONS)
   ]
+
+  async def answer(request: Request) -> Response | RequestRejected:
+    try:
+      return await client.complete(request)
+    except RequestRejected as error:  # about this question: the others may be answered
+      return error
+
   try:
     if isinstance(client, JetStreamGenerator):
       await client.check()
-    first = await client.complete(requests[0])  # what is refused is told once; and connections are opened
+    first = await answer(requests[0])  # what is refused is told once; and connections are opened
     start = time.perf_counter()
-    others = await asyncio.gather(*map(client.complete, requests[1:]))
-    return [first, *others], (time.perf_counter() - start) * len(requests) / len(others)
+    found = [first, *await asyncio.gather(*map(answer, requests[1:]))]
+    seconds = (time.perf_counter() - start) * len(requests) / (len(requests) - 1)
   finally:
     await client.close()
+  responses = [each for each in found if isinstance(each, Response)]
+  refused = [each for each in found if isinstance(each, RequestRejected)]
+  if not responses:
+    raise refused[-1]
+  return responses, list(map(str, refused)), seconds
 
 
 def _with_parameters(config: Experiment, more: dict[str, Any]) -> Experiment:
@@ -103,9 +116,10 @@ def _with_parameters(config: Experiment, more: dict[str, Any]) -> Experiment:
   return config_lib.changed(config, {"teacher.parameters": json.dumps(values)})
 
 
-def _facts(config: Experiment, responses: list[Response], seconds: float) -> Facts:
+def _facts(config: Experiment, responses: list[Response], refused: list[str], seconds: float) -> Facts:
   prompt, right, rejected = prompts.load("metamath/solve"), 0, collections.Counter[str]()
-  for response, answer in zip(responses, QUESTIONS.values(), strict=True):
+  answers = list(QUESTIONS.values())
+  for response in responses:
     shown = visible(response.text)
     thought = response.thought or shown.thought
     reply = Reply(
@@ -117,7 +131,7 @@ def _facts(config: Experiment, responses: list[Response], seconds: float) -> Fac
       tokens=0,
     )
     try:
-      right += parse.solution(reply).answer.strip("$ ") == answer
+      right += parse.solution(reply).answer.strip("$ ") == answers[int(response.id)]
     except Rejection as rejection:
       rejected[rejection.reason] += 1
   written = sum(response.completion_tokens for response in responses)
@@ -128,6 +142,7 @@ def _facts(config: Experiment, responses: list[Response], seconds: float) -> Fac
     "parsed": len(responses) - rejected.total(),
     "right": right,
     "rejected": dict(rejected),
+    "refused": refused,
     "ends": dict(collections.Counter(response.finish_reason for response in responses)),
     "thoughts": sum(bool(response.thought) for response in responses),
     "thought_characters": sum(len(response.thought) for response in responses) // len(responses),

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import math
 import random
 import time
 
@@ -24,21 +25,37 @@ TROUBLES = (
   *("think", "parts", "channel", "no usage", "wrong usage"),
 )  # fmt: skip
 STORM_EVERY, STORM_LASTS = 4.0, 0.8  # seconds: nothing gets through, by turns for 429, 503 and 500
+UP = 1 - STORM_LASTS / STORM_EVERY
+PROBE = "What is 2 + 3?"
 
 
 class Endpoint:
-  """Thinks, then answers as the scripted teacher; with `share` of each trouble, and storms."""
+  """Thinks, then answers as the scripted teacher; with `share` of each trouble, and storms.
 
-  def __init__(self, share: float):
-    self.share = share
+  Args:
+    rate: requests a second that it takes in, whatever becomes of them.
+  """
+
+  def __init__(self, share: float, rate: float = math.inf):
+    self.share, self.rate, self.tokens = share, rate, 1.0
     self.rng = random.Random(5)
-    self.began = time.monotonic()
+    self.began = self.last = time.monotonic()
     self.answered: dict[str, int] = {}
+    self.let_in = 0
 
   def __call__(self, call):
-    storm, into = divmod(time.monotonic() - self.began, STORM_EVERY)
+    now = time.monotonic()
+    storm, into = divmod(now - self.began, STORM_EVERY)
     if self.share and storm and into < STORM_LASTS:
       return ((429, 503, 500)[int(storm) % 3], "storm", {})
+    if self.rate < math.inf:
+      self.tokens, self.last = min(max(1.0, self.rate / 20), self.tokens + (now - self.last) * self.rate), now
+      if self.tokens < 1:
+        return (429, "slow down", {})
+      self.tokens -= 1
+    self.let_in += 1
+    if call.prompt == PROBE:
+      return completion("5")
     place = int(self.rng.random() / self.share) if self.share else len(TROUBLES)
     kind = TROUBLES[place] if place < len(TROUBLES) else ""
     if kind.isdecimal():
@@ -103,3 +120,12 @@ def test_the_data_are_those_of_a_perfect_endpoint(tmp_path, problems):
   found = rows(tmp_path / "a", troubled, problems)
   assert found == rows(tmp_path / "b", Endpoint(0.0), problems) and len(found) > 3 * problems
   assert set(troubled.answered.values()) == {1}  # nothing is paid twice
+
+
+@pytest.mark.slow
+def test_storms_cost_little_more_time_than_the_endpoints_limit_allows(tmp_path):
+  endpoint = Endpoint(0.05, rate=150.0)
+  rows(tmp_path, endpoint, 800)
+  taken = time.monotonic() - endpoint.began
+  allowed = endpoint.let_in / endpoint.rate / UP
+  assert taken <= 1.3 * allowed, (taken, allowed)
