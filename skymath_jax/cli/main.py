@@ -31,6 +31,7 @@ VERBS = {
   "decontaminate": ("cli.decontaminate", "decontaminate", "what of a data set gives test problems away, side by side"),
   "doctor": ("cli.doctor", "doctor", "what is wrong with a model folder and, with --data, a data set"),
   "export": ("cli.models", "export", "checkpoint → Hugging Face folder"),
+  "watch": ("cli.watch", "watch", "a page of a workdir that follows its run, on this machine's own address"),
   "verify": ("cli.recipe", "verify", "reads every file of a workdir and names what is damaged, and the remedy"),
   "import": ("cli.models", "import_", "Hugging Face folder → checkpoint"),
   "serve": ("cli.serve", "serve", "the JetStream gRPC server and an OpenAI-compatible HTTP front"),

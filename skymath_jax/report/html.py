@@ -11,7 +11,7 @@ import itertools
 import platform
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def render(material: Material) -> str:
     "funnel": funnel(material),
     "instances": _instances(found),
     "quality": _quality(material, found),
-    "training": _training(material),
+    "training": training(material.metrics),
     "ancestries": samples.ancestries(material.workdir, [row for _, row in sorted(found.examples.items())]),
     "answers": samples.side_by_side(material.predictions),
     "pace": _pace(material),
@@ -273,11 +273,12 @@ def _quality(material: Material, found: samples.Census) -> list[Row]:
   return rows
 
 
-def _training(material: Material) -> dict[str, Row]:
+def training(metrics: Mapping[str, list[Row]]) -> dict[str, Row]:
+  """Stage → its loss curve and what it came to, of the rows of each stage's metrics."""
   curves = {
     stage: [(row["step"], row["loss"]) for row in rows if read.number(row.get("step")) is not None
             and read.number(row.get("loss")) is not None]
-    for stage, rows in material.metrics.items()
+    for stage, rows in metrics.items()
   }  # fmt: skip
   curves = {stage: points for stage, points in curves.items() if len(points) > 1}
   losses = [loss for points in curves.values() for _, loss in points]
@@ -285,7 +286,7 @@ def _training(material: Material) -> dict[str, Row]:
   for stage, points in curves.items():
     average = charts.smoothed([loss for _, loss in points], max(5, len(points) // 25))
     title = f"Loss of {STAGE_NAMES[stage]} over {len(points):,} steps: from {points[0][1]:.3f} to {average[-1]:.3f}"
-    rows = material.metrics[stage]
+    rows = metrics[stage]
     result[stage] = {
       "plot": charts.curve(title, stage, points, (min(losses), max(losses)), charts.NARROW),
       "steps": len(points),

@@ -23,6 +23,7 @@ from skymath_jax.synthesis import methods, seeds
 from skymath_jax.synthesis.methods import METHODS, Origin, Rejected, Rejection, Settings
 from skymath_jax.synthesis.methods.judge import JUDGES
 from skymath_jax.synthesis.outcomes import Outcomes
+from skymath_jax.synthesis.progress import Progress
 from skymath_jax.synthesis.session import Job, Session, StoredAsk
 from skymath_jax.synthesis.store import ResponseStore
 from skymath_jax.synthesis.watch import Watch
@@ -136,14 +137,17 @@ async def synthesize(
   outcomes = Outcomes(store.path.parent)
   name = f"synthesis stage {stage} pass {synthesis_pass}"
   watch = Watch(outcomes, max_rejected, name)
+  told = Progress(name, total, session, outcomes)
 
-  def keep(job: int, made: list[Instance | Rejected]) -> None:
-    outcomes.put(job, made)
+  def keep(number: int, job: Job, made: list[Instance | Rejected]) -> None:
+    outcomes.put(number, made)
+    told.note(job.problem, made)
     watch.look(made)
 
   with bar(name, total) as progress:
     await _run_workers(session, _rotated(make_jobs, total, store), min(concurrency, total), progress, _perform, keep)
   watch.look((), at_end=True)
+  told.end()
   result = Result(
     outcomes=outcomes.finish(),
     requests=dict(session.requests),
@@ -177,13 +181,13 @@ async def _run_workers(
   workers: int,
   progress: Bar,
   perform: Callable[[Session, JobT], Awaitable[MadeT]],
-  keep: Callable[[int, MadeT], None],
+  keep: Callable[[int, JobT, MadeT], None],
 ) -> None:
   """Works the jobs off; the first exception that is not a rejection ends all of it."""
 
   async def worker() -> None:
     for number, job in numbered:
-      keep(number, await perform(session, job))
+      keep(number, job, await perform(session, job))
       progress.advance(1, session.progress())
 
   tasks = [asyncio.create_task(worker()) for _ in range(workers)]
@@ -245,7 +249,7 @@ async def judge(
       return await JUDGES[job.method](instance, StoredAsk(session, job))
     return None
 
-  def keep(number: int, judgement: dict[str, Any] | None) -> None:
+  def keep(number: int, _: tuple[Instance, Job], judgement: dict[str, Any] | None) -> None:
     nonlocal unread
     unread += judgement is None
     found[number] |= judgement or {}
