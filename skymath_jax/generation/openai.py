@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_RESPONSE_BYTES = 8 << 20
 MAX_ERROR_BYTES = 64 << 10
 PROBE = "What is 2 + 3?"
-PROBE_SECONDS = 5.0  # between two probes
+PROBE_SECONDS = 2.0  # between two probes
 SHOWN_CHARACTERS = 200  # of what a server said
 # HTTP statuses of an endpoint, or of what stands before it, that does not reach the model; 520 to 530 are Cloudflare's
 DOWN = {502, 503, 504, *range(520, 531)}
@@ -114,7 +114,7 @@ class OpenAIGenerator:
     self._concurrency = concurrency
     self._traffic = Traffic(concurrency, first_pause=first_pause)
     self._client: AsyncOpenAI | None = None
-    self._probed_at = -math.inf
+    self._probed_at = 0.0
 
   async def complete(self, request: Request) -> Response:
     """The response to one request.
@@ -156,7 +156,7 @@ class OpenAIGenerator:
   async def _attempt(self, request: Request, trial: Trial) -> Response:
     """One attempt, once traffic and limits let it through."""
     if trial.unproven:
-      trial.proven = await self._probe(request)
+      await self._probe(request, trial)
     trial.sent = await self._traffic.enter(again=trial.failures > 0)
     try:
       response = await self._paid(request, retried=trial.failures > 0)
@@ -167,18 +167,16 @@ class OpenAIGenerator:
       self._traffic.tried_first(failed=False)
     return response
 
-  async def _probe(self, request: Request) -> bool:
-    """Asks something small: an answer says that the endpoint works, and that it is `request` that fails."""
-    now = time.monotonic()
-    if now - self._probed_at < PROBE_SECONDS:
-      return False
-    self._probed_at = now
+  async def _probe(self, request: Request, trial: Trial) -> None:
+    """Asks something small, now and then: an answer says that the endpoint works, and that others get through."""
+    await asyncio.sleep(self._probed_at + PROBE_SECONDS - time.monotonic())
+    if not trial.unproven:  # another one has asked
+      return
+    self._probed_at = time.monotonic()
     with contextlib.suppress(Failure, RequestRejected):
       response = await self._paid(dataclasses.replace(request, prompt=PROBE), retried=False)
       self.meter.unkept(response.prompt_tokens, response.completion_tokens)
       self._traffic.succeeded()
-      return True
-    return False
 
   async def _paid(self, request: Request, *, retried: bool) -> Response:
     """One attempt and its cost."""

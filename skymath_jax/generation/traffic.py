@@ -279,17 +279,15 @@ class Trial:
     self._counted = 0  # ... of them those that are blamed on it
     self.sent = 0.0  # monotonic time of the last attempt
     self.failures = 0
-    self.proven = False  # the endpoint answered something else just now
 
   @property
   def unproven(self) -> bool:
-    """Whether only an answer to another question can tell who is to blame: the endpoint did work before."""
-    return self._broken >= self._attempts and not self._spent and self._traffic.answered
+    """Whether only an answer to another question can tell who is to blame: it worked before, and nothing came since."""
+    return self._broken >= self._attempts and 0 < self._traffic.answered_at <= self._last_at
 
   @property
   def _spent(self) -> bool:
-    enough = self._counted >= self._traffic.attempts_to_tell(self._attempts)
-    return enough or (self.proven and self._broken > self._attempts)
+    return self._counted >= self._traffic.attempts_to_tell(self._attempts)
 
   @property
   def _suspect(self) -> bool:

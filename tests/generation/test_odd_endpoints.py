@@ -210,7 +210,9 @@ def test_a_refused_parameter_ends_the_run_at_the_first_request(status, body, rem
   assert remedy in str(results[0])
 
 
-def test_one_prompt_that_always_fails_is_its_own_rejection():
+def test_one_prompt_that_always_fails_is_its_own_rejection(monkeypatch):
+  monkeypatch.setattr("skymath_jax.generation.openai.PROBE_SECONDS", 0.0)
+
   def answer(call):
     return (500, "about this prompt", {}) if call.prompt == "bad" else completion()
 
@@ -218,10 +220,12 @@ def test_one_prompt_that_always_fails_is_its_own_rejection():
     results, _, calls = ask(answer, order, parameters={"attempts": 4})
     failed = [r for r in results if isinstance(r, Exception)]
     assert len(failed) == 1 and isinstance(failed[0], RequestRejected) and "about this prompt" in str(failed[0])
-    assert sum(call.prompt == "bad" for call in calls) in (4, 5)
+    assert 4 <= sum(call.prompt == "bad" for call in calls) <= 7
 
 
-def test_the_last_prompt_is_told_from_the_endpoint_by_a_small_question():
+def test_the_last_prompt_is_told_from_the_endpoint_by_a_small_question(monkeypatch):
+  monkeypatch.setattr("skymath_jax.generation.openai.PROBE_SECONDS", 0.0)
+
   def answer(call):
     return (500, "about this prompt", {}) if call.prompt == "bad" else completion()
 
@@ -233,7 +237,7 @@ def test_the_last_prompt_is_told_from_the_endpoint_by_a_small_question():
 
   results, _, calls = ask(answer, ["a", "bad"], parameters={"attempts": 3}, how=one_after_another)
   assert isinstance(results[1], RequestRejected)
-  assert [call.prompt for call in calls] == ["a", "bad", "bad", "bad", "What is 2 + 3?", "bad"]
+  assert [call.prompt for call in calls] == ["a", "bad", "bad", *["bad", "What is 2 + 3?"] * 2, "bad"]
 
 
 def test_an_outage_of_any_kind_costs_no_prompt(monkeypatch):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import time
 
 import pytest
@@ -60,8 +61,8 @@ def test_whatever_a_model_wrote_is_text(copy, attack):
   told(copy, name=attack, newest=[row], rejected=[row], by_method={attack: 1}, requests={attack: 1},
        rejected_by_method={attack: {attack: 1}})  # fmt: skip
   page = watch.page(copy)
-  assert "<script" not in page and "<img" not in page and "&lt;script&gt;" in page
-  assert "default-src 'none'" in page and "http://" not in page.replace("http://evil.example", "")
+  assert not re.search(r"<(script|img|a|iframe|form|object|embed)\b", page) and "&lt;script&gt;" in page
+  assert "default-src 'none'" in page
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_the_data_are_those_of_a_perfect_endpoint(tmp_path, problems):
     (tmp_path / name).mkdir()
   found = rows(tmp_path / "a", troubled, problems)
   assert found == rows(tmp_path / "b", Endpoint(0.0), problems) and len(found) > 3 * problems
-  assert set(troubled.answered.values()) == {1}  # nothing is paid twice
+  assert set(troubled.answered.values()) == {1}  # nothing is paid twice, nothing is given up
 
 
 @pytest.mark.slow
