@@ -38,11 +38,13 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
   "kv_heads": "tensor",
   "head_dim": None,
   "mlp": "tensor",
+  "rank": None,
+  "blocks": "fsdp",  # of `embed`, whose scales these are
 }
 # Who cuts a weight instead where an axis does not divide: fewer key-value heads than the mesh axis is wide, and
 # vocabularies that someone made longer by a token or two
 YIELDS = {"kv_heads": "embed", "vocab": "embed"}
-MAY_REPLICATE = {"kv_heads"}  # a bias has no other axis to give it to; it is small
+MAY_REPLICATE = {"kv_heads", "blocks"}  # a bias or a scale has no other axis to give it to; it is small
 
 
 def make_mesh(

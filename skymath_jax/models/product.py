@@ -6,6 +6,7 @@ float32 result would cost them memory traffic, so their programs do not say it.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 from jax import numpy as jnp
@@ -13,11 +14,32 @@ from jax import numpy as jnp
 from skymath_jax import sharding
 
 
-def product(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
+class LowRank(NamedTuple):
+  """The weight w + scale · a·b, never added up: w is `[in out]`, a `[in rank]`, b `[rank out]`."""
+
+  w: jax.Array
+  a: jax.Array
+  b: jax.Array
+  scale: float
+
+
+def product(equation: str, x: jax.Array, w: jax.Array | LowRank) -> jax.Array:
   """`einsum(equation, x, w)` of activations x `[... in]` and weights w `[in out]`, in the dtype of `x`."""
+  if isinstance(w, LowRank):
+    down, up = _factors(equation)
+    return product(equation, x, w.w) + w.scale * product(up, product(down, x, w.a), w.b)
   if wide_sums(x.dtype):
     return _wide(equation, x, w)
   return jnp.einsum(equation, x, w.astype(x.dtype))
+
+
+def _factors(equation: str) -> tuple[str, str]:
+  """One product with two factors as two: "...d,dhk->...hk" → "...d,dr->...r" and "...r,rhk->...hk"."""
+  terms, result = equation.split("->")
+  left, right = terms.split(",")
+  outputs = result.removeprefix("...")
+  inputs = "".join(axis for axis in right if axis not in outputs)
+  return f"{left},{inputs}r->...r", f"...r,r{outputs}->{result}"
 
 
 def wide_sums(dtype: jnp.dtype) -> bool:

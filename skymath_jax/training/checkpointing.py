@@ -1,7 +1,8 @@
 """Orbax checkpoints of a run: atomic, asynchronous, checked, and tied to the run that wrote them.
 
-A step is weights, optimizer state, the data iterator's state and `meta` (what run this is, checksums). A step that
-cannot be read back bit for bit is put aside with a message and the one before it is taken.
+A step is what is trained (weights, or adapters alone), optimizer state, the data iterator's state and `meta` (what run
+this is, checksums). A step that cannot be read back bit for bit is put aside with a message and the one before it is
+taken.
 """
 
 import contextlib
@@ -179,7 +180,7 @@ class Checkpointer:
     orbax_folder.verify(params, meta["weights"], path / "params")
     orbax_folder.verify(opt_state, meta["optimizer"], path / "optimizer")
     data = self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore()))["data"]
-    return TrainState(params, opt_state, like.step + step), data, meta
+    return like._replace(params=params, opt_state=opt_state, step=like.step + step), data, meta
 
 
 @contextlib.contextmanager

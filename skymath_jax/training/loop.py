@@ -21,7 +21,7 @@ from skymath_jax.config import Stage, Training
 from skymath_jax.console import bar, log
 from skymath_jax.errors import UserError
 from skymath_jax.keys import bound_fields
-from skymath_jax.models import Decoder, orbax_folder
+from skymath_jax.models import Decoder, lora, orbax_folder
 from skymath_jax.tokenizer import Tokenizer
 from skymath_jax.training import held_out, metrics, optimizer, step
 from skymath_jax.training.checkpointing import STOPPED, Checkpointer, finished, stop_signal
@@ -44,13 +44,15 @@ def train(
   mesh: jax.sharding.Mesh | None = None,
   rng_seed: int = 0,
   provenance: dict[str, Any] | None = None,
+  adapter: dict[str, Any] | None = None,
   evaluate: Callable[[Decoder], dict[str, float]] | None = None,
   tokens: Tokens | None = None,
 ) -> dict[str, Any]:
   """Trains `decoder` on `source`, or goes on with the run that `folder` holds, or returns at once if it is complete.
 
   Args:
-    decoder: where training starts. Its arrays are donated; afterwards it holds those that the run arrived at.
+    decoder: where training starts; adapters, if it has them, are all that is trained. Its arrays are donated;
+      afterwards it holds those that the run arrived at.
     tokenizer: kept with the checkpoint.
     source: random access to {"query", "response"} rows, with a `fingerprint`.
     folder: `checkpoints/STAGE`; gets the checkpoint, `metrics.jsonl` and TensorBoard events.
@@ -59,6 +61,7 @@ def train(
     mesh: devices to spread over; None = the first.
     rng_seed: of the data order.
     provenance: JSON object stored with the checkpoint.
+    adapter: JSON object that says what the adapters of `decoder` adapt.
     evaluate: called with the model after each checkpoint; its numbers go to TensorBoard.
     tokens: of `source`, where they are made already.
 
@@ -73,12 +76,12 @@ def train(
   run = _identity(decoder, tokenizer, source, settings, stage, rng_seed)
   if done := finished(folder, run):
     if distributed.is_writer():  # one of its files may have been removed
-      orbax_folder.describe(folder, decoder.config, tokenizer)
+      orbax_folder.describe(folder, decoder.config, tokenizer, adapter)
     return done
   tokens = tokens or make(source, tokenizer, settings.template)
   steps, held_out_steps = _steps(tokens, tokenizer, settings, stage, rng_seed, vocabulary=decoder.config.vocab_size)
   if distributed.is_writer():
-    orbax_folder.describe(folder, decoder.config, tokenizer)
+    orbax_folder.describe(folder, decoder.config, tokenizer, adapter)
   distributed.barrier("the training folder is there", seconds=600)
   _warn(decoder, settings, mesh)
   best = settings.keep_best and held_out_steps is not None
@@ -114,7 +117,7 @@ def _loop(
       metrics.Profile(writer.folder, settings.profile_step, PROFILED_STEPS) as profile,
       bar("training", len(steps), done=done) as progress,
     ):
-      report = metrics.StepReport(writer, progress, decoder.config)
+      report = metrics.StepReport(writer, progress, decoder.config, adapted=lora.is_adapted(decoder))
       for number, batch in enumerate(data, start=done + 1):
         profile.before(number)
         state, result = train_step(state, put(batch), rates[number - 1])
@@ -126,7 +129,7 @@ def _loop(
           continue
         report.flush()
         if held_out_steps is not None:
-          facts = facts | {"held_out_loss": mean_loss(state.params, held_out_steps, put)}
+          facts = facts | {"held_out_loss": mean_loss(state, held_out_steps, put)}
           writer.scalars(number, {"held_out_loss": facts["held_out_loss"]})
         facts = facts | {"loss": writer.recent_loss()}
         writer.flush()  # the state is never ahead of the rows on disk
@@ -136,10 +139,10 @@ def _loop(
           log(f"stopped after step {number} of {len(steps)}; the state is saved, run the same command to go on")
           raise SystemExit(STOPPED)
         if evaluate is not None:
-          writer.scalars(number, evaluate(nnx.merge(graph, state.params)))
+          writer.scalars(number, evaluate(nnx.merge(graph, state.params, state.frozen)))
         report.restart_clock()
   finally:
-    nnx.update(decoder, state.params)
+    nnx.update(decoder, state.params, state.frozen)
   return facts
 
 
@@ -176,7 +179,7 @@ def _to_devices(batch: dict[str, np.ndarray], *, mesh: jax.sharding.Mesh | None)
 
 def _warn(decoder: Decoder, settings: Training, mesh: jax.sharding.Mesh | None) -> None:
   """Says what is allowed but seldom meant."""
-  if decoder.config.param_dtype != "float32":
+  if decoder.config.param_dtype != "float32" and not lora.is_adapted(decoder):
     log(f"warning: weights and second moments are {decoder.config.param_dtype}; float32 is the safe choice")
   if settings.keep_best and not settings.held_out:
     log("warning: training.keep_best does nothing while training.held_out is 0")

@@ -30,7 +30,9 @@ def peak_flops() -> float | None:
   return peak and peak * jax.device_count()
 
 
-def step_flops(config: DecoderConfig, tokens: int, loss_tokens: int, attention_pairs: int) -> float:
+def step_flops(
+  config: DecoderConfig, tokens: int, loss_tokens: int, attention_pairs: int, *, adapted: bool = False
+) -> float:
   """Useful FLOPs of forward and backward; remat and padding are not useful, nor is the head on untrained tokens.
 
   Args:
@@ -38,11 +40,12 @@ def step_flops(config: DecoderConfig, tokens: int, loss_tokens: int, attention_p
     tokens: real tokens of the step.
     loss_tokens: tokens whose logits are needed.
     attention_pairs: Σ length² over segments; a causal query sees half of them.
+    adapted: whether adapters are trained, and the weights have no gradient.
   """
   head = config.vocab_size * config.embed
   body = config.matmul_parameters - head
   attention = config.layers * config.heads * config.head_dim * attention_pairs
-  return 6.0 * (body * tokens + head * loss_tokens + attention)
+  return (4.0 if adapted else 6.0) * (body * tokens + head * loss_tokens) + 6.0 * attention
 
 
 def attention_pairs(segment_ids: np.ndarray) -> int:
@@ -187,12 +190,14 @@ class StepReport:
     writer: gets the rows.
     progress: gets the loss and the rates.
     config: of the decoder, for MFU.
+    adapted: whether its adapters are trained, and not its weights.
   """
 
-  def __init__(self, writer: Writer, progress: Bar, config: DecoderConfig):
+  def __init__(self, writer: Writer, progress: Bar, config: DecoderConfig, *, adapted: bool = False):
     self._writer = writer
     self._progress = progress
     self._config = config
+    self._adapted = adapted
     self._nonfinite = 0
     self._peak = peak_flops()
     self._owed: tuple[int, np.float32, Metrics, Mapping[str, np.ndarray]] | None = None
@@ -232,7 +237,8 @@ class StepReport:
     seconds = now - self._start
     self._start = now
     tokens, loss_tokens = int((batch["segment_ids"] > 0).sum()), int((batch["loss_weights"] > 0).sum())
-    flops = step_flops(self._config, tokens, loss_tokens, attention_pairs(batch["segment_ids"]))
+    pairs = attention_pairs(batch["segment_ids"])
+    flops = step_flops(self._config, tokens, loss_tokens, pairs, adapted=self._adapted)
     row = {
       "step": number,
       "loss": loss,

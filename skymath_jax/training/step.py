@@ -15,15 +15,22 @@ import optax
 from flax import nnx
 
 from skymath_jax import sharding
+from skymath_jax.models import lora
 from skymath_jax.training import loss as loss_lib
+
+NOTHING = nnx.State({})
 
 
 class TrainState(NamedTuple):
-  """`params` is an `nnx.State`; `step` (int32) counts the batches that were read."""
+  """`params` and `frozen` are `nnx.State`s: what is trained, and what is not, which is nothing without adapters.
+
+  `step` (int32) counts the batches that were read.
+  """
 
   params: Any
   opt_state: Any
   step: jax.Array
+  frozen: Any
 
 
 class Metrics(NamedTuple):
@@ -36,8 +43,8 @@ class Metrics(NamedTuple):
 
 def init(decoder: Any, optimizer: optax.GradientTransformation) -> tuple[nnx.GraphDef[Any], TrainState]:
   """The decoder's structure, and a state that shares its arrays; `placed` puts them on devices, too."""
-  graph, params = nnx.split(decoder, nnx.Param)
-  return graph, TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+  graph, params, frozen = lora.split(decoder)
+  return graph, TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), frozen)
 
 
 def placed(
@@ -47,8 +54,8 @@ def placed(
 
   A decoder of abstract arrays (`nnx.eval_shape`) gives an abstract state, which compiles to the same program.
   """
-  graph, params = nnx.split(decoder, nnx.Param)
-  like = jax.eval_shape(lambda p: TrainState(p, optimizer.init(p), jnp.zeros((), jnp.int32)), params)
+  graph, params, frozen = lora.split(decoder)
+  like = jax.eval_shape(lambda p, f: TrainState(p, optimizer.init(p), jnp.zeros((), jnp.int32), f), params, frozen)
   if mesh is None:  # said explicitly, too: a resumed state, whose place is explicit, would compile a second program
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     places = jax.tree.map(lambda _: here, like)
@@ -57,13 +64,13 @@ def placed(
   if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
     state = jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), like, places)
     return graph, state, places
-  params = sharding.place(params, places.params)
-  rest = jax.jit(lambda p: (optimizer.init(p), jnp.zeros((), jnp.int32)), out_shardings=tuple(places[1:]))
-  return graph, TrainState(params, *rest(params)), places
+  params, frozen = sharding.place((params, frozen), (places.params, places.frozen))
+  rest = jax.jit(lambda p: (optimizer.init(p), jnp.zeros((), jnp.int32)), out_shardings=(places.opt_state, places.step))
+  return graph, TrainState(params, *rest(params), frozen), places
 
 
 def loss_and_gradient(
-  params: Any, batch: Mapping[str, jax.Array], *, graph: nnx.GraphDef[Any], loss_chunk: int
+  params: Any, batch: Mapping[str, jax.Array], frozen: Any = NOTHING, *, graph: nnx.GraphDef[Any], loss_chunk: int
 ) -> tuple[jax.Array, Any]:
   """Σ weight · nll / Σ weight over ALL micro-batches, and its gradient; both 0 where no token has weight.
 
@@ -76,14 +83,15 @@ def loss_and_gradient(
   Args:
     params: `nnx.State`.
     batch: arrays `[micro_batches rows length]`.
-    graph: from `nnx.split`.
+    frozen: `nnx.State` of what has no gradient.
+    graph: from `lora.split`.
     loss_chunk: see `loss.weighted_sum`.
   """
   weight = jnp.sum(loss_lib.target_weights(batch))
   share = jnp.where(weight > 0, 1.0 / jnp.maximum(weight, np.finfo(np.float32).tiny), 0.0)
 
   def part(params: Any, micro: Mapping[str, jax.Array]) -> jax.Array:
-    return share * loss_lib.weighted_sum(nnx.merge(graph, params), micro, loss_chunk=loss_chunk)
+    return share * loss_lib.weighted_sum(nnx.merge(graph, params, frozen), micro, loss_chunk=loss_chunk)
 
   gradient = jax.value_and_grad(part)
   if batch["tokens"].shape[0] == 1:
@@ -115,7 +123,7 @@ def step(
     optimizer: from `optimizer.make`.
     loss_chunk: see `loss.weighted_sum`.
   """
-  loss, gradient = loss_and_gradient(state.params, batch, graph=graph, loss_chunk=loss_chunk)
+  loss, gradient = loss_and_gradient(state.params, batch, state.frozen, graph=graph, loss_chunk=loss_chunk)
   norm = optax.global_norm(gradient)
   gradient, opt_state, params = jax.tree.map(_to_float32, (gradient, state.opt_state, state.params))
   direction, opt_state = optimizer.update(gradient, opt_state, params)
@@ -128,7 +136,7 @@ def step(
     for salt, (value, before) in enumerate(zip(new, old, strict=True))
   ]
   params, opt_state = jax.tree.unflatten(tree, stored)
-  return TrainState(params, opt_state, state.step + 1), Metrics(loss, norm, finite)
+  return TrainState(params, opt_state, state.step + 1, state.frozen), Metrics(loss, norm, finite)
 
 
 def _to_float32(x: jax.Array) -> jax.Array:

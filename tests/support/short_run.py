@@ -12,11 +12,13 @@ STAGE = Stage(epochs=1, learning_rate=3e-3)
 ROWS = some_rows(100)  # 11 or 12 steps
 
 
-def train(folder, *, model=None, source=ROWS, mesh=None, evaluate=None, **changes):
+def train(folder, *, model=None, source=ROWS, mesh=None, evaluate=None, adapter=None, **changes):
   """`changes` are of SETTINGS or STAGE."""
   of_stage = {key: changes.pop(key) for key in ("epochs", "learning_rate") if key in changes}
   settings, stage = dataclasses.replace(SETTINGS, **changes), dataclasses.replace(STAGE, **of_stage)
-  return training.train(model or decoder(), Characters(), source, folder, settings, stage, mesh=mesh, evaluate=evaluate)
+  return training.train(
+    model or decoder(), Characters(), source, folder, settings, stage, mesh=mesh, evaluate=evaluate, adapter=adapter
+  )
 
 
 def curve(folder):

@@ -8,7 +8,6 @@ import types
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from skymath_jax.config import Training
 from skymath_jax.errors import UserError
@@ -41,7 +40,7 @@ def test_held_out_examples_are_never_trained_and_the_rest_always():
 
 
 def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_packed():
-  graph, params = nnx.split(decoder(), nnx.Param)
+  graph, state = step.init(decoder(), optimizer.make(Training()))
   _, held = hold_out(tokenized(), 30, rng_seed=5)
   total = weight = 0.0
   alone = np.zeros((len(held), 64), np.int32)  # each example in a row of its own; what pads it comes after it
@@ -54,7 +53,7 @@ def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_pack
   for rows in (4, 2):
     packing = Packing(max_length=64, rows=rows, epochs=1)
     steps = Steps(held, packing)
-    value = held_out.mean_loss(params, steps, dict, graph=graph, loss_chunk=100)
+    value = held_out.mean_loss(state, steps, dict, graph=graph, loss_chunk=100)
     assert value == pytest.approx(total / weight, rel=1e-5)
 
 
