@@ -22,6 +22,7 @@ from skymath_jax.keys import Amount, AtLeast, Count, Free, Key, Positive, built,
 
 Words = tuple[str, ...]
 Dtype = Literal["float32", "bfloat16"]
+Held = Literal["float32", "bfloat16", "int8", "nf4"]  # the last two cannot be trained, but adapted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,7 @@ class Model:
 
   path: str = ""  # base model: HF folder, checkpoint folder, asset:NAME; empty = from scratch
   dtype: Dtype = "bfloat16"  # of compute, that of a teacher served here too
-  param_dtype: Dtype = "float32"  # of master weights and Adam's second moment; bfloat16 halves them, for one GPU
+  param_dtype: Held = "float32"  # of weights, Adam's second moment; int8 and nf4 need training.lora_rank
   scan_layers: bool = True  # one compiled layer for all (fast to compile); False is faster to run on CPU
   remat: Free[Literal["none", "wide", "names", "full"]] = "names"  # what the backward pass recomputes: nothing to all
   scratch: Mapping[Size, Positive] = dataclasses.field(default_factory=SCRATCH.copy)  # sizes of a model from nothing
@@ -147,6 +148,8 @@ class Training:
   betas: tuple[float, float] = (0.9, 0.999)  # AdamW's decay of the first and the second moment
   epsilon: Amount = 1e-8  # AdamW's denominator floor
   weight_decay: Amount = 0.0  # none in the paper; norms, biases and embeddings never decay
+  lora_rank: Count = 0  # of adapters on every linear layer, trained in place of the weights; 0 = the weights are
+  lora_alpha: Amount = 32.0  # alpha / rank is the factor with which the adapters count
   clip: Amount = 1.0  # global gradient norm; 0 = no clipping
   mu_dtype: Dtype = "float32"  # of Adam's first moment
   loss_weighting: Literal["token", "example"] = "token"  # what counts alike

@@ -17,23 +17,27 @@ def export(argv: Sequence[str]) -> int:
   out = Flag("out", None, "Hugging Face folder to write", required=True)
   dtype = Flag("dtype", "auto", "float32 | bfloat16 | float16 | auto = the imported files' own, bfloat16 if trained")
   size = Flag("max_shard_gb", 5.0, "largest file of weights, in 10^9 bytes")
-  values = parse(argv, checkpoint, out, dtype, size, LOGITS, OVERWRITE, PUSH)
+  adapter = Flag("adapter", False, "writes what training.lora_rank trained in PEFT's format, not the merged model")
+  values = parse(argv, checkpoint, out, dtype, size, adapter, LOGITS, OVERWRITE, PUSH)
   require_repository(values.push)
   if values.dtype not in (known := ("auto", "float32", "bfloat16", "float16")):
     raise UsageError(f"--dtype={values.dtype} is not known; use one of {', '.join(known)}.")
   from skymath_jax import distributed
-  from skymath_jax.convert.exporting import export_checkpoint
+  from skymath_jax.convert.exporting import export_adapter, export_checkpoint
 
   distributed.initialize()
-  facts = export_checkpoint(
-    values.checkpoint,
-    values.out,
-    dtype=values.dtype,
-    max_shard_gb=values.max_shard_gb,
-    logits=values.logits,
-    overwrite=values.overwrite,
-    name=values.push,
-  )
+  if values.adapter:
+    facts = export_adapter(values.checkpoint, values.out, overwrite=values.overwrite)
+  else:
+    facts = export_checkpoint(
+      values.checkpoint,
+      values.out,
+      dtype=values.dtype,
+      max_shard_gb=values.max_shard_gb,
+      logits=values.logits,
+      overwrite=values.overwrite,
+      name=values.push,
+    )
   if distributed.is_writer():
     if values.push:
       facts["pushed"] = hub.push(values.out, values.push)

@@ -51,6 +51,13 @@ def text(folder: epath.Path, config: DecoderConfig, tokenizer: Tokenizer, dtype:
   return "\n".join(part for part in parts if part)
 
 
+def of_adapter(base: str) -> str:
+  """The card of adapters in PEFT's format."""
+  lines = ["base_model: " + base, "library_name: peft", "pipeline_tag: text-generation", "tags:", "- lora", "- math"]
+  about = f"LoRA adapters for `{base}`, trained with skymath_jax {skymath_jax.__version__}."
+  return "\n".join(["---", *lines, "---", "", about, ""])
+
+
 def _meta(folder: epath.Path) -> dict[str, Any]:
   return orbax_folder.read_meta(folder, orbax_folder.committed(folder)[0])
 
@@ -179,6 +186,8 @@ def _training(folder: epath.Path) -> str:
   run, facts = meta["run"], meta["facts"]
   rows = [(key, _shown(facts[key])) for key in ("steps", "examples", "tokens", "loss_tokens", "loss") if key in facts]
   rows += [(key, _shown(run["settings"][key])) for key in ("learning_rate", "epochs") if key in run["settings"]]
+  if run["settings"].get("lora_rank"):
+    rows += [(key, _shown(run["settings"][key])) for key in ("lora_rank", "lora_alpha")]
   rows += [("data fingerprint", f"`{run['data'][:16]}`"), ("prompt template", f"`{run['template']}`")]
   return f"## Training\n\n{_table(('', ''), rows)}"
 

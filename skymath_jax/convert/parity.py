@@ -14,7 +14,7 @@ from flax import nnx
 
 from skymath_jax.engine import memory
 from skymath_jax.errors import UserError
-from skymath_jax.models import Decoder, DecoderConfig, hf
+from skymath_jax.models import Decoder, DecoderConfig, hf, lora
 from skymath_jax.records import Facts
 from skymath_jax.tokenizer import Tokenizer
 
@@ -90,14 +90,28 @@ def compare(
   name, other = _judge(folder)
   ours = _ours(decoder)
   facts: Facts = {"compared_with": name, "prompts": len(prompts)}
-  tokens, lengths = _pad(prompts)
-  left, right = ours(tokens), other(tokens)
-  live = np.arange(tokens.shape[1])[None, :] < lengths[:, None]
-  facts["max_abs_logit_diff"] = float(np.abs(left - right)[live].max())
-  facts["max_abs_logit"] = float(np.abs(right)[live].max())
+  left, right = _live(ours, prompts), _live(other, prompts)
+  facts["max_abs_logit_diff"] = float(np.abs(left - right).max())
+  facts["max_abs_logit"] = float(np.abs(right).max())
   if new_tokens:
     facts["same_greedy_text"] = greedy(ours, prompts, new_tokens) == greedy(other, prompts, new_tokens)
   return facts
+
+
+def merge_difference(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> tuple[float, float]:
+  """The largest difference that merging makes to the logits of an adapted decoder, and the largest logit.
+
+  It computes in float32 and is merged afterwards; `prompts` are token lists.
+  """
+  before = _live(_ours(decoder), prompts)
+  after = _live(_ours(lora.merge(decoder, "float32")), prompts)
+  return float(np.abs(after - before).max()), float(np.abs(before).max())
+
+
+def _live(logits: Logits, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+  """Logits `[tokens vocab]` of all tokens that are no padding."""
+  tokens, lengths = _pad(prompts)
+  return logits(tokens)[np.arange(tokens.shape[1])[None, :] < lengths[:, None]]
 
 
 def greedy(logits: Logits, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
     checkpoints/stage1/
       model.json          DecoderConfig
+      adapter.json        where adapters were trained: which model they adapt, and how
       tokenizer/          the tokenizer's own files, byte for byte
       steps/500/          one committed Orbax step: params, optimizer, data, meta
       metrics.jsonl, events.out.tfevents.*
@@ -32,6 +33,7 @@ from jax import numpy as jnp
 from skymath_jax import distributed, files, foreign, sharding
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.errors import UserError
+from skymath_jax.models import adapter_folder
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.decoder import Decoder
 from skymath_jax.tokenizer import Tokenizer
@@ -53,10 +55,14 @@ def is_checkpoint(folder: epath.PathLike) -> bool:
   return (epath.Path(folder) / MODEL).exists()
 
 
-def describe(folder: epath.PathLike, config: DecoderConfig, tokenizer: Tokenizer) -> None:
-  """Writes what is needed beside the arrays to rebuild the model: `model.json` and `tokenizer/`."""
+def describe(
+  folder: epath.PathLike, config: DecoderConfig, tokenizer: Tokenizer, adapter: Mapping[str, Any] | None = None
+) -> None:
+  """Writes what is needed beside the arrays to rebuild the model: `model.json`, `tokenizer/`, `adapter.json`."""
   folder = epath.Path(folder)
   files.write_json(folder / MODEL, dataclasses.asdict(config))
+  if adapter is not None:
+    files.write_json(folder / adapter_folder.OURS, adapter)
   tokenizer.save(folder / TOKENIZER)
 
 
@@ -158,7 +164,7 @@ def _sums(x: jax.Array, *, stacked: bool) -> jax.Array:
 
   A stack of layers is summed layer by layer: what is computed on the way is as large as what it is computed from.
   """
-  kind = {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
+  kind = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
 
   def part(x: jax.Array, first: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(x, kind).astype(jnp.uint32)
@@ -194,12 +200,14 @@ def verify(tree: Any, expected: str, path: epath.Path) -> None:
 
 
 def weights_hash(folder: epath.PathLike) -> str:
-  """Checksum of the newest step's weights, read from its `meta`: no array is touched.
+  """Checksum of the newest step's weights (of adapters: and of what they adapt), from its `meta`: no array is touched.
 
   Raises:
     UserError: the folder has no finished checkpoint.
   """
-  return read_meta(folder, _newest(folder))["weights"]
+  found: str = read_meta(folder, _newest(folder))["weights"]
+  path = epath.Path(folder) / adapter_folder.OURS
+  return hashlib.sha256(found.encode() + path.read_bytes()).hexdigest()[:16] if path.exists() else found
 
 
 def _newest(folder: epath.PathLike) -> int:
@@ -277,20 +285,31 @@ def load(
   folder = epath.Path(folder)
   if not is_checkpoint(folder):
     raise UserError(f"no {MODEL} here, so this is no checkpoint", where=folder, remedy="give checkpoints/STAGE")
-  step = _newest(folder) if step is None else step
   config = config_of(folder)
-  path = folder.resolve() / STEPS / str(step) / "params"
-  try:
-    params = restore(path, _abstract(config, mesh)[1])
-    verify(params, read_meta(folder, step)["weights"], path)
-  except DamagedError as error:
-    remedy = f"remove {path.parent} and run the training again: it goes on from the step before"
-    raise UserError(f"damaged ({error})", where=path, remedy=remedy) from error
+  params = weights(folder, _abstract(config, mesh)[1], step=step)
   if dtype is not None:
     name = jnp.dtype(dtype).name
     config = dataclasses.replace(config, dtype=name, param_dtype=name)
     params = jax.tree.map(lambda x: x.astype(name), params)
   return nnx.merge(_abstract(config, None)[0], params), tokenizer_lib.load(folder / TOKENIZER)
+
+
+def weights(folder: epath.PathLike, like: Any, *, step: int | None = None) -> Any:
+  """What was trained, at the newest (or the given) step, in the structure, dtypes and shardings of `like`.
+
+  Raises:
+    UserError: no checkpoint there, or it is damaged.
+  """
+  folder = epath.Path(folder)
+  step = _newest(folder) if step is None else step
+  path = folder.resolve() / STEPS / str(step) / "params"
+  try:
+    params = restore(path, like)
+    verify(params, read_meta(folder, step)["weights"], path)
+  except DamagedError as error:
+    remedy = f"remove {path.parent} and run the training again: it goes on from the step before"
+    raise UserError(f"damaged ({error})", where=path, remedy=remedy) from error
+  return params
 
 
 def config_of(folder: epath.PathLike) -> DecoderConfig:

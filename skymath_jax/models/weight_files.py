@@ -77,7 +77,7 @@ def scan(folder: epath.Path) -> dict[str, Stored]:
     if not path.exists():
       raise UserError(f"named by {INDEX} but not there", where=path, remedy=COPY_AGAIN)
     foreign.require_regular(path, most=foreign.MAX_WEIGHTS)
-    for stored in _list(path):
+    for stored in list_file(path):
       if stored.name in tensors:
         where = f"{tensors[stored.name].path.name} and {name}"
         raise UserError(f"{stored.name} lies in two files, {where}", where=folder, remedy=COPY_AGAIN)
@@ -109,7 +109,12 @@ def _index(path: epath.Path) -> Mapping[str, str]:
   return index
 
 
-def _list(path: epath.Path) -> list[Stored]:
+def list_file(path: epath.Path) -> list[Stored]:
+  """Every tensor of one file; values stay on disk.
+
+  Raises:
+    UserError: it is damaged, or the pointer that Git LFS leaves in the place of a file.
+  """
   try:
     with safetensors.safe_open(path, "numpy") as file:
       slices = ((name, file.get_slice(name)) for name in file.keys())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from etils import epath
 from flax import nnx
 
 import skymath_jax
@@ -15,6 +16,9 @@ from skymath_jax import distributed, files, hardware, integrity, models, prompts
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.chat import frames
 from skymath_jax.config import SCRATCH, Experiment, Model, Training
+from skymath_jax.errors import UserError
+from skymath_jax.models import blockwise
+from skymath_jax.models.lora import Adapters
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import FETCH_SECONDS, WORK_SECONDS
 from skymath_jax.records import Facts
@@ -39,7 +43,7 @@ def train(run: Run, number: int) -> Facts:
   if isinstance(source, pairs.Pairs) and distributed.is_writer():
     source.show()
   mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh)) if jax.device_count() > 1 else None
-  decoder, tokenizer = _start_model(run, number, source, mesh)
+  decoder, tokenizer, adapter = _start_model(run, number, source, mesh)
   facts = training.train(
     decoder,
     tokenizer,
@@ -51,6 +55,7 @@ def train(run: Run, number: int) -> Facts:
     rng_seed=config.rng_seed + number,
     tokens=_tokens(run, number, source, tokenizer),
     provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
+    adapter=adapter,
   )
   return {"output": models.weights_hash(folder), **facts}
 
@@ -91,8 +96,47 @@ def step_of(config: Experiment) -> tuple[models.DecoderConfig, Training]:
   """What the compiled step of a stage depends on, without weights or data."""
   m = config.model
   shape = models.config_of(m.path) if m.path else _scratch_config(config)
-  shape = dataclasses.replace(shape, dtype=m.dtype, param_dtype=m.param_dtype, remat=m.remat, scan_layers=m.scan_layers)
+  held = weights_dtype(m)
+  shape = dataclasses.replace(shape, dtype=m.dtype, param_dtype=held, remat=m.remat, scan_layers=m.scan_layers)
   return shape, config.training
+
+
+def weights_dtype(config: Model) -> str:
+  """The type of weights that are not rounded: those of few bits are rounded from bfloat16."""
+  return "bfloat16" if config.param_dtype in blockwise.BITS else config.param_dtype
+
+
+def adapters_of(config: Experiment) -> Adapters | None:
+  """What is trained in the place of the weights; None where these are.
+
+  Raises:
+    UserError: weights in few bits, which cannot be trained themselves.
+  """
+  t, held = config.training, config.model.param_dtype
+  form: Any = held if held in blockwise.BITS else ""
+  if not t.lora_rank and form:
+    remedy = "set config.training.lora_rank, such as 16, to adapt them, or another type"
+    raise UserError(f"{held} weights cannot be trained", where="config.model.param_dtype", remedy=remedy)
+  return Adapters(rank=t.lora_rank, alpha=t.lora_alpha, base=form) if t.lora_rank else None
+
+
+def start_from(
+  path: epath.PathLike, config: Experiment, mesh: jax.sharding.Mesh | None
+) -> tuple[models.Decoder, Tokenizer, Facts | None]:
+  """The model of `path` as training begins with it, its tokenizer, and what its adapters, if it has them, adapt.
+
+  Raises:
+    UserError: no such model, or adapters other than the config's.
+  """
+  adapters, dtype = adapters_of(config), weights_dtype(config.model)
+  if adapters is None:
+    decoder, tokenizer = models.load_any(path, mesh=mesh, dtype=dtype)
+    return as_trained(decoder, config.model), tokenizer, None
+  prepare = functools.partial(as_trained, config=config.model)
+  decoder, tokenizer, reference = models.load_adapted(
+    path, adapters, mesh=mesh, dtype=dtype, prepare=prepare, rng_seed=config.rng_seed
+  )
+  return decoder, tokenizer, reference.as_json()
 
 
 def as_trained(decoder: models.Decoder, config: Model) -> models.Decoder:
@@ -123,15 +167,17 @@ def _tokens(run: Run, number: int, source: Source, tokenizer: Tokenizer) -> Toke
 
 def _start_model(
   run: Run, number: int, source: Source, mesh: jax.sharding.Mesh | None
-) -> tuple[models.Decoder, Tokenizer]:
-  config = run.config.model
-  if number == 2:
-    decoder, tokenizer = models.load_any(run.workdir.checkpoints / "stage1", mesh=mesh, dtype=config.param_dtype)
-  elif config.path:
-    decoder, tokenizer = models.load_any(config.path, mesh=mesh, dtype=config.param_dtype)
+) -> tuple[models.Decoder, Tokenizer, Facts | None]:
+  config, path = run.config, run.workdir.checkpoints / "stage1" if number == 2 else run.config.model.path
+  if path:
+    decoder, tokenizer, adapter = start_from(path, config, mesh)
+  elif adapters_of(config) is not None:
+    what, remedy = "a model from nothing has nothing to adapt", "name a model there, or set training.lora_rank to 0"
+    raise UserError(what, where="config.model.path", remedy=remedy)
   else:
     decoder, tokenizer = _from_scratch(run, source)
-  return as_trained(decoder, config), frames.dressed(tokenizer, run.config.training.template)
+    decoder, adapter = as_trained(decoder, config.model), None
+  return decoder, frames.dressed(tokenizer, config.training.template), adapter
 
 
 def _from_scratch(run: Run, source: Source) -> tuple[models.Decoder, Tokenizer]:
@@ -165,7 +211,7 @@ def _scratch_config(config: Experiment) -> models.DecoderConfig:
   """The sizes of `model.scratch`; its heads share the width where no `head_dim` says otherwise."""
   sizes: dict[Any, Any] = {**SCRATCH, **config.model.scratch}
   sizes.setdefault("head_dim", sizes["embed"] // sizes["heads"])
-  length, dtype = config.training.max_length, config.model.param_dtype
+  length, dtype = config.training.max_length, weights_dtype(config.model)
   return models.DecoderConfig(**sizes, max_positions=length, param_dtype=dtype)
 
 

@@ -135,9 +135,9 @@ class Study:
       self._weights(before)
     chosen = self.instances(cell)
     source = TextSet(tuple({"query": i.query, "response": i.response} for i in chosen))
-    decoder, tokenizer = models.load_any(self._path(before), mesh=self._mesh, dtype=config.model.param_dtype)
+    decoder, tokenizer, adapter = train.start_from(self._path(before), config, self._mesh)
     facts = training.train(
-      train.as_trained(decoder, config.model),
+      decoder,
       tokenizer,
       source,
       self.folder(cell) / WEIGHTS,
@@ -146,6 +146,7 @@ class Study:
       mesh=self._mesh,
       rng_seed=config.rng_seed + SEED_STEP * cell.rng_seed + len(cell.phases),
       provenance={"config_hash": config_lib.config_hash(config), "skymath_jax": skymath_jax.__version__},
+      adapter=adapter,
     )
     kept = {key: facts[key] for key in ("steps", "examples", "tokens", "loss_tokens", "loss")}
     return {"set": _make_up(chosen), **kept}
