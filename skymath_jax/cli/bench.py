@@ -29,6 +29,7 @@ BENCHMARKS = {
   "tokenizing": (False, "rows/s and memory of making tokens and masks once, and again, beside datasets.map"),
   "end_by_itself": (False, "a real model fine-tuned in its own template: the same text everywhere, and it ends"),
   "train": (False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
+  "lora": (False, "full fine-tuning beside LoRA over 16, 8 and 4 bits, on the same pairs"),
   "h200_decode": (False, "7B generation on one GPU, engine and gRPC"),
   "serving_soak": (False, "last-slot drains and start–stop cycles that the server survives"),
   "serving_fuzz": (False, "malformed gRPC and HTTP requests that the server survives"),

@@ -49,7 +49,8 @@ def preflight(argv: Sequence[str]) -> int:
   if values.step == "serve":
     report, said = _serve(config, values.config.serving, target)
   else:
-    report = room.check(config, settings, dataclasses.asdict(values.config.mesh), target, advise=values.advise)
+    mesh, adapters = dataclasses.asdict(values.config.mesh), train.adapters_of(values.config)
+    report = room.check(config, settings, mesh, target, adapters=adapters, advise=values.advise)
     peak, usable = report.peak_bytes_per_chip / hardware.GIB, report.usable_bytes_per_chip / hardware.GIB
     verdict = f"{'fits' if report.fits else 'does not fit'} ({report.method}: {peak:.1f} of {usable:.1f} GiB a chip)"
     said = [f"{values.config.name} on {target.title}: {verdict}", *report.advice]

@@ -13,6 +13,7 @@ from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.hardware import GIB, Hardware, names
 from skymath_jax.models import DecoderConfig
+from skymath_jax.models.lora import Adapters
 from skymath_jax.preflight import estimate, train
 
 STRONGER = {"none": "wide", "wide": "names", "names": "full"}  # remat that keeps less
@@ -42,13 +43,15 @@ class _Recipe:
   config: DecoderConfig
   settings: Training
   mesh_sizes: dict[str, int]
+  adapters: Adapters | None = None
 
   def changed(self, change: Change) -> "_Recipe":
     groups: dict[str, Change] = {"model": {}, "training": {}, "mesh": {}}
     for key, value in change.items():
       group, _, name = key.partition(".")
       groups[group][name] = value
-    return _Recipe(
+    return dataclasses.replace(
+      self,
       config=dataclasses.replace(self.config, **groups["model"]),
       settings=dataclasses.replace(self.settings, **groups["training"]),
       mesh_sizes={**self.mesh_sizes, **groups["mesh"]},
@@ -56,7 +59,13 @@ class _Recipe:
 
 
 def check(
-  config: DecoderConfig, settings: Training, mesh_sizes: dict[str, int], target: Hardware, *, advise: bool = True
+  config: DecoderConfig,
+  settings: Training,
+  mesh_sizes: dict[str, int],
+  target: Hardware,
+  *,
+  adapters: Adapters | None = None,
+  advise: bool = True,
 ) -> Report:
   """Compiles (or, for GPUs, estimates) the train step of a recipe for `target`.
 
@@ -65,6 +74,7 @@ def check(
     settings: of the training stage.
     mesh_sizes: `data`, `fsdp`, `tensor`, as in the config.
     target: the machine.
+    adapters: what is trained in place of the weights, if anything is.
     advise: where it does not fit, try changes until one does; each try is a compilation.
 
   Raises:
@@ -72,16 +82,17 @@ def check(
   """
   if target.chip.usable == math.inf:
     raise UserError(f"its memory is not known: {target.name}", where="preflight", remedy=f"one of {names()}")
-  recipe = _Recipe(config=config, settings=settings, mesh_sizes=mesh_sizes)
+  recipe = _Recipe(config=config, settings=settings, mesh_sizes=mesh_sizes, adapters=adapters)
   mesh, outcome = _try(recipe, target)
   mine = estimate.share(settings, mesh)
-  parts = estimate.breakdown(config, settings, mine)
+  parts = estimate.breakdown(config, settings, mine, adapters)
   if outcome.fits and target.compiles:
     parts["everything_else"] = max(0, outcome.peak_bytes - sum(parts.values()))
-  bounds = estimate.step_seconds(config, settings, mine, target)
+  bounds = estimate.step_seconds(config, settings, mine, target, adapted=adapters is not None)
   advice = [_headroom(outcome, target), *_idle(recipe, target, mesh)] if outcome.fits else []
   if not outcome.fits and advise:
     advice = [_remedy(recipe, target)]
+  advice += [] if adapters is None else [_all_weights(recipe, mine)]
   return Report(
     topology=target.name,
     slices=target.slices,
@@ -102,13 +113,18 @@ def _try(recipe: _Recipe, target: Hardware) -> tuple[Mesh | AbstractMesh, train.
   """(mesh, outcome) of one recipe on one target."""
   if target.compiles:
     real = sharding.make_mesh(**recipe.mesh_sizes, devices=train.devices(target))
-    outcome = train.compile_step(recipe.config, recipe.settings, real)
+    outcome = train.compile_step(recipe.config, recipe.settings, real, recipe.adapters)
     return real, dataclasses.replace(outcome, fits=outcome.fits and outcome.peak_bytes <= target.chip.usable_bytes)
   mesh = sharding.abstract_mesh(**recipe.mesh_sizes, count=target.devices)
   mine = estimate.share(recipe.settings, mesh)
-  needed = sum(estimate.breakdown(recipe.config, recipe.settings, mine).values())
+  needed = sum(estimate.breakdown(recipe.config, recipe.settings, mine, recipe.adapters).values())
   fits = needed <= target.chip.usable_bytes
   return mesh, train.Outcome(fits=fits, peak_bytes=needed, temporary_bytes=0, seconds=0.0)
+
+
+def _all_weights(recipe: _Recipe, mine: estimate.Share) -> str:
+  needed = sum(estimate.breakdown(recipe.config, recipe.settings, mine).values()) / GIB
+  return f"training all weights would take {needed:.1f} GiB a chip (estimated, weights {recipe.config.param_dtype})"
 
 
 def _headroom(outcome: train.Outcome, target: Hardware) -> str:
@@ -200,7 +216,8 @@ def _candidates(recipe: _Recipe, target: Hardware, *, larger: bool) -> Iterator[
   found += [{**base, **change} for change in savings if not (larger and "training.mu_dtype" in change)]
   for change in found:
     changed = recipe.changed(change)
-    parts = estimate.breakdown(changed.config, changed.settings, estimate.share(changed.settings, mesh))
+    mine = estimate.share(changed.settings, mesh)
+    parts = estimate.breakdown(changed.config, changed.settings, mine, changed.adapters)
     if sum(parts[key] for key in ("parameters", "first_moment", "second_moment")) < target.chip.usable_bytes:
       yield change
 

@@ -12,7 +12,8 @@ from typing import Any
 from skymath_jax import sharding
 from skymath_jax.config import Training
 from skymath_jax.hardware import SLICE_NETWORK, Hardware
-from skymath_jax.models import DecoderConfig
+from skymath_jax.models import DecoderConfig, blockwise
+from skymath_jax.models.lora import Adapters
 
 # What a well-written step reaches of the data sheet: matmuls of training shapes on an H200 (690 of 989 TFLOP/s), copies
 MATMUL_SHARE, BANDWIDTH_SHARE = 0.7, 0.8
@@ -39,22 +40,47 @@ def share(settings: Training, mesh: Any) -> Share:
   )
 
 
-def breakdown(config: DecoderConfig, settings: Training, mine: Share) -> dict[str, int]:
-  """Bytes of one chip by what they are for."""
+def breakdown(
+  config: DecoderConfig, settings: Training, mine: Share, adapters: Adapters | None = None
+) -> dict[str, int]:
+  """Bytes of one chip by what they are for; `adapters` are all that is trained, if there are any."""
   width = {"float32": 4, "bfloat16": 2}
-  held = math.ceil(config.parameters / mine.shards)
-  weights = held * width[config.param_dtype]
+  trained = config.parameters if adapters is None else adapters.rank * inputs_and_outputs(config)
+  kind = config.param_dtype if adapters is None else "float32"
+  held = math.ceil(trained / mine.shards)
+  weights = held * width[kind]
   gradients = weights + (held * 4 if settings.micro_batches > 1 else 0)
+  frozen = 0 if adapters is None else frozen_bytes(config, adapters)
+  # a layer's weights as they are multiplied: of rounded ones there is nothing else in the compute type
+  restored = matrices(config) // config.layers * width[config.dtype] if adapters is not None and adapters.base else 0
   return {
-    "parameters": weights,
+    "parameters": weights + math.ceil(frozen / mine.shards),
     "first_moment": held * width[settings.mu_dtype],
     "second_moment": weights,
     "gradients": gradients,
     "kept_activations": config.layers * mine.tokens * kept_bytes(config) // mine.tensor
     + config.layers * mine.tokens * config.embed * width[config.dtype],
     "logits": 2 * 4 * min(settings.loss_chunk, mine.tokens) * config.vocab_size // mine.tensor,
-    "one_layer": mine.tokens * layer_bytes(config) // mine.tensor,
+    "one_layer": (mine.tokens * layer_bytes(config) + restored) // mine.tensor,
   }
+
+
+def matrices(config: DecoderConfig) -> int:
+  """Weights of the layers' matrices, which are what is adapted."""
+  return config.matmul_parameters - config.vocab_size * config.embed
+
+
+def inputs_and_outputs(config: DecoderConfig) -> int:
+  """Inputs and outputs of all of the layers' matrices: times the rank, the weights of adapters."""
+  attention = config.head_dim * (2 * config.heads + 2 * config.kv_heads)
+  return config.layers * (7 * config.embed + 3 * config.mlp + attention)
+
+
+def frozen_bytes(config: DecoderConfig, adapters: Adapters) -> int:
+  """Bytes of the weights that adapters leave as they are: the matrices perhaps in few bits, all else as it is."""
+  width = {"float32": 4, "bfloat16": 2}[config.param_dtype]
+  each = blockwise.BITS[adapters.base] / 8 if adapters.base else width
+  return math.ceil(matrices(config) * each) + (config.parameters - matrices(config)) * width
 
 
 def kept_bytes(config: DecoderConfig) -> int:
@@ -75,20 +101,23 @@ def layer_bytes(config: DecoderConfig) -> int:
   return {"float32": 4, "bfloat16": 2}[config.dtype] * (attention + 4 * config.embed + 4 * config.mlp)
 
 
-def step_seconds(config: DecoderConfig, settings: Training, mine: Share, target: Hardware) -> dict[str, float]:
+def step_seconds(
+  config: DecoderConfig, settings: Training, mine: Share, target: Hardware, *, adapted: bool = False
+) -> dict[str, float]:
   """Lower bounds of one optimizer step by compute, memory and networks; `step` is the largest, since they overlap.
 
-  Full rows of one causal segment are assumed: packed rows have less attention.
+  Full rows of one causal segment are assumed: packed rows have less attention. Where only adapters are trained
+  (`adapted`), the weights have no gradient, which is a third of the work, and no states.
   """
   micro, chip = settings.micro_batches, target.chip
   tokens = mine.tokens * micro
-  flops = tokens * config.flops_per_token(settings.max_length) / mine.tensor
+  flops = tokens * config.flops_per_token(settings.max_length) / mine.tensor * (2 / 3 if adapted else 1)
   again = FORWARDS[config.remat] * tokens * config.forward_flops_per_token(settings.max_length) / mine.tensor
   held = config.parameters / mine.shards
-  states = held * (3 * 4 + 2 * 4)  # weights, moments and gradient read, weights and moments written
+  states = 0.0 if adapted else held * (3 * 4 + 2 * 4)  # weights, moments and gradient read, weights and moments written
   whole = config.parameters / mine.tensor * 2 * (1 - mine.tensor / mine.shards)
   gathered = micro * (2 * whole + 2 * whole)  # weights for both passes, and the gradient's sum, in bfloat16 or twice it
-  between = 0.0 if target.slices == 1 else 2 * held * 4 / SLICE_NETWORK
+  between = 0.0 if target.slices == 1 or adapted else 2 * held * 4 / SLICE_NETWORK
   seconds = {
     "compute": (flops + again) / (chip.flops * MATMUL_SHARE),
     "memory": (states + micro * 3 * 2 * config.parameters / mine.tensor) / (chip.memory_bandwidth * BANDWIDTH_SHARE),

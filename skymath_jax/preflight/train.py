@@ -20,7 +20,8 @@ from skymath_jax import sharding
 from skymath_jax.config import Training
 from skymath_jax.errors import UserError
 from skymath_jax.hardware import GIB, Hardware
-from skymath_jax.models import Decoder, DecoderConfig, attention
+from skymath_jax.models import Decoder, DecoderConfig, attention, lora
+from skymath_jax.models.lora import Adapters
 from skymath_jax.training import optimizer, step
 from skymath_jax.training.packing import Packing, abstract_batch
 
@@ -59,10 +60,13 @@ def devices(target: Hardware) -> list[Any]:
   return list(topologies.get_topology_desc(platform="tpu", **target.topology()).devices)
 
 
-def lower(config: DecoderConfig, settings: Training, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+def lower(
+  config: DecoderConfig, settings: Training, mesh: jax.sharding.Mesh, adapters: Adapters | None = None
+) -> jax.stages.Lowered:
   """The train step for `mesh`, with abstract arguments placed as the loop places real ones."""
   chain = optimizer.make(settings)
-  decoder = nnx.eval_shape(functools.partial(Decoder, config))
+  plain = functools.partial(Decoder, config)
+  decoder = nnx.eval_shape(plain if adapters is None else lambda: lora.attach(plain(), adapters))
   with jax.set_mesh(mesh):
     graph, state, places = step.placed(decoder, chain, mesh)
     batch = {}
@@ -76,12 +80,14 @@ def lower(config: DecoderConfig, settings: Training, mesh: jax.sharding.Mesh) ->
     return run.lower(state, batch, np.float32(0), graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
 
 
-def compile_step(config: DecoderConfig, settings: Training, mesh: jax.sharding.Mesh) -> Outcome:
+def compile_step(
+  config: DecoderConfig, settings: Training, mesh: jax.sharding.Mesh, adapters: Adapters | None = None
+) -> Outcome:
   """Lowers and compiles; running out of memory is an outcome, every other failure is raised."""
   config = dataclasses.replace(
     config, attention=attention.AUTO["tpu"] if config.attention == "auto" else config.attention
   )
-  return outcome_of(lower(config, settings, mesh))
+  return outcome_of(lower(config, settings, mesh, adapters))
 
 
 def outcome_of(lowered: jax.stages.Lowered) -> Outcome:

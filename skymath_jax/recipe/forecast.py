@@ -122,13 +122,15 @@ def _training(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   tokens = settings.stage(number).epochs * made * (TEMPLATE_TOKENS + lengths.question + lengths.solution)
   again = 1 + estimate.FORWARDS[config.remat] / 3
   mesh = sharding.abstract_mesh(**dataclasses.asdict(run.config.mesh), count=jax.device_count())
-  held = sum(estimate.breakdown(config, settings, estimate.share(settings, mesh)).values()) * jax.device_count()
+  adapters = train.adapters_of(run.config)
+  parts = estimate.breakdown(config, settings, estimate.share(settings, mesh), adapters)
+  trained = config.parameters if adapters is None else adapters.rank * estimate.inputs_and_outputs(config)
   return Row(
     stage=stage.name,
     work=f"about {tokens:,.0f} tokens",
     seconds=again * pace.seconds(config, train=tokens),
-    memory=held,
-    disk=settings.keep * 3 * 4 * config.parameters,
+    memory=sum(parts.values()) * jax.device_count(),
+    disk=settings.keep * 3 * 4 * trained,
   )
 
 

@@ -3,14 +3,19 @@
 import dataclasses
 import json
 
+import jax
 import pytest
+from flax import nnx
 
 from skymath_jax import hardware, preflight, sharding
 from skymath_jax.cli import main as cli
 from skymath_jax.config import Training
+from skymath_jax.models import Decoder, lora
+from skymath_jax.models.lora import Adapters
 from skymath_jax.models.published import LLAMA_2_7B
 from skymath_jax.preflight import estimate
 from skymath_jax.preflight.check import changes, spread
+from tests.support.doubles import decoder
 
 LLAMA = dataclasses.replace(LLAMA_2_7B, dtype="bfloat16")
 ONE = {"data": 1, "fsdp": 1, "tensor": 1}
@@ -115,3 +120,22 @@ def test_the_verb_prints_and_leaves_the_report(tmp_path, capsys):
   assert cli.call([*command, "--config.model.remat=none"]) == 1
   assert cli.call([*command, "--config.model.path=x/Unknown-7b"]) == 1
   assert "use one of the published" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("base", "gib"), [("", 14.6), ("int8", 9.1), ("nf4", 6.1)])
+def test_adapters_of_a_7b_model_fit_a_card_of_24_gb(base, gib):
+  config = dataclasses.replace(LLAMA, remat="full", param_dtype="bfloat16")
+  settings, target = Training(rows=8, micro_batches=8), hardware.find("gpu24")
+  assert not preflight.check(config, settings, ONE, target, advise=False).fits
+  report = preflight.check(config, settings, ONE, target, adapters=Adapters(rank=16, alpha=32.0, base=base))
+  assert report.fits and report.peak_bytes_per_chip / hardware.GIB == pytest.approx(gib, abs=0.1)
+  assert report.advice[-1].startswith("training all weights would take 89.1 GiB a chip")
+
+
+@pytest.mark.parametrize("base", ["", "int8", "nf4"])
+def test_bytes_of_adapted_weights_are_those_of_the_arrays(base):
+  config, adapters = decoder(param_dtype="bfloat16", embed=64).config, Adapters(rank=4, alpha=8.0, base=base)
+  _, trained, frozen = lora.split(nnx.eval_shape(lambda: lora.attach(Decoder(config), adapters)))
+  held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(frozen))
+  assert held == estimate.frozen_bytes(config, adapters)
+  assert sum(x.size for x in jax.tree.leaves(trained)) == adapters.rank * estimate.inputs_and_outputs(config)
