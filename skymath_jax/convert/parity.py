@@ -98,14 +98,14 @@ def compare(
   return facts
 
 
-def merge_difference(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> tuple[float, float]:
-  """The largest difference that merging makes to the logits of an adapted decoder, and the largest logit.
+def merge_difference(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Facts:
+  """What `require_same` judges, of an adapted decoder before and after merging.
 
   It computes in float32 and is merged afterwards; `prompts` are token lists.
   """
   before = _live(_ours(decoder), prompts)
   after = _live(_ours(lora.merge(decoder, "float32")), prompts)
-  return float(np.abs(after - before).max()), float(np.abs(before).max())
+  return {"max_abs_logit_diff": float(np.abs(after - before).max()), "max_abs_logit": float(np.abs(before).max())}
 
 
 def _live(logits: Logits, prompts: Sequence[Sequence[int]]) -> np.ndarray:
