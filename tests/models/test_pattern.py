@@ -18,6 +18,8 @@ from jax import numpy as jnp
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, RopeScaling, attention, cache, families, hf, rope
 from skymath_jax.models.config import LayerKind
+from skymath_jax.models.published import PUBLISHED
+from tests.support.published import MODELS
 
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of compilation
 
@@ -66,6 +68,15 @@ def test_the_language_model_of_a_folder_that_sees_is_read(prefix, words, tmp_pat
   assert sees.config == plain.config
   for a, b in zip(jax.tree.leaves(nnx.state(sees)), jax.tree.leaves(nnx.state(plain)), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  ("name", "short"), [("gemma-3-1b-pt", "Gemma-3-1B"), ("gemma-3-4b-pt", "Gemma-3-4B"), ("Olmo-3-1025-7B", "OLMo-3-7B")]
+)
+def test_published_sizes_are_what_the_configs_say(name, short):
+  ours, theirs = PUBLISHED[name], families.config_from_hf(MODELS[short])
+  assert ours == theirs
+  assert families.config_from_hf(families.config_to_hf(ours)) == ours
 
 
 def test_what_is_not_supported_is_refused_with_what_it_needs():
