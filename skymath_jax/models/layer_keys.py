@@ -229,7 +229,8 @@ def layers_to_hf(config: DecoderConfig, keys: LayerKeys) -> dict[str, Any]:
   written: dict[str, Any] = {}
   windows = [kind.window for kind in kinds if kind.window is not None]
   if keys.windowed and not (keys.asks and not windows):
-    written["sliding_window"] = windows[0] if windows else None
+    unused = None if keys.types is None else keys.window  # transformers makes a mask of it all the same
+    written["sliding_window"] = windows[0] if windows else unused
   if keys.asks:
     written["use_sliding_window"] = bool(windows)
   types = [FULL if kind.window is None else SLIDING for kind in kinds]

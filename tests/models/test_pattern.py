@@ -79,6 +79,16 @@ def test_published_sizes_are_what_the_configs_say(name, short):
   assert families.config_from_hf(families.config_to_hf(ours)) == ours
 
 
+@pytest.mark.parametrize("types", [["full_attention"] * 4, ["sliding_attention"] * 4])
+@pytest.mark.parametrize("family", ["Gemma-2-2B", "Gemma-3-1B", "OLMo-3-7B"])
+def test_layers_may_also_be_alike(family, types):
+  config = families.config_from_hf(MODELS[family] | {"num_hidden_layers": 4, "layer_types": types})
+  assert config.pattern == () and (config.window is None) == (types[0] == "full_attention")
+  written = families.config_to_hf(config)
+  assert families.config_from_hf(written) == config
+  assert written["layer_types"] == types and written["sliding_window"]
+
+
 def test_what_is_not_supported_is_refused_with_what_it_needs():
   for kind, needed in (("mixtral", "experts"), ("qwen3_moe", "experts"), ("qwen3_next", "delta-net")):
     with pytest.raises(UserError, match=f"'{kind}' is not supported: it needs .*{needed}"):
