@@ -99,7 +99,7 @@ class Curation:
   ngram: Positive = 30  # whitespace words shared with a test item that make a leak (Skywork section 4.3.7)
   near_duplicate: Amount = 0.8  # Jaccard similarity of word 3-grams that makes a near-duplicate; 0 = leave them in
   fuzzy: Amount = 0.0  # likeness to a test question that makes a leak (stories 0.35, MATH 0.7); 0 = no such check
-  quality: Words = ()  # filters, such as gold, majority, verdict; empty = keep all (Skywork section 3.2)
+  quality: Words = ()  # filters: gold, majority, verdict, thoughts; empty = keep all (Skywork section 3.2)
   hard: Amount = 0.0  # share of the queries that is kept, hardest first; 0 = all
   responses_per_query: Count = 0  # at most so many responses to one query; 0 = no limit
   parquet: bool = False  # also write the kept rows as Parquet
@@ -138,7 +138,7 @@ class Training:
   data: str = ""  # pairs for `train` on its own: FILE, FOLDER:split, hub id, A:2,B:1, text set; empty = sft/STAGE
   columns: str = ""  # of those pairs: QUERY,RESPONSE or MESSAGES; empty = found by their usual names
   examples: Count = 0  # how many examples to draw from a generated text set
-  template: str = "sft/alpaca"  # of training: a prompt frame, chat (the model's own template) or FILE.jinja
+  template: str = "sft/alpaca"  # a prompt frame, chat (the model's own) or FILE.jinja; thoughts, too: chat+thoughts
   max_length: Positive = 2048  # tokens of a packed row
   rows: Positive = 8  # packed rows an optimizer step (about 32 paper examples)
   micro_batches: Free[Positive] = 1  # parts of a step that are computed one after another

@@ -3,6 +3,7 @@
   sft/alpaca         a frame of `prompts/`; prompt and response are encoded apart, as the recipe always did
   chat, chat:FRAME   the tokenizer's own chat template; the query (in FRAME) is the user's message
   path/to/my.jinja   a chat template from a file
+  …+thoughts         any of them; what a reasoning teacher thought is trained before each answer that has a thought
 
 In a chat template the whole conversation is encoded once. What is trained of it is each answer, from where the prompt
 that asks for it ends to the first token that ends a response.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from skymath_jax import prompts
+from skymath_jax.chat import thoughts as thoughts_lib
 from skymath_jax.chat.template import (
   ChatTemplate,
   Marked,
@@ -89,18 +91,19 @@ def load(name: str, tokenizer: Any) -> Frame:
   Raises:
     UserError: there is none, the tokenizer has no chat template or end token, or one that cannot be used.
   """
+  thoughts, name = name.endswith(thoughts_lib.SUFFIX), name.removesuffix(thoughts_lib.SUFFIX)
   if name.partition(":")[0] == CHAT:
     template = template_of(tokenizer)
     if template is None:
       remedy = "name a frame, such as sft/alpaca, or the file of a chat template"
       raise UserError("the model's tokenizer has no chat template", where="config.training.template", remedy=remedy)
-    return ChatFrame(tokenizer, template, prompts.load(name.partition(":")[2] or "raw"))
+    return ChatFrame(tokenizer, template, prompts.load(name.partition(":")[2] or "raw"), thoughts=thoughts)
   if name.endswith(".jinja"):
     path = Path(os.path.expanduser(name))
     if not path.is_file():
       raise UserError("no such file", where=f"config.training.template={name}", remedy="name the file of a template")
-    return ChatFrame(tokenizer, read(path.read_text(), tokenizer, where=path), prompts.load("raw"))
-  return PromptFrame(tokenizer, prompts.load(name))
+    return ChatFrame(tokenizer, read(path.read_text(), tokenizer, where=path), prompts.load("raw"), thoughts=thoughts)
+  return PromptFrame(tokenizer, prompts.load(name), thoughts=thoughts)
 
 
 def dressed(tokenizer: Tokenizer, name: str) -> Tokenizer:
@@ -112,7 +115,10 @@ def dressed(tokenizer: Tokenizer, name: str) -> Tokenizer:
   frame = load(name, tokenizer)
   if isinstance(frame, ChatFrame):
     return tokenizer.speaking(frame.template.text, frame.end_ids)
-  return tokenizer.speaking(jinja_of(prompts.load(name), tokenizer), tokenizer.end_ids)
+  text = jinja_of(
+    prompts.load(name.removesuffix(thoughts_lib.SUFFIX)), tokenizer, thoughts=name.endswith(thoughts_lib.SUFFIX)
+  )
+  return tokenizer.speaking(text, tokenizer.end_ids)
 
 
 def framed(frame: prompts.Prompt) -> Callable[[str], str]:
@@ -133,11 +139,12 @@ def _parts(frame: prompts.Prompt) -> tuple[str, str] | None:
 class PromptFrame:
   """A frame of ours: `{query, response}` → what the tokenizer puts before a text, the prompt, the response, eos."""
 
-  def __init__(self, tokenizer: Words, frame: prompts.Prompt):
+  def __init__(self, tokenizer: Words, frame: prompts.Prompt, *, thoughts: bool = False):
     if tokenizer.eos_id is None:
       remedy = "set eos_token in tokenizer_config.json"
       raise UserError("the tokenizer has no EOS token", where="tokenizer", remedy=remedy)
     self._tokenizer, self._eos_id, self._framed = tokenizer, tokenizer.eos_id, framed(frame)
+    self._thoughts = thoughts
     self.hash = frame.hash
 
   def example(self, row: Row, where: str) -> Example | None:
@@ -163,12 +170,17 @@ class PromptFrame:
   def _pair(self, row: Row, where: str) -> tuple[str, str]:
     messages = row.get("messages")
     if messages is None:
-      return _required(row, "query", where), _required(row, "response", where)
+      return _required(row, "query", where), self._answer(_required(row, "response", where), row.get("thought"))
     *asked, last = messages
     if last["role"] != "assistant" or any(message["role"] == "assistant" for message in asked):
       what = "a conversation of several answers does not fit a frame of one question"
       raise UserError(what, where=where, remedy="set training.template=chat, or give query and response")
-    return "\n\n".join(message["content"] for message in asked), last["content"]
+    return "\n\n".join(message["content"] for message in asked), self._answer(
+      last["content"], last.get(thoughts_lib.KEY)
+    )
+
+  def _answer(self, response: str, thought: str | None) -> str:
+    return thoughts_lib.aloud(thought, response) if self._thoughts and thought and response else response
 
 
 def _required(row: Mapping[str, Any], key: str, where: str) -> str:
@@ -185,12 +197,13 @@ class ChatFrame:
     end_ids: ids that end a response; the first is the one that the template writes after an answer.
   """
 
-  def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, frame: prompts.Prompt):
+  def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, frame: prompts.Prompt, *, thoughts: bool = False):
     self.template = template
     self._tokenizer, self._framed = tokenizer, framed(frame)
     self._ends = {*tokenizer.end_ids, end := self._end_of_answers()}
     self.end_ids = (end, *(i for i in tokenizer.end_ids if i != end))
     self.hash = hashlib.sha256(template.text.encode()).hexdigest()[:16]
+    self._think = thoughts_lib.way(template) if thoughts else thoughts_lib.without
 
   def example(self, row: Row, where: str) -> Example | None:
     """All of the conversation in one encoding.
@@ -228,10 +241,10 @@ class ChatFrame:
 
   def _messages(self, row: Row, where: str) -> Messages:
     if "messages" in row:
-      messages: Messages = row["messages"]
-      return messages
+      return [self._think(message) for message in row["messages"]]
     asked, said = self._framed(_required(row, "query", where)), _required(row, "response", where)
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    answer = {"role": "assistant", "content": said, thoughts_lib.KEY: row.get("thought")}
+    return [{"role": "user", "content": asked}, self._think(answer)]
 
   def _to_find(self, marked: Marked, rendered: Rendered | RequestRejected) -> list[int]:
     """The answers (by their turn) whose place in the text the template does not mark."""
@@ -326,7 +339,7 @@ def _tokens_of(places: Sequence[Span], span: Span) -> tuple[int, int]:
   return first, after
 
 
-def jinja_of(frame: prompts.Prompt, tokenizer: Tokenizer) -> str | None:
+def jinja_of(frame: prompts.Prompt, tokenizer: Tokenizer, *, thoughts: bool = False) -> str | None:
   """A chat template that writes what a model was trained on in a frame of ours; None where a template cannot.
 
   What stands before an answer is one query, its messages two lines apart.
@@ -336,7 +349,7 @@ def jinja_of(frame: prompts.Prompt, tokenizer: Tokenizer) -> str | None:
     return None
   before = "".join(tokenizer.token(i) for i in tokenizer.before)
   for blank in ("", " "):  # some tokenizers put one before a text, but not behind a control token
-    text = _jinja(f"{before}{blank if before else ''}", parts, tokenizer.token(tokenizer.eos_id))
+    text = _jinja(f"{before}{blank if before else ''}", parts, tokenizer.token(tokenizer.eos_id), thoughts)
     template = read(text, tokenizer, where="the frame's chat template")
     if all(
       encode_messages(tokenizer, template, [{"role": "user", "content": query}])
@@ -347,13 +360,16 @@ def jinja_of(frame: prompts.Prompt, tokenizer: Tokenizer) -> str | None:
   return None
 
 
-def _jinja(start: str, parts: tuple[str, str], end: str) -> str:
+def _jinja(start: str, parts: tuple[str, str], end: str, thoughts: bool) -> str:
   before, after = map(_literal, parts)
+  opening, closing = map(_literal, thoughts_lib.MARKS)
+  thought = f"message['{thoughts_lib.KEY}']"
+  thinks = f"({opening} + {thought} + {closing} if {thought} else '') + " if thoughts else ""
   return f"""{{%- set frame = namespace(query=none) %}}
 {{{{- {_literal(start)} }}}}
 {{%- for message in messages %}}
   {{%- if message['role'] == 'assistant' %}}
-    {{{{- {before} + (frame.query or '') + {after} + message['content'] + {_literal(end)} }}}}
+    {{{{- {before} + (frame.query or '') + {after} + {thinks}message['content'] + {_literal(end)} }}}}
     {{%- set frame.query = none %}}
   {{%- elif frame.query is none %}}
     {{%- set frame.query = message['content'] %}}

@@ -5,6 +5,7 @@ from typing import Any
 
 from skymath_jax.config import Curation
 
+MAX_THOUGHT = 32_768  # characters, some 10,000 tokens
 MAX_CHARACTERS = 16_384  # of query and response: a few times what a context of training holds
 SENSITIVITY = (10, 13)  # n-gram lengths that are reported beside the one that decides
 
@@ -22,6 +23,7 @@ class Settings:
     responses_per_query: at most so many responses to one query; 0 = no limit.
     max_characters: of query + response; 0 = no limit.
     max_tokens: of query + response; 0 = no limit.
+    max_thought: characters of a thought, where the filter `thoughts` is applied.
     sensitivity: n-gram lengths reported beside `ngram`.
   """
 
@@ -33,6 +35,7 @@ class Settings:
   responses_per_query: int
   max_characters: int = MAX_CHARACTERS
   max_tokens: int = 0
+  max_thought: int = MAX_THOUGHT
   sensitivity: tuple[int, ...] = SENSITIVITY
 
   @classmethod

@@ -8,6 +8,7 @@ from etils import epath
 
 from skymath_jax import chat, distributed, evaluation, files, models, records
 from skymath_jax import config as config_lib
+from skymath_jax.chat import thoughts
 from skymath_jax.config import Experiment
 from skymath_jax.engine import plan
 from skymath_jax.engine.generator import LocalGenerator
@@ -166,7 +167,7 @@ def _evaluator(
 
 def template_of(config: Experiment, *, trained: bool) -> str:
   """How a model is asked: as it was trained, or as `evaluation.template` says."""
-  training = config.training.template
+  training = config.training.template.removesuffix(thoughts.SUFFIX)  # a prompt is the same with or without them
   if training == template_lib.CHAT or training.endswith(".jinja"):
     training = f"{template_lib.CHAT}:raw"  # a model that we train has the template, and the query is the message
   return training if trained else config.evaluation.template or training

@@ -126,8 +126,9 @@ def pairs(row: Row, where: str | None, reading: Reading | None = None) -> Iterat
       raise UserError(what, where=where, remedy="put the value in quotes")
     query = "\n\n".join(value for _, value in given if value)
     answers = [_text(row.get(name), name, where) for name in chosen.responses]
+    thought = row.get("thought") if len(answers) == 1 else None
     for answer in [answer for answer in answers if answer] or answers[:1]:
-      yield {"query": query, "response": answer}
+      yield {"query": query, "response": answer, **({"thought": thought} if isinstance(thought, str) else {})}
 
 
 def conversation(turns: Any, where: str | None, *, system: Any = None) -> Row:

@@ -6,7 +6,7 @@
 
 Each record is a `tf.train.Example` with all fields of an `Instance`, so `tfds.builder_from_directory(folder)` reads it
 as any other TFDS set. Lists and dicts are JSON text; `gold_match` is "true", "false" or "null"; an unknown `level` or
-`tokens` is -1. `SFTDataset` undoes all that.
+`tokens` is -1, no `thought` the empty text. `SFTDataset` undoes all that.
 """
 
 import dataclasses
@@ -34,6 +34,7 @@ FACTS = "sft.json"  # what TFDS' metadata has no place for: name, rows, fingerpr
 _TEXTS = ("id", "query", "response", "answer", "method", "teacher")
 _JSON = ("parents", "sampling", "prompt", "gold_match", "quality")
 _INTEGERS = ("stage", "pass", "level", "tokens")
+_THOUGHT = "thought"  # not in every row, and in no set of an older version
 _UNKNOWN = -1
 
 
@@ -116,7 +117,7 @@ def features() -> "tfds.features.FeaturesDict":
 
   return tfds.features.FeaturesDict(
     {
-      **{key: tfds.features.Text() for key in (*_TEXTS, *_JSON)},
+      **{key: tfds.features.Text() for key in (*_TEXTS, *_JSON, _THOUGHT)},
       **{key: np.int32 for key in _INTEGERS},
       "pseudo_gold": np.bool_,
     }
@@ -135,6 +136,7 @@ def _encode(row: dict[str, Any]) -> bytes:
   column = example.features.feature
   for key in _TEXTS:
     column[key].bytes_list.value.append(row[key].encode())
+  column[_THOUGHT].bytes_list.value.append(row.get(_THOUGHT, "").encode())
   for key in _JSON:
     column[key].bytes_list.value.append(json.dumps(row[key], ensure_ascii=False).encode())
   for key in _INTEGERS:
@@ -153,6 +155,8 @@ def _decode(record: bytes) -> dict[str, Any]:
     value = column[key].int64_list.value[0]
     row[key] = None if value == _UNKNOWN else value
   row["pseudo_gold"] = bool(column["pseudo_gold"].int64_list.value[0])
+  if _THOUGHT in column and (thought := column[_THOUGHT].bytes_list.value[0].decode()):
+    row[_THOUGHT] = thought
   return row
 
 

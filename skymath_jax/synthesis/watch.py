@@ -16,6 +16,8 @@ DEVIATIONS = 4.0  # above the share that is allowed, before the end is known
 REMEDIES = {
   "only_thought": "the endpoint sends thoughts and no answer: if the answer stands in another field, name it "
   """(--config.teacher.parameters='{"answer": "reasoning_content"}'), else raise config.synthesis.max_tokens""",
+  "thought_unclosed": "the thoughts are cut off: raise config.synthesis.max_tokens, or let the model think less "
+  """(--config.teacher.parameters='{"body": {"reasoning_effort": "low"}}')""",
   "truncated": "raise config.synthesis.max_tokens, or the endpoint's own limit",
   "unfinished": "the endpoint cuts answers off: see its filters and limits",
   "empty": """name the field of the answer (--config.teacher.parameters='{"answer": "…"}')""",

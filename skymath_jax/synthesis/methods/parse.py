@@ -183,6 +183,8 @@ def whole(reply: Reply) -> str:
     Rejection: it was cut off, says nothing, or holds what may not become data.
   """
   text = reply.text.replace("\r\n", "\n").strip()
+  if reply.finish_reason == "length" and reply.thought and not text:
+    raise Rejection("thought_unclosed", reply.thought)
   if reply.finish_reason != "stop":
     raise Rejection("truncated" if reply.finish_reason == "length" else f"unfinished: {reply.finish_reason}", text)
   if not text:
