@@ -12,7 +12,8 @@ from tests.support.tokenizer_families import FOLDERS
 TURNS = "{% for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\n' }}"
 BY_NAME = (
   TURNS + "{% if m.reasoning_content %}{{ '<think>\n' ~ m.reasoning_content ~ '\n</think>\n\n' }}{% endif %}"
-  "{{ m.content ~ eos_token ~ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+  "{{ m.content ~ eos_token ~ '\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 OWN_MARKS = BY_NAME.replace("<think>\n", "[THINK]").replace("\n</think>\n\n", "[/THINK]")
 IN_TEXT = (
