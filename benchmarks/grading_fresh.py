@@ -41,6 +41,10 @@ NEGATIVE = re.compile(
 SECOND = (  # tests of a project of the second round
   r"tests/(?:\w+/)*test_\w*(?:answer|math|equiv|grad|verif|extract|reward|judge|check)\w*\.py"
 )
+THIRD = (  # … of the third
+  r"(?:.*/)?test_\w*(?:answer|math|equiv|grad|verif|extract|reward|judge|check|eval|gsm|scor|pars|boxed|metric|normal)"
+  r"\w*\.py|(?:.*/)?\w*(?:math|answer|verif|grader|reward|extract)\w*_test\.py"
+)
 SOURCES = (
   ("Doenet+math-expressions", r"packages/math-expressions-js-compat/spec/slow_math-expressions\.spec\.ts"),
   ("cortex-js+compute-engine", r"test/compute-engine/(?:equal|identically-equal|verify)\.test\.ts"),
@@ -95,6 +99,30 @@ SOURCES = (
     "pranav100000+benchpress", "sudsho+grpo-rlvr-reasoning", "aganthos+clawloop", "dawsonblock+vibe-thinker",
     "BrenchCC+R1-GRPO-Qwen2.5-RL", "freesolo-co+flash", "V1CeVersaa+Whetstone",
     "MaxIv25+ReasoningAblationStudyMIPT2026", "daichira-gif+LLM-eval",
+  )),
+  *((name, THIRD) for name in (  # read while mending, and two rounds that were held out, in this order
+    "BirgerMoell+oellm-rlvr", "Hohyeon-28+qwentest", "Jiangjingyi213+rasp-lrm", "MaruyamaAya+Hiro_Research",
+    "OpenInterpretability+mechreward", "a-canary+Conjecture", "asdjasdsad+math-tutor-agent",
+    "chai-yinfeng+rl-project", "haolpku+Synthetic-Math-RLVR", "laukevin+nano-math", "mianwu01+tts-sft",
+    "mini-router+minirouter", "sangwansahil+elmo-harness", "stanford-crfm+helm", "tomyimkc+sophia-agi",
+    "Raditya0902+peft-reasoning-comparison", "SUPERZJ827+BenchAudit", "qlaxyy+ASC_summer",
+    "Adya6714+retrieval-vs-computation", "Ascend+MindSpeed-RL", "DavidBellamy+grpo-gsm8k", "FFishy-git+INFUSER",
+    "QZF-888+consistency-gated-self-correction", "Sunshine535+nips-clox", "Taardisaa+learning-when-to-think",
+    "Yuralo+mixed-precision-reasoning", "camel-ai+camel", "hon9kon9ize+infinite-rl", "michaelellis003+LMT",
+    "mitodl+mitx-grading-library", "modelscope+ms-swift", "nvidia-cosmos+cosmos-rl", "open-thought+reasoning-gym",
+    "openmagi+magi-agent", "researchim-ai+re-rl", "rllm-org+rllm", "samkas125+MCTS_LLM",
+    "shannan-liu1+post-train-engine", "stvngo+Pivotal-Token-Representation-Learning", "vimeto+pocket-agent-cli",
+    "halflearned+rlvr-experiments", "satchmakua+Crucible", "zai-org+GLM-V",
+    "BurnyCoder+llm-steering-vectors-for-physics", "Cargo-Cult-Research+mlx-rl", "NVIDIA-NeMo+RL",
+    "RockManRK+BENCHMARK_LLM", "allenai+open-instruct", "elliottthornley+risk-averse-ai-eval",
+    "swiss-ai+ethel-tutor-eval", "yx-shi+Anti_Distillation", "UCL-INGI+INGInious-problems-math",
+    "raybears+cot-transparency", "AI-Hypercomputer+maxtext", "EricSong03+mock-decepchain",
+    "EvolvingLMMs-Lab+lmms-eval", "MakazhanAlpamys+Soup", "NousResearch+atropos", "QWED-AI+qwed-verification",
+    "RLinf+RLinf", "Uzbekswe+verifiable-reasoning-lab", "aabbdev+openbench2", "afaji+arabic-dialect-interp-gsm8k",
+    "ethanwang202511-cloud+reflex-rlvr", "idreesaziz+Verification-Augmented-Reasoning", "meta-pytorch+forge",
+    "mingxuZhang2+EMRB", "pytorch+torchtune", "rasbt+reasoning-from-scratch", "siya-j+math-reasoning-agent",
+    "sjonas50+SLMTeacher", "Plurato+MathHelper", "groq+openbench", "jrauvola+latent_eval_training_harness",
+    "rekha509+practice-forge", "scaleapi+llm-engine", "yyting2006-ai+ConsensusScope",
   )),
 )  # fmt: skip
 Bindings = dict[str, Any]

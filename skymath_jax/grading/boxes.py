@@ -16,7 +16,7 @@ _KEY = re.compile(
 _OBJECT = re.compile(r"[\s`]*(?:json)?\s*\{.*\}[\s`]*", re.DOTALL)
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*)(?:\"|$)|'((?:[^'\\]|\\.)*)(?:'|$)", re.DOTALL)
 _WEAK_KEY = re.compile(
-  r"[\"'](?:choice|option|selected(?:_option)?|correct_option|result|solution|prediction|verdict|value|结果)[\"']\s*[:：]\s*",
+  r"[\"'](?:choice|option|selected(?:_option)?|correct_option|result|solution|prediction|verdict|conclusion|value|结果)[\"']\s*[:：]\s*",
   re.IGNORECASE,
 )  # fields that hold the answer only where all the response is an object
 _PLAIN_VALUE = re.compile(r"-?\d{1,3}(?:,\d{3})+(?!\d|,\s*\d)|[^\s,\]}\"']+")

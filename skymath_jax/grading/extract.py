@@ -38,13 +38,13 @@ _CONTRAST = re.compile(r"^not\s.{1,40}?,?\s+but\s+(?:rather\s+|instead\s+)?")
 _SUFFIX = re.compile(r"(?<=\d)['’][a-zıiüuğş]{2,6}(?=\W*$)")  # 42'dir, as Turkish says that it is so
 _SAYS_MORE = re.compile(  # what follows a formula and says more of it
   r"[(（](?![\d$\\-])|\(\$?=|[(\[](?:[^()\[\]]*[a-z]{3})|[-–—] [a-z]{3}"
-  r"|,\s+(?:where|which|because|since|as|with|when|for all)\b"
+  r"|,?\s*for (?:all|any|every|each|some)\b|,\s+(?:where|which|because|since|as|with|when)\b"
 )
 
 _CHOICE = re.compile(
-  r"^\W*(?:(?:la|el|le|der|die)\s+)?"
+  r"^(?:- )?[^\w−-]*(?:(?:la|el|le|der|die)\s+)?"
   r"(?:(?:option|choice|letter|for sure|definitely|clearly|opci[oó]n|letra|lettre|вариант)\s+)?"
-  r"[(\[]?([A-J])"
+  r"[(\[]?((?-i:[A-Ja-h]))"
   r"(?:[\])](?:[.:,。，]?(?=\s|$)|(?=[\d\u4e00-\u9fff])).*|\s+[-–—]\s+[a-z]{3,}.*|[.:。，](?=\s|$|[^\x00-\x7f]).*|,\s+(?!and\b|or\b)[a-z]{2,}.*|\**)$",
   re.DOTALL | re.IGNORECASE,
 )
@@ -142,7 +142,7 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   text = without_empty_boxes(after_thinking(response)).strip()
   box_end = end_of_last_box(text)
   if (field := last_field(text)) and (field[0] > box_end or text.lstrip("`json \n").startswith("{")):
-    return last_box(field[1]) or _marked(field[1], list(PHRASE.finditer(field[1]))) or _said(field[1])
+    return last_box(field[1]) or _marked(field[1], list(PHRASE.finditer(field[1]))) or _in_field(field[1])
   if (box := last_box(text)) is not None and FINAL.search(text, box_end) is None:
     return _corrected(text[box_end:]) or box
   if is_cut_off(text) and FINAL.search(text, box_end) is None:
@@ -154,6 +154,11 @@ def extract(response: str, *, last_number: bool = True) -> str | None:
   if hashes and not _is_heading(hashes[-1], phrases):
     return _said(hashes[-1][1].strip().removesuffix("answer.").removesuffix("answer"))
   return _marked(text, phrases) or (None if phrases else _unmarked(text, last_number))
+
+
+def _in_field(value: str) -> str | None:
+  """The answer in a field that announces none: as it stands, but for a short sentence about a number."""
+  return _said(value) if len(value) <= SHORT // 2 and re.search(r"\d", value) else _tidy(value)
 
 
 def _corrected(rest: str) -> str | None:
@@ -220,7 +225,7 @@ def _said(sentence: str) -> str | None:
   sentence = _SUFFIX.sub("", sentence)
   if formula := _MATH.match(sentence):  # what follows a formula in brackets says more of it
     rest = sentence[formula.end() :].strip(" *")
-    if _SAYS_MORE.match(rest):
+    if not rest or _SAYS_MORE.match(rest):
       return _tidy(formula[0])
   head = without_reason(sentence)
   answer = _tidy(head)

@@ -61,6 +61,11 @@ class Published:
   def default(self) -> str:
     return next(iter(self.files))
 
+  @property
+  def verified(self) -> bool:
+    """Whether the bytes of every file are checked, by SHA-256 or git's id; else only the number of problems is."""
+    return all(file.sha256 or file.blob for files in self.files.values() for file in files)
+
 
 def load(name: str, split: str, data_dir: epath.Path) -> list[Problem]:
   """The problems of one split.
@@ -70,6 +75,8 @@ def load(name: str, split: str, data_dir: epath.Path) -> list[Problem]:
   """
   found = SETS[name]
   problems = list(_problems(name, split, [fetched(file, data_dir / name) for file in found.files[split]]))
+  if not found.verified:
+    console.log(f"note: {name} has no checksum, only the number of its problems is checked")
   if len(problems) != found.rows[split]:
     console.log(f"warning: {name}:{split} has {len(problems):,} problems here, {found.rows[split]:,} as published")
   return problems

@@ -246,7 +246,7 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
     _quotient_of_units,
   ),
   (r"(?<=\d) ?mins?(?=\s*$)", r"\\text{min}"),
-  (r"\\([%#&_])", r"\1"),
+  (r"(?<!\\)\\(?=\d)|\\([%#&_])", r"\1"),
   (r"(?i)\\text\{\s*(?:%|percent(?:age)?|per cent|pct)\s*\}|\b(?:percent(?:age)?|per cent|pct)\b", "%"),
   (r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d,/])", _joined),  # 1 000
   (r"(?<=\d) ?[xX] ?(?=10 ?\^)", r"\\times "),  # 1.5 x 10^3
