@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 
 import pytest
 
@@ -10,7 +11,7 @@ from skymath_jax.chat import frames
 from skymath_jax.errors import UserError
 from skymath_jax.training.examples import tokenize
 from tests.support.doubles import Rows
-from tests.support.tokenizer_families import FOLDERS
+from tests.support.tokenizer_families import FOLDERS, LOOK_ALIKES, strings
 
 TEMPLATES = {
   "marked": "{% for message in messages %}{{ '<|im_start|>' ~ message.role ~ '\n' }}"
@@ -92,6 +93,30 @@ def test_the_mask_is_that_of_transformers_where_a_template_marks_the_answers(fam
     wanted = theirs.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
     example = frame.example({"messages": messages}, "row 0")
     assert (example.tokens, list(map(int, example.trained))) == (wanted["input_ids"], wanted["assistant_masks"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_of_many_conversations_are_those_of_transformers(family, tmp_path, capsys):
+  """Turns of any of the strings that tokenizers are compared on, but for those that spell special tokens."""
+  transformers = pytest.importorskip("transformers")
+  FOLDERS[family](tmp_path)
+  _, frame = frame_of(tmp_path, TEMPLATES["marked"])
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  texts = [text for text in strings() if text.strip() and not any(mark in text for mark in LOOK_ALIKES)]
+  draw, found = random.Random(0), []
+  for number in range(500):
+    turns = [SYSTEM] * draw.randrange(2)
+    for _ in range(draw.randint(1, 4)):
+      asked, said = draw.sample(texts, 2)
+      turns = [*turns, {"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    wanted = theirs.apply_chat_template(turns, return_assistant_tokens_mask=True, return_dict=True)
+    example = frame.example({"messages": turns}, f"row {number}")
+    if (example.tokens, list(map(int, example.trained))) != (wanted["input_ids"], wanted["assistant_masks"]):
+      found.append(turns)
+  with capsys.disabled():
+    print(f"\n{family}: {number + 1} conversations, {len(found)} differences", end="")
+  assert not found
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,13 +13,16 @@ def doctor(argv: Sequence[str]) -> int:
   data = Flag("data", "", "pairs to audit with it: as skymath train takes them")
   names = Flag("columns", "", "of the data: QUERY,RESPONSE or MESSAGES; empty = by their usual names")
   against = Flag("against", ",".join(config_lib.Curation().test_sets), "test sets that must not leak, with commas")
-  values = parse(with_first(argv, "model"), model, data, names, against)
+  text = Flag("text", False, "load the model, and compare its logits and greedy text with transformers'")
+  values = parse(with_first(argv, "model"), model, data, names, against, text)
   from skymath_jax import doctor as room
   from skymath_jax import models
   from skymath_jax.chat import frames
   from skymath_jax.problems import catalog
 
   found = room.audit_model(values.model)
+  if values.text and not any(finding.severity == "error" for finding in found):
+    found += room.audit_text(values.model)
   if values.data:
     tests = {}
     for name in filter(None, values.against.split(",")):

@@ -2,6 +2,6 @@
 
 from skymath_jax.doctor.data import audit_data
 from skymath_jax.doctor.finding import SEVERITIES, Finding
-from skymath_jax.doctor.model import audit_model
+from skymath_jax.doctor.model import audit_model, audit_text
 
-__all__ = ["SEVERITIES", "Finding", "audit_data", "audit_model"]
+__all__ = ["SEVERITIES", "Finding", "audit_data", "audit_model", "audit_text"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from skymath_jax import curation, grading
-from skymath_jax.chat.frames import Frame
+from skymath_jax.chat.frames import Frame, Row
 from skymath_jax.config import Curation
 from skymath_jax.doctor.finding import Finding
 from skymath_jax.errors import UserError
@@ -16,6 +16,7 @@ from skymath_jax.rows import columns
 from skymath_jax.sft import pairs
 
 LIMIT = 20_000  # rows that are looked at
+TOGETHER = 256  # rows that a template renders at once
 GOLDS = ("expected_answer", "final_answer", "gold", "answer")
 THOUGHTS = (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<thought>", "</thought>"))
 _SAYS = re.compile(r"\\boxed|####|answer is", re.IGNORECASE)
@@ -46,6 +47,7 @@ def audit_data(
   found: list[Finding] = []
   made: list[Instance] = []
   counts: Counter[str] = Counter()
+  framed: list[tuple[Row, str]] = []
   for part in pairs.open(text, columns_).parts:
     for where, raw in itertools.islice(pairs.numbered(part.table), LIMIT):
       fits = part.reading is not None and all(n in raw for n in (part.reading.query[0], *part.reading.responses))
@@ -54,7 +56,10 @@ def audit_data(
         query, response = _texts(row)
         made.append(_instance(query, response, where))
         counts.update(_marks(raw, response))
-        counts.update(_framed(row, where, frame, max_length))
+        framed.append((row, where))
+  if frame is not None:
+    for first in range(0, len(framed), TOGETHER):
+      counts.update(_framed(framed[first : first + TOGETHER], frame, max_length))
   found += _counted(counts, max_length)
   settings = curation.Settings.from_config(Curation(), max_characters=0)
   dropped = Counter(drop.reason for drop in curation.curate(made, test_sets=tests, settings=settings).dropped)
@@ -92,19 +97,23 @@ def _marks(raw: Mapping[str, Any], response: str) -> Iterator[str]:
     yield "wrong"
 
 
-def _framed(row: Mapping[str, Any], where: str, frame: Frame | None, max_length: int) -> Iterator[str]:
-  """What becomes of a row in the model's frame."""
-  if frame is None:
-    return
+def _framed(rows: Sequence[tuple[Row, str]], frame: Frame, max_length: int) -> Iterator[str]:
+  """What is wrong with what becomes of (row, where) in the model's frame."""
   try:
-    example = frame.example(row, where)
-  except UserError:
-    yield "unframed"
+    found = frame.examples([row for row, _ in rows], [where for _, where in rows])
+  except UserError:  # of one of them
+    if len(rows) == 1:
+      yield "unframed"
+      return
+    half = len(rows) // 2
+    yield from _framed(rows[:half], frame, max_length)
+    yield from _framed(rows[half:], frame, max_length)
     return
-  if example is None or not any(example.trained):
-    yield "untrained"
-  elif max_length and len(example.tokens) > max_length:
-    yield "long"
+  for example in found:
+    if example is None or not any(example.trained):
+      yield "untrained"
+    elif max_length and len(example.tokens) > max_length:
+      yield "long"
 
 
 def _counted(counts: Counter[str], max_length: int) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """A model folder by itself: do its parts belong together, and does an answer in its own template ever end?
 
-No weight is loaded; the names and shapes in the files tell enough.
+No weight is loaded, but by `audit_text`; the names and shapes in the files tell enough.
 """
 
 import importlib.util
@@ -12,11 +12,13 @@ from etils import epath
 
 from skymath_jax import files, models
 from skymath_jax.chat import frames
+from skymath_jax.convert import parity
 from skymath_jax.doctor.finding import Finding
 from skymath_jax.errors import UserError
 from skymath_jax.models import families, weight_files
 from skymath_jax.tokenizer import Tokenizer
 
+NEW_TOKENS = 16
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 TEXTS = (  # on which ids are compared
   "The answer is 42.", " two  blanks", "a\n\nb\tc", "12,345.678 - 0.5", "\\frac{1}{2} x^2 + y_3", "日本語 Übung é",
@@ -44,6 +46,28 @@ def audit_model(path: str) -> list[Finding]:
       found.append(_of_error("weights", error))
     found += _ids(folder, tokenizer)
   return [*found, *_ends(folder, tokenizer)]
+
+
+def audit_text(path: str) -> list[Finding]:
+  """Whether the model computes and writes the same here and in transformers; loads its weights twice.
+
+  Raises:
+    UserError: there is no such model, or its weights cannot be read.
+  """
+  folder = models.resolve(path)
+  if not (folder / "config.json").exists():
+    return [Finding("note", "text", "not compared with transformers, which reads no checkpoints: export it first")]
+  decoder, tokenizer = models.load_any(folder)
+  dtype = decoder.config.param_dtype
+  facts = parity.report(decoder, folder, tokenizer, dtype=dtype, new_tokens=NEW_TOKENS)
+  told = f"compared with {facts['compared_with']}"
+  try:
+    parity.require_same(facts, folder, "logits")
+  except UserError as error:
+    return [Finding("error", "text", f"{error.what} ({told})", "please report it, with config.json")]
+  if facts["same_greedy_text"] is False:
+    return [Finding("warning", "text", f"greedy text is another ({told}), though logits are near", "see both texts")]
+  return [Finding("note", "text", f"{facts['prompts']} prompts, {NEW_TOKENS} greedy tokens each: {told}")]
 
 
 def _of_error(check: str, error: UserError) -> Finding:

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from skymath_jax import doctor, models
 from skymath_jax.cli import main
+from skymath_jax.convert import parity
 from skymath_jax.records import Problem
 from tests.support.curation import TEST, story
 
@@ -110,6 +111,27 @@ def test_the_command_prints_the_worst_first_and_ends_with_1_if_anything_is_wrong
   FAULTS["head"](folder)
   assert main.call(["doctor", str(folder)]) == 1
   assert capsys.readouterr().out.startswith("error   head: ")
+
+
+def test_text_is_compared_where_it_is_asked_for(monkeypatch, capsys):
+  same = {"compared_with": "another", "prompts": 3, "max_abs_logit_diff": 1e-5, "max_abs_logit": 9.0}
+  same["same_greedy_text"] = True
+  for change, severity in (
+    ({}, "note"),
+    ({"same_greedy_text": False}, "warning"),
+    ({"max_abs_logit_diff": 2.0}, "error"),
+  ):
+    monkeypatch.setattr(parity, "report", lambda *_, c=change, **__: same | c)
+    assert [(f.severity, f.check) for f in doctor.audit_text("asset:micro_base")] == [(severity, "text")]
+  assert main.call(["doctor", "asset:micro_base", "--text"]) == 1
+  assert "logits differ by 2.00e+00 from the original's (compared with another)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_text_of_a_bundled_model_is_that_of_transformers():
+  pytest.importorskip("transformers")
+  (found,) = doctor.audit_text("asset:micro_teacher")
+  assert found.severity == "note" and "transformers" in found.what
 
 
 def test_weights_are_not_loaded(folder):
