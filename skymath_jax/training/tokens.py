@@ -58,12 +58,14 @@ class Tokens:
 
 
 def make(source: Source, tokenizer: Encoder, template: str) -> Tokens:
-  """The tokens of every row, in memory.
+  """The tokens of every row, in memory, by this process alone.
+
+  Others would import the program of whoever calls this again, which not every script bears; the command line does.
 
   Raises:
     UserError: the tokenizer has no end token, or a row does not fit the frame `template`.
   """
-  pieces = list(_told(source, tokenizer, template))
+  pieces = list(_told(source, tokenizer, template, processes=1))
   found = {
     name: np.concatenate([np.zeros(0, kind), *(getattr(piece, name) for piece in pieces)])
     for name, kind in ARRAYS.items()
@@ -82,7 +84,7 @@ def key(source: Source, tokenizer: Tokenizer, template: str) -> str:
 
 
 def keep(folder: epath.PathLike, source: Source, tokenizer: Tokenizer, template: str) -> None:
-  """`make`, into a folder of a file system; at once where they lie there already.
+  """`make` by all cores, into a folder of a file system; at once where they lie there already.
 
   Raises:
     UserError: see `make`; or the folder holds something else.
@@ -94,7 +96,7 @@ def keep(folder: epath.PathLike, source: Source, tokenizer: Tokenizer, template:
     counts, largest = dict.fromkeys(ARRAYS, 0), -1
     out = {name: (temporary / name).open("wb") for name in ARRAYS}
     try:
-      for piece in _told(source, tokenizer, template):
+      for piece in _told(source, tokenizer, template, processes=0):
         largest = max(largest, int(piece.tokens.max(initial=-1)))
         for name, kind in ARRAYS.items():
           array = getattr(piece, name).astype(kind, copy=False)
@@ -128,9 +130,9 @@ def _about(folder: epath.PathLike) -> dict[str, Any]:
   return about
 
 
-def _told(source: Source, tokenizer: Encoder, template: str) -> Iterator[encoding.Encoded]:
+def _told(source: Source, tokenizer: Encoder, template: str, *, processes: int) -> Iterator[encoding.Encoded]:
   """The pieces of `encoding.encode`, with a progress bar."""
   with bar("tokenizing", len(source)) as progress:
-    for piece in encoding.encode(source, tokenizer, template):
+    for piece in encoding.encode(source, tokenizer, template, processes=processes):
       progress.advance(len(piece.lengths))
       yield piece
