@@ -95,7 +95,7 @@ def peers(folder: str, model: str) -> None:
       [{"role": "user", "content": query}, {"role": "assistant", "content": response}]
       for query, response in zip(batch["query"], batch["response"], strict=True)
     ]
-    whole = words.apply_chat_template(talks, chat_template=template, tokenize=False)
+    whole: list[Any] = words.apply_chat_template(talks, chat_template=template, tokenize=False)
     asked = words.apply_chat_template(
       [talk[:1] for talk in talks], chat_template=template, tokenize=False, add_generation_prompt=True
     )
