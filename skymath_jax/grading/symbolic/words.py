@@ -29,7 +29,10 @@ _SUBSCRIPT = re.compile(r"_\{[^{}]*\}")
 
 def same_truth(a: str, b: str) -> bool:
   """Whether both say yes (`Yes`, `True`), or both no; a lone letter says so only beside a word."""
-  first, second = (words_of(_AFTER_VERDICT.sub(r"\1", text)) for text in (a, b))
+  explained = [_AFTER_VERDICT.match(text) for text in (a, b)]
+  if all(explained):  # two reasons may differ
+    return False
+  first, second = (words_of(match[1] if match else text) for match, text in zip(explained, (a, b), strict=True))
   return max(len(first), len(second)) > 1 and any({first, second} <= words for words in (_YES, _NO))
 
 
