@@ -53,8 +53,15 @@ def adapters_of(values: Mapping[str, Any], *, where: object) -> Adapters:
 
 
 def _places(decoder: Decoder) -> Iterator[tuple[str, int, Block, str, int | None, Linear]]:
-  """PEFT's name of a layer's weight, and where its adapter is: block, attribute, place in the stack, layout."""
+  """PEFT's name of a layer's weight, and where its adapter is: block, attribute, place in the stack, layout.
+
+  Raises:
+    UserError: the family keeps several of our weights, each with factors of its own, in one tensor.
+  """
   for row in families.rows(decoder.config):
+    if row.joined:
+      what = f"{decoder.config.family} keeps several of our weights in one tensor, which PEFT adapts as one"
+      raise UserError(what, where="PEFT", remedy="export the merged model: leave --adapter away")
     if isinstance(row.layout, Linear) and "*" in row.theirs:
       for layer, (block, place) in enumerate(_layers(decoder)):
         name = PREFIX + row.theirs.replace("*", str(layer)).removesuffix(".weight")
@@ -63,9 +70,11 @@ def _places(decoder: Decoder) -> Iterator[tuple[str, int, Block, str, int | None
 
 def _layers(decoder: Decoder) -> Sequence[tuple[Block, int | None]]:
   """Block and place in its stack of each layer."""
-  if isinstance(decoder.layers, Block):
-    return [(decoder.layers, layer) for layer in range(decoder.config.layers)]
-  return [(block, None) for block in decoder.layers]
+  blocks = [decoder.layers] if isinstance(decoder.layers, Block) else list(decoder.layers)
+  if not decoder.config.scan_layers:
+    return [(block, None) for block in blocks]
+  stacks = zip(blocks, decoder.config.segments, strict=True)
+  return [(block, place) for block, segment in stacks for place in range(len(segment.layers))]
 
 
 def save(decoder: Decoder, folder: epath.Path, adapters: Adapters, *, base: str) -> None:
