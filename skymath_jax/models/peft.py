@@ -85,6 +85,9 @@ def save(decoder: Decoder, folder: epath.Path, adapters: Adapters, *, base: str)
     folder: gets the files.
     adapters: as they were attached.
     base: by which PEFT finds the model that they adapt: a folder, or ORG/NAME[@REVISION].
+
+  Raises:
+    UserError: the family keeps several of our weights in one tensor.
   """
   sources: dict[str, weight_files.Source] = {}
   for name, _, block, attribute, place, layout in _places(decoder):

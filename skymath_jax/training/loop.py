@@ -6,6 +6,7 @@ It can be killed at any time and goes on bit for bit from its last checkpoint.
 import contextlib
 import dataclasses
 import functools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -200,7 +201,7 @@ def _identity(
   decoder: Decoder, tokenizer: Tokenizer, source: Source, settings: Training, stage: Stage, rng_seed: int
 ) -> dict[str, Any]:
   """What makes two runs the same run, as JSON; in the order in which differences are worth reporting."""
-  model = dataclasses.asdict(decoder.config)
+  model = json.loads(json.dumps(dataclasses.asdict(decoder.config)))  # tuples are lists when they are read back
   return {
     "data": source.fingerprint,
     "tokenizer": tokenizer.hash,
