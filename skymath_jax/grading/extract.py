@@ -50,7 +50,7 @@ _CHOICE = re.compile(
 )
 _CHOICE_AND_NAME = re.compile(r"^([B-H]) +[A-Z][a-z]+(?: [a-z]+)?$", re.MULTILINE)
 _CHOICE_AND_WORDS = re.compile(r"^([B-H])(?:\s+(?!and\b|or\b)[A-Za-z]{2,}\b[^=]*|[\u4e00-\u9fff].*)$", re.DOTALL)
-_FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff]|\s*【)")
+_FIRST_LETTER = re.compile(r"^\W*([A-J])(?:[.)。:]\s*(?=\D)|[\u4e00-\u9fff]|\s*【|\s(?:because|since)\b)")
 _LETTER = re.compile(
   r"(?<![\w)])\(([A-J])\)|(?:\b(?:option|choice)\s+|(?:选择|选项|选)\s*[:：]?\s*)\(?([A-J])(?![A-Za-z])", re.IGNORECASE
 )
