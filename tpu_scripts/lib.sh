@@ -128,6 +128,27 @@ state() { # of the resource in hand: ABSENT | READY | WAITING | DEAD, and Google
   esac
 }
 
+# JAX's coordinator, the TPU runtime and the replicas listen on every address of a host; a VPC's usual rules let in all of
+# its machines. So the slices of this NAME carry its tag: they reach each other, and nobody else reaches more than ssh.
+wall() { # puts up what is missing of the two rules
+  local rule said extra
+  for rule in within without; do
+    if [ "$DRY" = no ] && gcloud compute firewall-rules describe "$NAME-$rule" --project="$PROJECT" >/dev/null 2>&1; then
+      continue
+    fi
+    case $rule in
+      within) extra=(--action=allow --rules=all --priority=900 --source-tags="$NAME") ;;
+      without) extra=(--action=deny --rules="tcp:1-21,tcp:23-65535,udp" --priority=901 --source-ranges=0.0.0.0/0) ;;
+    esac
+    if ! said=$(run_or_print gcloud compute firewall-rules create "$NAME-$rule" --project="$PROJECT" --network="$NETWORK" \
+      --direction=ingress --target-tags="$NAME" "${extra[@]}" --quiet 2>&1); then
+      say "$said"
+      die "the firewall rule $NAME-$rule cannot be made" \
+        "the role Compute Security Admin in $PROJECT, or FIREWALL=no (docs/tpu.md says what is open then)"
+    fi
+  done
+}
+
 still_costs() { say "$RESOURCE costs about $(usd_per_hour) USD an hour until tpu_scripts/delete $ROLE"; }
 
 ssh_all() { # NODE WORKERS COMMAND: on these workers of one slice

@@ -18,7 +18,10 @@
 : "${QUEUED:=no}"                    # yes: ask through a queued resource, which waits until there is capacity
 : "${QUEUE_FOR:=24h}"                # a queued request that got nothing expires by itself after this
 : "${RUNTIME:=}"                     # TPU VM image; empty = the family's, see lib.sh
-: "${SSH_FLAGS:=}"                   # more flags for gcloud's ssh, such as --internal-ip
+: "${SSH_FLAGS:=}"                   # more flags for gcloud's ssh, such as --internal-ip or --tunnel-through-iap
+: "${NETWORK:=default}"              # VPC network of the slices
+: "${FIREWALL:=yes}"                 # yes: only slices of this NAME reach each other's ports (all but ssh); no: yours to see to
+: "${INTERNAL_IPS:=no}"              # yes: no public addresses; the network then needs Private Google Access and a Cloud NAT
 
 # What to run. Relative paths are looked up on the workers in ~/skymath, where `setup` puts the two models.
 : "${CONFIG:=configs/skywork_mistral_7b.py}"

@@ -75,7 +75,7 @@ class Cloud:
 
   def nothing_left(self):
     state = self.state()
-    return not state["nodes"] and not state["queued"] and not state["clusters"]
+    return not any(state.get(kind) for kind in ("nodes", "queued", "clusters", "firewall"))
 
   def preempt(self, node):
     with self.fake.locked() as state:

@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(os.environ["FAKE_CLOUD"])
 WIDE = {"--project", "--zone", "--quiet", "--format", "--filter", "--flatten"}
-TIER = {"--spot", "--reserved", "--labels", "--scopes", "--accelerator-type"}
+TIER = {"--spot", "--reserved", "--labels", "--scopes", "--accelerator-type", "--network", "--tags", "--internal-ips"}
 FLAGS = {
   "tpu-vm create": TIER | {"--version"},
   "tpu-vm delete": set(),
@@ -35,6 +36,13 @@ FLAGS = {
   "queued-resources delete": {"--force"},
   "queued-resources describe": set(),
   "queued-resources list": set(),
+  "firewall-rules create": {
+    "--action", "--rules", "--priority", "--source-tags", "--source-ranges", "--network", "--direction",
+    "--target-tags",
+  },
+  "firewall-rules delete": set(),
+  "firewall-rules describe": set(),
+  "firewall-rules list": set(),
   "storage cp": set(),
   "storage cat": set(),
   "storage ls": set(),
@@ -135,6 +143,11 @@ def gcloud(argv: list[str]) -> None:
     rest, flags = parse(argv[4:], verb)
     trouble = fault("gcloud " + " ".join(argv))
     {"tpu-vm": tpu_vm, "queued-resources": queued_resources}[argv[2]](argv[3], rest, flags, trouble)
+  elif argv[:2] == ["compute", "firewall-rules"]:
+    rest, flags = parse(argv[3:], " ".join(argv[1:3]))
+    if trouble := fault("gcloud " + " ".join(argv)):
+      fail(trouble["say"])
+    firewall(argv[2], rest, flags)
   else:
     rest, _ = parse(argv[2:], " ".join(argv[:2]))
     if trouble := fault("gcloud " + " ".join(argv)):
@@ -201,6 +214,20 @@ def queued_resources(verb: str, rest: list[str], flags: dict, trouble: dict | No
         nodes.pop(name, None)
     else:
       print(advanced(queued[rest[0]]))
+
+
+def firewall(verb: str, rest: list[str], flags: dict) -> None:
+  with locked() as state:
+    rules = state.setdefault("firewall", {})
+    if verb == "list":
+      owned = re.compile(flags["--filter"].removeprefix("name~"))
+      print("\n".join(name for name in rules if owned.search(name)))
+    elif verb == "create":
+      rules[rest[0]] = flags
+    elif missing := [name for name in rest if name not in rules]:
+      fail(f"ERROR: (gcloud.compute.firewall-rules.{verb}) Could not fetch resource: {missing[0]} was not found")
+    elif verb == "delete":
+      state["firewall"] = {name: rule for name, rule in rules.items() if name not in rest}
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -288,6 +315,7 @@ def skymath(argv: list[str]) -> None:
   if argv[0] == "serve":
     if not (Path.cwd() / flags["--model"] / "config.json").exists():
       fail("skymath serve: models/teacher: no such model folder.")
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(flags["--tls_certificate"], flags["--tls_key"])
     print("ready", flush=True)
     time.sleep(600)
   workdir = local(flags["--workdir"])
@@ -295,6 +323,7 @@ def skymath(argv: list[str]) -> None:
     print(trouble["say"], file=sys.stderr)
     sys.exit(trouble["code"])
   if argv[0] == "synthesize":
+    ssl.create_default_context(cafile=flags["--config.teacher.certificate"])
     assert local(flags["--config.teacher.addresses"][3:-3]).read_text().count(":9000") >= 1
   if argv[0] == "curate":
     (workdir / "sft" / "stage2").mkdir(parents=True)
