@@ -22,6 +22,7 @@ from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 from skymath_jax.config import Teacher
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.generation.redact import redacted
 from skymath_jax.generation.types import Request, RequestRejected, Response, Sampling, Stats, as_completed, cut_at_stop
 
 RETRYABLE = {
@@ -171,6 +172,7 @@ class JetStreamGenerator:
     self._attempts = attempts
     self._first_pause = first_pause
     self._credentials = _credentials(certificate) if certificate else None
+    self._token = token
     self._authorization = (("authorization", f"Bearer {token}"),) if token else ()
     self._replicas: list[_Replica] = []
     self._semaphore: asyncio.Semaphore | None = None
@@ -197,7 +199,7 @@ class JetStreamGenerator:
           failures += not full
           if _code(error) not in RETRYABLE or failures == self._attempts:
             self.stats.failed += 1
-            raise _as_user_error(error, replica, request, failures) from None
+            raise _as_user_error(error, replica, request, failures, self._token) from None
           self.stats.retried += 1
           if not full:
             replica.failed()
@@ -339,9 +341,10 @@ def metadata_of(sampling: Sampling) -> tuple[tuple[str, str | bytes], ...]:
 
 
 def _as_user_error(
-  error: grpc.aio.AioRpcError | _Abandoned, replica: _Replica, request: Request, attempts: int
+  error: grpc.aio.AioRpcError | _Abandoned, replica: _Replica, request: Request, attempts: int, token: str
 ) -> UserError:
   code, details = _code(error).name, str(error) if isinstance(error, _Abandoned) else error.details()
+  details = redacted(details or "", [token])
   if _code(error) == grpc.StatusCode.UNAUTHENTICATED:
     what, remedy = "the server wants a bearer token", f"put it into the environment variable {TOKEN_VARIABLE}"
     return UserError(what, where=replica.address, remedy=remedy)

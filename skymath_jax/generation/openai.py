@@ -25,6 +25,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import completion
 from skymath_jax.generation.limits import Limits, Meter
 from skymath_jax.generation.parameters import Parameters, expanded
+from skymath_jax.generation.redact import redacted
 from skymath_jax.generation.traffic import Failure, Kind, Traffic, Trial
 from skymath_jax.generation.types import Request, RequestRejected, Response, Stats, as_completed
 
@@ -288,12 +289,8 @@ class OpenAIGenerator:
     return f"HTTP {status}, {content_type.partition(';')[0] or 'no content type'}: {text or 'nothing'}"
 
   def _masked(self, text: str) -> str:
-    """The text without key and secret headers, as whole words; of a long one its beginning is enough to hide it."""
-    for secret in filter(None, (self._key, *self._headers.values(), *self._query.values())):
-      if len(secret) >= 16:
-        text = re.sub(rf"{re.escape(secret[:8])}[^\s\"'<>,;]*", "[key]", text)
-      text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", "[key]", text)
-    return text
+    """The text without key, secret headers and query."""
+    return redacted(text, (self._key, *self._headers.values(), *self._query.values()))
 
 
 async def _refuse(response: "httpx2.Response") -> None:

@@ -14,9 +14,11 @@ import aiohttp
 from skymath_jax import files
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
+from skymath_jax.generation.redact import SHOWN, redacted
 
 MARK = "skymath"  # field of a batch's metadata that holds our name for it
 ANTHROPIC_VERSION = "2023-06-01"
+MAX_ERROR_BYTES = 64 << 10  # of what a refusal says that are looked at
 Rows = Sequence[tuple[str, dict[str, Any]]]
 
 
@@ -72,10 +74,11 @@ class Vendor(Protocol):
 
 
 class _Http:
-  """JSON over HTTP, with one header that holds the key."""
+  """JSON over HTTP, with one header that holds the key, which is shown in no message."""
 
-  def __init__(self, base_url: str, headers: Mapping[str, str]):
+  def __init__(self, base_url: str, key: str, headers: Mapping[str, str]):
     self.where = base_url.rstrip("/")
+    self._key = key
     self._headers = dict(headers)
     self._session: aiohttp.ClientSession | None = None
 
@@ -95,15 +98,13 @@ class _Http:
       async with self._session.request(method, url, allow_redirects=False, **options) as answer:
         data = await answer.read()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-      raise LostError(f"{type(error).__name__}: {error}") from None
+      raise LostError(redacted(f"{type(error).__name__}: {error}", [self._key])) from None
+    said = f"HTTP {answer.status}: {redacted(data[:MAX_ERROR_BYTES].decode(errors='replace'), [self._key])[:200]}"
     if answer.status == 429 or answer.status >= 500:
-      raise LostError(f"HTTP {answer.status}: {data[:200].decode(errors='replace')}")
+      raise LostError(said)
     if answer.status != 200:
-      said = data[:200].decode(errors="replace")
-      raise UserError(
-        f"the endpoint refuses batches (HTTP {answer.status}: {said})", where=self.where, remedy="check key and model"
-      )
-    return data
+      raise UserError(f"the endpoint refuses batches ({said})", where=self.where, remedy="check key and model")
+    return data.replace(self._key.encode(), SHOWN.encode()) if self._key else data
 
   async def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
     data = await self._call(method, path, **options)
@@ -124,7 +125,7 @@ class OpenAIBatches(_Http):
   """`/files` and `/batches`."""
 
   def __init__(self, base_url: str, key: str, *, chat: bool):
-    super().__init__(base_url, {"Authorization": f"Bearer {key}"} if key else {})
+    super().__init__(base_url, key, {"Authorization": f"Bearer {key}"} if key else {})
     self._endpoint = "/v1/chat/completions" if chat else "/v1/completions"
 
   async def submit(self, name: str, rows: Rows) -> str:
@@ -181,7 +182,7 @@ class AnthropicBatches(_Http):
   """`/messages/batches`."""
 
   def __init__(self, base_url: str, key: str):
-    super().__init__(base_url, {"x-api-key": key, "anthropic-version": ANTHROPIC_VERSION})
+    super().__init__(base_url, key, {"x-api-key": key, "anthropic-version": ANTHROPIC_VERSION})
 
   async def submit(self, name: str, rows: Rows) -> str:
     """All requests in one body.

@@ -13,12 +13,13 @@ import re
 import resource
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from aiohttp import web
 
 from skymath_jax.console import log
+from skymath_jax.generation.redact import redacted
 
 MAX_BODY = 4 << 20  # bytes
 MAX_BODIES = 256 << 20  # bytes, of all that are being read
@@ -174,10 +175,11 @@ class Bodies:
 
 
 class OneLine(logging.Handler):
-  """Prints a line for each kind of trouble, and no more of the same kind for a minute."""
+  """Prints a line for each kind of trouble, and no more of the same kind for a minute; `secrets` in none."""
 
-  def __init__(self) -> None:
+  def __init__(self, secrets: Sequence[str] = ()) -> None:
     super().__init__(logging.WARNING)
+    self._secrets = secrets
     self._said: dict[str, float] = {}
     self._left_out: dict[str, int] = {}
 
@@ -192,9 +194,12 @@ class OneLine(logging.Handler):
       self._said.clear()
     self._said[kind] = time.monotonic()
     more = self._left_out.pop(kind, 0)
-    why = f" ({type(raised).__name__}: {str(raised)[:200]}{_where(raised)})" if raised else ""
-    lines = record.getMessage().splitlines() or [""]
+    why = f" ({type(raised).__name__}: {self._shown(str(raised))[:200]}{_where(raised)})" if raised else ""
+    lines = self._shown(record.getMessage()).splitlines() or [""]
     log(f"{record.name}: {lines[0][:300]}{why}" + (f" — {more:,} more like this before" if more else ""))
+
+  def _shown(self, text: str) -> str:
+    return redacted(text, self._secrets)
 
 
 def _where(error: BaseException) -> str:
@@ -205,9 +210,9 @@ def _where(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def one_line_of_trouble() -> Iterator[None]:
-  """While the block runs, what servers log is short and rare enough for a disk."""
-  handler, before = OneLine(), {}
+def one_line_of_trouble(secrets: Sequence[str] = ()) -> Iterator[None]:
+  """While the block runs, what servers log is short and rare enough for a disk, and holds no secret."""
+  handler, before = OneLine(secrets), {}
   for name in LOGGERS:
     logger = logging.getLogger(name)
     before[logger] = logger.propagate

@@ -73,7 +73,7 @@ class Server:
     sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
     gc.freeze()
     self._quiet = contextlib.ExitStack()
-    self._quiet.enter_context(incoming.one_line_of_trouble())
+    self._quiet.enter_context(incoming.one_line_of_trouble([settings.token]))
     self.event_loop = asyncio.new_event_loop()
     self._loop_thread = threading.Thread(target=self.event_loop.run_forever, name="event-loop")
     self._loop_thread.start()
