@@ -2,6 +2,7 @@
 
     skymath bench curation_scale FOLDER ROWS [ROWS …]        e.g. … 250000 1000000 2500000
     skymath bench curation_scale FOLDER ROWS --fuzzy         with the fuzzy pass, at 0.7
+    skymath bench curation_scale FOLDER ROWS --runner=ray   on a Ray cluster, then beside one machine, row by row
     skymath bench curation_scale FOLDER ROWS --only_generate
 
 For each size the rows are generated into FOLDER/ROWS.jsonl, unless they are there (2 % exact and 3 % near duplicates,
@@ -10,6 +11,7 @@ and JSON lines) and removed. Memory is the sum of the proportional set sizes of 
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -19,9 +21,9 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
-from skymath_jax import curation
+from skymath_jax import config, curation
 from skymath_jax.config import Curation
 from skymath_jax.records import Problem
 
@@ -111,6 +113,43 @@ def cpu_seconds() -> float:
   return sum(u.ru_utime + u.ru_stime for u in used)
 
 
+def same_rows(one: pathlib.Path, other: pathlib.Path) -> int:
+  """How many lines of what was kept and dropped are the same in both.
+
+  Raises:
+    ValueError: names the first that is not.
+  """
+  same = 0
+  for name in ("kept.jsonl", "dropped.jsonl"):
+    with (one / name).open("rb") as left, (other / name).open("rb") as right:
+      for number, (a, b) in enumerate(itertools.zip_longest(left, right), start=1):
+        if a != b:
+          raise ValueError(f"{name}:{number} differs")
+        same += 1
+  return same
+
+
+def beside(folder: pathlib.Path, rows: int, runner: str) -> dict[str, Any]:
+  """A row: the time of `runner`, beside that of one machine's processes, of the same rows."""
+  writer = Writer(random.Random(0))
+  tests, source = test_problems(writer), folder / f"{rows}.jsonl"
+  if not source.exists():
+    generate(source, rows, writer, tests)
+  settings, output = curation.Settings.from_config(Curation()), curation.Output(name="generated")
+  seconds = []
+  for chosen in ("local", runner):
+    start = time.perf_counter()
+    curation.curate_files(
+      str(source), folder / chosen, test_sets={"test": tests}, settings=settings, output=output, workers=2,
+      runner=chosen,
+    )  # fmt: skip
+    seconds.append(round(time.perf_counter() - start, 1))
+  return {
+    "name": f"curation_scale {runner}", "value": seconds[1], "unit": "s", "peer": seconds[0],
+    "settings": {"rows": rows, "workers": 2, "same_rows": same_rows(folder / "local", folder / runner)},
+  }  # fmt: skip
+
+
 def measure(folder: pathlib.Path, rows: int, *, only_generate: bool, fuzzy: float) -> dict[str, Any]:
   """A row; nothing where the data is only to be generated."""
   writer = Writer(random.Random(0))
@@ -150,9 +189,13 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("rows", nargs="+", type=int)
   parser.add_argument("--fuzzy", action="store_true")
   parser.add_argument("--only_generate", action="store_true")
+  parser.add_argument("--runner", choices=get_args(config.Runner), default="local")
   chosen = parser.parse_args(words)
   chosen.folder.mkdir(parents=True, exist_ok=True)
   for rows in chosen.rows:
+    if chosen.runner != "local":
+      yield beside(chosen.folder, rows, chosen.runner)
+      continue
     fuzzy = 0.7 if chosen.fuzzy else 0.0
     if row := measure(chosen.folder, rows, only_generate=chosen.only_generate, fuzzy=fuzzy):
       yield row

@@ -83,9 +83,10 @@ def synthesize(argv: Sequence[str]) -> int:
 def curate(argv: Sequence[str]) -> int:
   """`skymath curate`: what synthesis left in the workdir, or the files of `--data`."""
   data = Flag("data", None, "files, folders, hub ids or presets to curate on their own, with commas between them")
-  argv = for_keys(argv, {data: "curation.inputs"})
+  runner = Flag("runner", None, "local | ray: processes of this machine, or of the Ray cluster of RAY_ADDRESS")
+  argv = for_keys(argv, {data: "curation.inputs", runner: "curation.runner"})
   words = [*argv, f"--config={FINE_TUNING}"] if needs_recipe(argv, "curation.inputs") else argv
-  values = parse(words, WORKDIR, PUSH, config="required", also=(data,))
+  values = parse(words, WORKDIR, PUSH, config="required", also=(data, runner))
   require_repository(values.push)
   from skymath_jax.recipe import curate, stages, synthesize
 

@@ -1,13 +1,10 @@
 """Files of JSON lines in parts of a bounded size, cut at line ends, and single rows read again."""
 
-import contextlib
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
 
-import numpy as np
 from etils import epath
 
 from skymath_jax import records
@@ -54,6 +51,15 @@ class Chunk:
       offsets.append(offset)
     return made, offsets
 
+  def instances_at(self, offsets: Sequence[int]) -> list[Instance]:
+    """The rows that begin at `offsets`."""
+    with epath.Path(self.path).open("rb") as file:
+      found = []
+      for offset in offsets:
+        file.seek(offset)
+        found.append(_parsed(file.readline(), functools.partial(self.where, offset)))
+    return found
+
 
 def _parsed(line: bytes, where: Callable[[], str]) -> Instance:
   try:
@@ -80,35 +86,3 @@ def chunks(paths: Sequence[str], size: int = CHUNK_BYTES) -> list[Chunk]:
         found.append(Chunk(str(path), start, file.tell()))
         start = file.tell()
   return found
-
-
-class FileRows:
-  """Reads single rows again, by their number.
-
-  Args:
-    parts: of the files.
-    starts: number of the first row of each part.
-    offsets: bytes before each row in its file, int64 `[rows]`.
-  """
-
-  def __init__(self, parts: Sequence[Chunk], starts: Sequence[int], offsets: np.ndarray):
-    self._parts, self._starts, self._offsets = parts, np.array(starts), offsets
-    self._files: dict[str, IO[bytes]] = {}
-    self._undo = contextlib.ExitStack()
-
-  def __enter__(self) -> "FileRows":
-    for path in {part.path for part in self._parts}:
-      self._files[path] = self._undo.enter_context(epath.Path(path).open("rb"))
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._undo.close()
-
-  def __call__(self, rows: Sequence[int]) -> list[Instance]:
-    found = []
-    for row, number in zip(rows, (np.searchsorted(self._starts, rows, side="right") - 1).tolist(), strict=True):
-      part, offset = self._parts[number], int(self._offsets[row])
-      file = self._files[part.path]
-      file.seek(offset)
-      found.append(_parsed(file.readline(), functools.partial(part.where, offset)))
-    return found

@@ -1,31 +1,29 @@
-"""Curation of files of any size on one machine: `curate` in memory, a bounded part at a time, on all cores.
+"""Curation of files of any size: `curate` in memory, a bounded part at a time, on all cores of one machine or of many.
 
 1. The files are cut into chunks at line ends; worker processes examine them and give back a few hundred bytes a row.
-2. One process decides (`decide.py`) from these arrays, and reads the texts of the rows that look alike.
+2. One process decides (`decide.py`) from these arrays, and has the texts of the rows that look alike read.
 3. Worker processes read the chunks again and write what is kept, in shards, and what is dropped.
 
-What comes out depends on the rows and the choices only, not on the number of workers or the size of a chunk.
+What comes out depends on the rows and the choices only, not on who works (`workers.py`) or the size of a chunk.
 """
 
 import contextlib
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from skymath_jax import console, files, records, sft
-from skymath_jax.config import Curation
+from skymath_jax.config import Curation, Runner
 from skymath_jax.curation import inputs, parquet, profile, rules, sensitivity
 from skymath_jax.curation.card import card, pictures
-from skymath_jax.curation.chunks import CHUNK_BYTES, Chunk, FileRows, chunks
+from skymath_jax.curation.chunks import CHUNK_BYTES, Chunk, chunks
 from skymath_jax.curation.decide import decide
 from skymath_jax.curation.examine import Examined, concatenate, examine
 from skymath_jax.curation.row import OFFSETS, TOKENS
@@ -33,7 +31,9 @@ from skymath_jax.curation.rules.base import Drop, Table
 from skymath_jax.curation.run import label
 from skymath_jax.curation.settings import Settings
 from skymath_jax.curation.votes import QUERIES
-from skymath_jax.records import Problem
+from skymath_jax.curation.workers import RULES, Workers
+from skymath_jax.curation.workers import workers as choose
+from skymath_jax.records import Instance, Problem
 
 ROWS_PER_SHARD = sft.ROWS_PER_SHARD
 ALONE_BYTES = 64 << 20  # below this, starting workers takes longer than the work
@@ -49,6 +49,7 @@ def curate_files(
   settings: Settings,
   output: "Output",
   workers: int = Curation.workers,
+  runner: Runner = Curation.runner,
   chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[str, Any]:
   """Cleans rows; leaves kept.jsonl, dropped.jsonl, summary.json, card.md and what `output` asks for in `folder`.
@@ -60,6 +61,7 @@ def curate_files(
     settings: the choices.
     output: name and facts of the card, and which further formats to write.
     workers: processes; 0 = one for each core, or none for small files.
+    runner: whose processes: of this machine, or of a Ray cluster that sees the same files. What comes out is the same.
     chunk_bytes: how much a worker looks at in one go; changes memory and speed only.
 
   Returns: the contents of summary.json.
@@ -74,14 +76,13 @@ def curate_files(
     lines = undo.enter_context(tempfile.TemporaryDirectory(dir=folder.parent, prefix=".inputs-"))
     parts = chunks(inputs.as_lines(paths, epath.Path(lines)), chunk_bytes)
     small = sum(part.stop - part.start for part in parts) <= ALONE_BYTES
-    count = 1 if small and not workers else workers or os.cpu_count() or 1
-    pool = undo.enter_context(_Workers(count, settings, test_sets))
+    pool = undo.enter_context(choose(runner, workers, settings, test_sets, small=small))
     by_chunk = _all(pool.map(_examine, parts), "examine", len(parts))
     starts = np.cumsum([0, *(found.rows for found in by_chunk)]).tolist()
     examined = concatenate(by_chunk or [examine([], itertools.chain(*steps.values()))])
     del by_chunk
-    with FileRows(parts, starts, examined.columns[OFFSETS.name]) as rows:
-      drops, funnel, table = decide(examined, steps, rows)
+    rows = _Rows(pool, parts, starts, examined.columns[OFFSETS.name])
+    drops, funnel, table = decide(examined, steps, rows)
     with files.new_folder(folder) as temporary:
       tasks = list(_tasks(parts, starts, table, drops, temporary, output))
       written = _all(pool.map(_write, tasks), "write", len(tasks))
@@ -121,29 +122,26 @@ class Output:
   yardstick: Sequence[Problem] = ()
 
 
-class _Workers:
-  """Worker processes that have the rules, or this process alone; results come in the order of the tasks."""
+class _Rows:
+  """Reads single rows again, by their number: workers do, each those of a chunk."""
 
-  def __init__(self, count: int, settings: Settings, test_sets: rules.TestSets):
-    self._count = count
-    self._arguments = (settings, test_sets)
-    self._pool: ProcessPoolExecutor | None = None
+  def __init__(self, working: Workers, parts: Sequence[Chunk], starts: Sequence[int], offsets: np.ndarray):
+    self._workers, self._parts, self._starts, self._offsets = working, parts, np.array(starts), offsets
 
-  def __enter__(self) -> "_Workers":
-    if self._count > 1:
-      context = multiprocessing.get_context("spawn")  # a fork would copy the threads of JAX and gRPC
-      self._pool = ProcessPoolExecutor(self._count, context, _begin, self._arguments)
-    else:
-      _begin(*self._arguments)
-    return self
+  def __call__(self, rows: Sequence[int]) -> list[Instance]:
+    numbers = np.asarray(rows, np.int64)
+    part = np.searchsorted(self._starts, numbers, side="right") - 1
+    order = np.argsort(part, kind="stable")
+    chosen, begins = np.unique(part[order], return_index=True)
+    offsets = np.split(self._offsets[numbers[order]], begins[1:])
+    tasks = [(self._parts[number], places.tolist()) for number, places in zip(chosen, offsets, strict=False)]
+    found = itertools.chain.from_iterable(self._workers.map(_read, tasks))
+    return [instance for _, instance in sorted(zip(order.tolist(), found, strict=True), key=lambda pair: pair[0])]
 
-  def __exit__(self, *_: object) -> None:
-    if self._pool is not None:
-      self._pool.shutdown(cancel_futures=True)
-    _RULES.clear()
 
-  def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterable[Any]:
-    return map(function, tasks) if self._pool is None else self._pool.map(function, tasks)
+def _read(task: tuple[Chunk, list[int]]) -> list[Instance]:
+  chunk, offsets = task
+  return chunk.instances_at(offsets)
 
 
 def _all(results: Iterable[Any], name: str, total: int) -> list[Any]:
@@ -156,16 +154,9 @@ def _all(results: Iterable[Any], name: str, total: int) -> list[Any]:
   return found
 
 
-_RULES: list[rules.Rule] = []  # of a worker process: what it was started with
-
-
-def _begin(settings: Settings, test_sets: rules.TestSets) -> None:
-  _RULES.extend(itertools.chain(*rules.by_step(settings, test_sets).values()))
-
-
 def _examine(chunk: Chunk) -> Examined:
   instances, offsets = chunk.instances()
-  return examine(instances, _RULES, offsets=offsets)
+  return examine(instances, RULES, offsets=offsets)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,13 @@ def push(workdir: epath.PathLike, folder: str, repository: str, inputs: Sequence
 def _curate(config: Experiment, paths: str | Sequence[str], folder: epath.Path, output: curation.Output) -> Facts:
   settings = curation.Settings.from_config(config.curation)
   return curation.curate_files(
-    paths, folder, test_sets=seeds.test_sets(config), settings=settings, output=output, workers=config.curation.workers
+    paths,
+    folder,
+    test_sets=seeds.test_sets(config),
+    settings=settings,
+    output=output,
+    workers=config.curation.workers,
+    runner=config.curation.runner,
   )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import random
+import sys
 
 import pyarrow.parquet
 import pytest
@@ -86,6 +87,26 @@ def test_neither_workers_nor_chunks_change_the_outcome(source, reference, tmp_pa
   ]
   for name in names:
     assert (tmp_path / "set" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_keeps_row_by_row_what_one_machine_keeps(tmp_path):
+  pytest.importorskip("ray")
+  records.write_lines(tmp_path / "in.jsonl", rows(20_000))
+  one = run(tmp_path / "in.jsonl", tmp_path / "one", workers=1)
+  many = run(tmp_path / "in.jsonl", tmp_path / "many", workers=2, runner="ray", chunk_bytes=100_000)
+  assert one == many and one["kept"] > 1000
+  for name in ("kept.jsonl", "dropped.jsonl", "summary.json", "card.md", "sft.json"):
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "many" / name).read_bytes(), name
+  (tmp_path / "bad.jsonl").write_text('{"query": "a", "response": "b"}\n{"query": 1}\n')
+  with pytest.raises(UserError, match=r"bad.jsonl:2"):
+    run(tmp_path / "bad.jsonl", tmp_path / "out", workers=1, runner="ray")
+
+
+def test_a_runner_that_is_not_installed_is_told(source, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "ray", None)
+  with pytest.raises(UserError, match=r"skymath-jax\[ray\]"):
+    run(source, tmp_path / "set", runner="ray")
 
 
 @pytest.mark.parametrize(("workers", "chunk_bytes"), [(1, 3000), (2, 10_000)])
