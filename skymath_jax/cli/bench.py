@@ -34,6 +34,7 @@ BENCHMARKS = {
   "serving_soak": (False, "last-slot drains and start–stop cycles that the server survives"),
   "serving_fuzz": (False, "malformed gRPC and HTTP requests that the server survives"),
   "bit_rot": (False, "flipped bits of a finished workdir that are named with a remedy"),
+  "contended_kills": (False, "kill -9 over a run in a bucket that two machines want: same result, nothing paid twice"),
   "malformed_files": (False, "malformed model folders and data files that are refused in words"),
   "serving_load": (False, "2,000 clients for ten minutes, some vanishing, some malformed"),
   "import_export": (False, "host memory and time of moving a model to a checkpoint and back"),
