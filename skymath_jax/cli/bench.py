@@ -31,6 +31,7 @@ BENCHMARKS = {
   "train": (False, "tokens/s of the 7B train step on this machine's accelerator, and of a peer"),
   "lora": (False, "full fine-tuning beside LoRA over 16, 8 and 4 bits, on the same pairs"),
   "h200_decode": (False, "7B generation on one GPU, engine and gRPC"),
+  "faults": (False, "each fault of robustness that was found once, as a small case: then and now"),
   "serving_soak": (False, "last-slot drains and start–stop cycles that the server survives"),
   "serving_fuzz": (False, "malformed gRPC and HTTP requests that the server survives"),
   "bit_rot": (False, "flipped bits of a finished workdir that are named with a remedy"),

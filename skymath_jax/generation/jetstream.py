@@ -195,9 +195,10 @@ class JetStreamGenerator:
           response = await self._attempt(replica, request, tokens)
         except (grpc.aio.AioRpcError, _Abandoned) as error:
           patience = max(start, replica.heard) + self._silence
-          full = _code(error) == grpc.StatusCode.RESOURCE_EXHAUSTED and time.monotonic() < patience
+          too_large = _is_too_large(error)
+          full = _code(error) == grpc.StatusCode.RESOURCE_EXHAUSTED and time.monotonic() < patience and not too_large
           failures += not full
-          if _code(error) not in RETRYABLE or failures == self._attempts:
+          if _code(error) not in RETRYABLE or too_large or failures == self._attempts:
             self.stats.failed += 1
             raise _as_user_error(error, replica, request, failures, self._token) from None
           self.stats.retried += 1
@@ -328,6 +329,11 @@ def _code(error: grpc.aio.AioRpcError | _Abandoned) -> grpc.StatusCode:
   return grpc.StatusCode.UNAVAILABLE if isinstance(error, _Abandoned) else error.code()
 
 
+def _is_too_large(error: grpc.aio.AioRpcError | _Abandoned) -> bool:
+  """Whether gRPC itself has refused the request's size, for which it has no code of its own."""
+  return not isinstance(error, _Abandoned) and "message larger than max" in (error.details() or "")
+
+
 def metadata_of(sampling: Sampling) -> tuple[tuple[str, str | bytes], ...]:
   """Call metadata that carry what JetStream's request message has no field for; defaults are left out."""
   pairs: list[tuple[str, str | bytes]] = []
@@ -348,7 +354,7 @@ def _as_user_error(
   if _code(error) == grpc.StatusCode.UNAUTHENTICATED:
     what, remedy = "the server wants a bearer token", f"put it into the environment variable {TOKEN_VARIABLE}"
     return UserError(what, where=replica.address, remedy=remedy)
-  if _code(error) == grpc.StatusCode.INVALID_ARGUMENT:
+  if _code(error) == grpc.StatusCode.INVALID_ARGUMENT or _is_too_large(error):
     return RequestRejected(f"the server refused request {request.id} ({details})", where=replica.address)
   times = f" after {attempts} attempts" if attempts > 1 else ""
   return UserError(

@@ -28,7 +28,7 @@ from skymath_jax.generation.jetstream import TOKEN_VARIABLE
 from skymath_jax.models import Decoder
 from skymath_jax.server import compat, incoming
 from skymath_jax.server import http as http_front
-from skymath_jax.server.driver import Driver, EngineLike
+from skymath_jax.server.driver import MAX_TOKEN_LENGTH, Driver, EngineLike
 from skymath_jax.server.grpc import Orchestrator
 from skymath_jax.server.settings import ServerSettings, in_use, is_loopback, made_token
 from skymath_jax.tokenizer import Tokenizer
@@ -88,7 +88,9 @@ class Server:
 
   async def _listen(self, front: http_front.Front, settings: ServerSettings) -> tuple[int, int]:
     most = incoming.connections_for_each()
-    largest = min(incoming.MAX_BODY, max(incoming.MAX_BODY // 4, 64 * front.driver.engine.max_length))
+    # what cannot fit is refused before it is parsed, which holds the event loop; a character has four bytes, an id five
+    fits = 4 * MAX_TOKEN_LENGTH * front.driver.engine.max_length
+    largest = min(incoming.MAX_BODY, max(incoming.SMALL_BODY, fits))
     limits = {"grpc.max_allowed_incoming_connections": most, "grpc.max_receive_message_length": largest}
     self._grpc_server = grpc.aio.server(options=(*GRPC_OPTIONS, *limits.items()))
     jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Orchestrator(front.driver, settings), self._grpc_server)

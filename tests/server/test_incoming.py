@@ -17,6 +17,8 @@ from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
 from skymath_jax.engine.batching import Job
 from skymath_jax.engine.types import Prompt
+from skymath_jax.generation import Request, RequestRejected
+from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.server import incoming
 from skymath_jax.server.fair import FairQueue, Waiting
 from skymath_jax.server.serve import start_engine
@@ -89,6 +91,18 @@ def test_health_answers_at_once_whatever_is_asked_beside(server):
 
   assert slowest_health(server, [http_calls, http_calls, grpc_calls]) < 0.3  # a tenth on a machine that is not busy
   assert seen <= {400, 413, "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"}
+
+
+def test_our_client_does_not_send_a_prompt_again_that_is_too_large(server):
+  async def ask():
+    client = JetStreamGenerator([f"127.0.0.1:{server.port}"], CodePointTokenizer(), "null@0", concurrency=1)
+    try:
+      await client.complete(Request(id="7", prompt="x" * 2_000_000))
+    finally:
+      await client.close()
+
+  with pytest.raises(RequestRejected, match=r"request 7 .*larger than max"):
+    asyncio.run(ask())
 
 
 @pytest.mark.parametrize(
