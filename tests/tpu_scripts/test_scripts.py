@@ -481,7 +481,7 @@ def test_the_slices_of_a_name_are_behind_a_wall(cloud):
   cloud.run("delete", "train")
   assert len(cloud.state()["firewall"]) == 2
   cloud.run("delete")
-  assert cloud.nothing_left()
+  assert cloud.nothing_left() and not cloud.state()["firewall"]
 
 
 def test_a_wall_that_may_not_be_put_up_is_told_before_anything_is_rented(cloud):
