@@ -7,7 +7,6 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import curation, distributed, files, hub, sft
-from skymath_jax.config import Experiment
 from skymath_jax.curation import publish
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
@@ -33,7 +32,7 @@ def curate(run: Run, number: int) -> Facts:
     parquet=run.config.curation.parquet,
     yardstick=seeds.problems_of(run),
   )
-  summary = _curate(run.config, os.fspath(made / "instances.jsonl"), folder, output)
+  summary = _curate(run, os.fspath(made / "instances.jsonl"), folder, output)
   if not summary["kept"]:
     raise UserError("curation kept no instance", where=folder, remedy="see dropped.jsonl for the reasons")
   return {"output": sft.open(folder).fingerprint, "kept": summary["kept"]}
@@ -56,7 +55,7 @@ def curate_files(run: Run) -> Facts:
     output = curation.Output(
       name=config.name, facts={"files": list(config.curation.inputs)}, parquet=config.curation.parquet
     )
-    facts = _curate(config, config.curation.inputs, run.workdir / "curation", output)
+    facts = _curate(run, config.curation.inputs, run.workdir / "curation", output)
     run.workdir.push("curation")
   return facts
 
@@ -73,7 +72,11 @@ def push(workdir: epath.PathLike, folder: str, repository: str, inputs: Sequence
     return hub.push(made, repository, kind="dataset")
 
 
-def _curate(config: Experiment, paths: str | Sequence[str], folder: epath.Path, output: curation.Output) -> Facts:
+def _curate(run: Run, paths: str | Sequence[str], folder: epath.Path, output: curation.Output) -> Facts:
+  config = run.config
+  if config.curation.runner == "ray" and "://" in os.fspath(run.workdir.where):
+    what, remedy = "a cluster does not see this machine's copy of it", "give a --workdir that all machines share"
+    raise UserError(what, where=run.workdir.where, remedy=remedy)
   settings = curation.Settings.from_config(config.curation)
   return curation.curate_files(
     paths,
