@@ -47,11 +47,11 @@ def test_an_endpoint_that_says_the_key(monkeypatch, status):
 def test_a_vendor_of_batches_that_says_the_key(status):
   async def submit(end):
     async with serving(lambda _: (status, f"Incorrect API key provided: {KEY[:end]}", {})) as (url, _):
-      for vendor in (vendors.OpenAIBatches(url, KEY, chat=True), vendors.AnthropicBatches(url, KEY)):
-        with pytest.raises(Exception, match=f"HTTP {status}") as raised:
-          await vendor.submit("name", [("1", {})])
-        await vendor.close()
-        assert not given_away(str(raised.value))
+      vendor = vendors.AnthropicBatches(url, KEY)
+      with pytest.raises(Exception, match=f"HTTP {status}") as raised:
+        await vendor.submit("name", [("1", {})])
+      await vendor.close()
+      assert not given_away(str(raised.value))
 
   for end in range(0, len(KEY) + 1, 6):
     asyncio.run(submit(end))
