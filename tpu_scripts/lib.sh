@@ -42,7 +42,7 @@ need() { # names of settings that must not be empty
 
 run_or_print() { # a command with an effect or a cost: done, or with --dry-run printed so that a shell could read it
   if [ "$DRY" = yes ]; then
-    { printf '+'; printf ' %q' "$@"; printf '\n'; } >&3
+    printf '+%s\n' "$(printf ' %q' "$@")" >&3 # in one piece: the ends of a pipe print at the same time
   else
     "$@"
   fi
