@@ -79,10 +79,12 @@ class LocalWorkers:
 class _Actor:
   """A process of the cluster."""
 
-  def __init__(self, settings: Settings, test_sets: rules.TestSets):
-    _begin(settings, test_sets)
+  def do(self, function: Callable[[Any], Any], task: Any, arguments: list[Any]) -> Any:
+    """`arguments` holds a reference to those of `_begin`, for a process that has just begun, perhaps again."""
+    if not RULES:
+      import ray
 
-  def do(self, function: Callable[[Any], Any], task: Any) -> Any:
+      _begin(*ray.get(arguments[0]))
     return function(task)
 
 
@@ -106,6 +108,7 @@ class RayWorkers:
     self._ray, self._actor_pool = ray, ActorPool
     self._count, self._arguments = count, (settings, test_sets)
     self._begun = False
+    self._reference: Any = None
     self._actors: list[Any] = []
 
   def __enter__(self) -> "RayWorkers":
@@ -115,8 +118,8 @@ class RayWorkers:
     count = self._count or int(self._ray.cluster_resources().get("CPU", 1))
     log(f"{count} processes on {len(self._ray.nodes())} machines of a Ray cluster")
     actor = self._ray.remote(max_restarts=RETRIES, max_task_retries=RETRIES)(_Actor)
-    arguments = [self._ray.put(argument) for argument in self._arguments]
-    self._actors = [actor.remote(*arguments) for _ in range(count)]
+    self._reference = self._ray.put(self._arguments)
+    self._actors = [actor.remote() for _ in range(count)]
     return self
 
   def __exit__(self, *_: object) -> None:
@@ -133,7 +136,7 @@ class RayWorkers:
     """
     pool = self._actor_pool(self._actors)
     try:
-      yield from pool.map(lambda actor, task: actor.do.remote(function, task), tasks)
+      yield from pool.map(lambda actor, task: actor.do.remote(function, task, [self._reference]), tasks)
     except self._ray.exceptions.RayTaskError as error:
       if isinstance(error.cause, UserError):
         raise error.cause from None
