@@ -13,6 +13,7 @@ from skymath_jax.models.config import DecoderConfig, LayerKind, RopeScaling
 
 HINT = "this decoder computes something else; use another checkpoint or add the case to models/families.py"
 FULL, SLIDING = "full_attention", "sliding_attention"
+MAX_LAYERS = 1000  # the deepest that are known have a few hundred
 # (the config, how many layers, the window) -> the type of each layer
 Types = Callable[[Mapping[str, Any], int, int | None], Sequence[str]]
 
@@ -125,6 +126,8 @@ def layers_from_hf(hf: Mapping[str, Any], keys: LayerKeys, *, where: object = No
     UserError: a type of layer or of scaling that is not known, or that lacks something.
   """
   layers, window = hf["num_hidden_layers"], _window(hf, keys)
+  if not 1 <= layers <= MAX_LAYERS:  # a list is made of them, before any weight is looked at
+    raise UserError(f"{layers} layers, where 1 to {MAX_LAYERS:,} are taken", where=where, remedy=HINT)
   types = _types(hf, keys, layers, window, where)
   ropes = {kind: _rope(hf, keys, kind, where) for kind in dict.fromkeys(types)}
   turning = _turning(hf, layers) if keys.skips_rotary else [True] * layers

@@ -142,6 +142,8 @@ def test_published_models_have_the_published_size():
     ({"sliding_window": 16, "layer_types": ["sliding_attention"] * 2}, "layer_types"),
     ({"model_type": "qwen2", "layer_types": ["sliding_attention"] * 2}, "layer_types"),
     ({"num_key_value_heads": 3}, "kv_heads"),
+    ({"num_hidden_layers": 10**9}, "1000000000 layers"),
+    ({"num_hidden_layers": 0}, "0 layers"),
   ],
 )
 def test_what_changes_the_forward_pass_is_refused(change, named):
