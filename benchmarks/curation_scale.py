@@ -23,8 +23,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from skymath_jax import config, curation
+from skymath_jax import curation
 from skymath_jax.config import Curation
+from skymath_jax.curation.workers import Runner
 from skymath_jax.records import Problem
 
 from .cold_quickstart import tree_bytes
@@ -189,7 +190,7 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("rows", nargs="+", type=int)
   parser.add_argument("--fuzzy", action="store_true")
   parser.add_argument("--only_generate", action="store_true")
-  parser.add_argument("--runner", choices=get_args(config.Runner), default="local")
+  parser.add_argument("--runner", choices=get_args(Runner), default="local")
   chosen = parser.parse_args(words)
   chosen.folder.mkdir(parents=True, exist_ok=True)
   for rows in chosen.rows:

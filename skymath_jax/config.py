@@ -23,7 +23,6 @@ from skymath_jax.keys import Amount, AtLeast, Count, Free, Key, Positive, built,
 Words = tuple[str, ...]
 Dtype = Literal["float32", "bfloat16"]
 Held = Literal["float32", "bfloat16", "int8", "nf4"]  # the last two cannot be trained, but adapted
-Runner = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,6 @@ class Curation:
   hard: Amount = 0.0  # share of the queries that is kept, hardest first; 0 = all
   responses_per_query: Count = 0  # at most so many responses to one query; 0 = no limit
   parquet: bool = False  # also write the kept rows as Parquet
-  runner: Free[Runner] = "local"  # local | ray: the processes of this machine, or of a Ray cluster
   workers: Free[Count] = 0  # processes; 0 = one a core, none for small data
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 
 from etils import epath
@@ -83,13 +84,16 @@ def synthesize(argv: Sequence[str]) -> int:
 def curate(argv: Sequence[str]) -> int:
   """`skymath curate`: what synthesis left in the workdir, or the files of `--data`."""
   data = Flag("data", None, "files, folders, hub ids or presets to curate on their own, with commas between them")
-  runner = Flag("runner", None, "local | ray: processes of this machine, or of the Ray cluster of RAY_ADDRESS")
-  argv = for_keys(argv, {data: "curation.inputs", runner: "curation.runner"})
+  runner = Flag("runner", "", "local | ray: processes of this machine, or of the Ray cluster of RAY_ADDRESS")
+  argv = for_keys(argv, {data: "curation.inputs"})
   words = [*argv, f"--config={FINE_TUNING}"] if needs_recipe(argv, "curation.inputs") else argv
-  values = parse(words, WORKDIR, PUSH, config="required", also=(data, runner))
+  values = parse(words, WORKDIR, PUSH, runner, config="required", also=(data,))
   require_repository(values.push)
+  from skymath_jax.curation.workers import RUNNER_VARIABLE
   from skymath_jax.recipe import curate, stages, synthesize
 
+  if values.runner:
+    os.environ[RUNNER_VARIABLE] = values.runner
   config = values.config
   if not config.curation.inputs:
     chosen = curate.STAGES[: synthesize.how_many(config)]

@@ -52,7 +52,11 @@ class Chunk:
     return made, offsets
 
   def instances_at(self, offsets: Sequence[int]) -> list[Instance]:
-    """The rows that begin at `offsets`."""
+    """The rows that begin at `offsets`.
+
+    Raises:
+      UserError: a row is no Instance and no pair; file and line are named.
+    """
     with epath.Path(self.path).open("rb") as file:
       found = []
       for offset in offsets:

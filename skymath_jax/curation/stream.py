@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 from skymath_jax import console, files, records, sft
-from skymath_jax.config import Curation, Runner
+from skymath_jax.config import Curation
 from skymath_jax.curation import inputs, parquet, profile, rules, sensitivity
 from skymath_jax.curation.card import card, pictures
 from skymath_jax.curation.chunks import CHUNK_BYTES, Chunk, chunks
@@ -49,7 +49,7 @@ def curate_files(
   settings: Settings,
   output: "Output",
   workers: int = Curation.workers,
-  runner: Runner = Curation.runner,
+  runner: str = "local",
   chunk_bytes: int = CHUNK_BYTES,
 ) -> dict[str, Any]:
   """Cleans rows; leaves kept.jsonl, dropped.jsonl, summary.json, card.md and what `output` asks for in `folder`.

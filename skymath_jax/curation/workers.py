@@ -9,14 +9,15 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
-from skymath_jax.config import Runner
 from skymath_jax.console import log
 from skymath_jax.curation import rules
 from skymath_jax.curation.settings import Settings
 from skymath_jax.errors import UserError
 
+Runner = Literal["local", "ray"]
+RUNNER_VARIABLE = "SKYMATH_RUNNER"  # environment variable that names one: whose processes work changes no result
 RULES: list[rules.Rule] = []  # of a worker process: what it was started with
 RETRIES = 3  # of a task whose machine is lost, and of a process that is started again
 
@@ -29,7 +30,7 @@ class Workers(Protocol):
   def __exit__(self, *_: object) -> None: ...
 
 
-def workers(runner: Runner, count: int, settings: Settings, test_sets: rules.TestSets, *, small: bool) -> Workers:
+def workers(runner: str, count: int, settings: Settings, test_sets: rules.TestSets, *, small: bool) -> Workers:
   """The workers that `runner` names.
 
   Args:
@@ -39,8 +40,10 @@ def workers(runner: Runner, count: int, settings: Settings, test_sets: rules.Tes
     small: whether starting processes takes longer than the work.
 
   Raises:
-    UserError: Ray is not installed.
+    UserError: there is no such runner, or Ray is not installed.
   """
+  if runner not in (known := get_args(Runner)):
+    raise UserError(f"{runner!r} is not known", where="runner", remedy=f"use one of: {', '.join(known)}")
   if runner == "ray":
     return RayWorkers(count, settings, test_sets)
   return LocalWorkers(1 if small and not count else count or os.cpu_count() or 1, settings, test_sets)
@@ -51,7 +54,11 @@ def _begin(settings: Settings, test_sets: rules.TestSets) -> None:
 
 
 class LocalWorkers:
-  """`count` processes, or this one alone."""
+  """`count` processes, or this one alone.
+
+  Raises:
+    UserError: `settings` name a filter that there is not.
+  """
 
   def __init__(self, count: int, settings: Settings, test_sets: rules.TestSets):
     self._count = count
@@ -104,7 +111,7 @@ class RayWorkers:
       from ray.util import ActorPool
     except ImportError:
       remedy = "pip install 'skymath-jax[ray]', here and on every machine of the cluster"
-      raise UserError("Ray is not installed", where="config.curation.runner", remedy=remedy) from None
+      raise UserError("Ray is not installed", where="runner", remedy=remedy) from None
     self._ray, self._actor_pool = ray, ActorPool
     self._count, self._arguments = count, (settings, test_sets)
     self._begun = False

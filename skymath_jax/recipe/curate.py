@@ -8,6 +8,7 @@ from etils import epath
 from skymath_jax import config as config_lib
 from skymath_jax import curation, distributed, files, hub, sft
 from skymath_jax.curation import publish
+from skymath_jax.curation.workers import RUNNER_VARIABLE
 from skymath_jax.errors import UserError
 from skymath_jax.problems import catalog
 from skymath_jax.recipe import seeds
@@ -73,8 +74,8 @@ def push(workdir: epath.PathLike, folder: str, repository: str, inputs: Sequence
 
 
 def _curate(run: Run, paths: str | Sequence[str], folder: epath.Path, output: curation.Output) -> Facts:
-  config = run.config
-  if config.curation.runner == "ray" and "://" in os.fspath(run.workdir.where):
+  config, runner = run.config, os.environ.get(RUNNER_VARIABLE, "local")
+  if runner == "ray" and "://" in os.fspath(run.workdir.where):
     what, remedy = "a cluster does not see this machine's copy of it", "give a --workdir that all machines share"
     raise UserError(what, where=run.workdir.where, remedy=remedy)
   settings = curation.Settings.from_config(config.curation)
@@ -85,7 +86,7 @@ def _curate(run: Run, paths: str | Sequence[str], folder: epath.Path, output: cu
     settings=settings,
     output=output,
     workers=config.curation.workers,
-    runner=config.curation.runner,
+    runner=runner,
   )
 
 
