@@ -52,8 +52,12 @@ class Bucket(LocalFileSystem):
 
   @classmethod
   def _strip_protocol(cls, path: Any) -> Any:
-    text = super()._strip_protocol(path)
-    return text if text.startswith("/") else f"{cls.root}/{text}".rstrip("/")
+    if isinstance(path, list):
+      return [cls._strip_protocol(part) for part in path]
+    text = os.fspath(path)
+    for name in cls.protocol:
+      text = text.removeprefix(f"{name}://")
+    return (text if text.startswith("/") else f"{cls.root}/{text}").rstrip("/")
 
   def cp_file(self, path1: str, path2: str, **_: Any) -> None:
     """Copies into the bucket or out of it."""
