@@ -281,8 +281,8 @@ def _unmarked(text: str, last_number: bool) -> str | None:
   last_line = (text.rpartition("\n")[2] or text)[-1_000:]
   if several := _several(last_line):
     return several
-  if letters := _several_letters(last_line):
-    return letters
+  if choices := _several_letters(last_line):
+    return choices
   if letters := _LETTER.findall(last_line):
     return (letters[-1][0] or letters[-1][1]).upper()
   if "\n" in text and (letter := _LETTER_LINE.fullmatch(last_line)):

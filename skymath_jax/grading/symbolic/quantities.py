@@ -9,7 +9,7 @@ _PREFIXES = {
   "": 0, "G": 9, "M": 6, "k": 3, "d": -1, "c": -2, "m": -3, "u": -6, "μ": -6, "n": -9, "p": -12,
   "giga": 9, "mega": 6, "kilo": 3, "deci": -1, "centi": -2, "milli": -3, "micro": -6, "nano": -9, "pico": -12,
 }  # fmt: skip
-_UNITS = {  # symbol, names: worth, base units and powers
+_UNITS: dict[str, tuple[int | Fraction, str]] = {  # symbol, names: worth, base units and powers
   "m meter metre": (1, "m 1"), "g gram": (1, "g 1"), "s second sec": (1, "s 1"), "A ampere amp": (1, "A 1"),
   "K kelvin": (1, "K 1"), "mol mole": (1, "mol 1"), "L l liter litre": (Fraction(1, 1000), "m 3"),
   "N newton": (1000, "g 1 m 1 s -2"), "J joule": (1000, "g 1 m 2 s -2"), "W watt": (1000, "g 1 m 2 s -3"),
@@ -25,7 +25,7 @@ _KNOWN = {
   prefix + name: (Fraction(worth) * Fraction(10) ** _PREFIXES[prefix], tuple(bases.split()))
   for names, (worth, bases) in reversed(_UNITS.items())
   for name in names.split()
-  for prefix in ("", *_PREFIXES)
+  for prefix in _PREFIXES
   if not prefix or (name not in _WHOLE and (len(prefix) > 2) == (len(name) > 3))
 }
 _PART = re.compile(r"([A-Za-zμΩ]+)(?:\^\{?\s*(-?\d)\s*\}?|(-?\d))?")
