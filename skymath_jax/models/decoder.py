@@ -334,15 +334,17 @@ class Decoder(nnx.Module):
       x, kv = nnx.merge(graph, weights)(x, *tools[kind])
       return constrain(x, "batch", "length", "act_embed"), kv
 
-    remat = REMAT[self.config.remat]
+    def layer_of(kind: LayerKind, graph: Any) -> Callable[[jax.Array, Any], tuple[jax.Array, Any]]:
+      return REMAT[self.config.remat](functools.partial(layer, kind, graph))
+
     kv: list[Any] = []
     if not self.config.scan_layers:
       for kind, (graph, weights) in zip(self.config.kinds, map(nnx.split, self._stacks()), strict=True):
-        x, one = remat(functools.partial(layer, kind, graph))(x, weights)
+        x, one = layer_of(kind, graph)(x, weights)
         kv.append(one)
     else:
       for segment, stack in zip(self.config.segments, self._stacks(), strict=True):
-        x, parts = _scan(self.config.kinds, segment, stack, x, lambda *kind: remat(functools.partial(layer, *kind)))
+        x, parts = _scan(self.config.kinds, segment, stack, x, layer_of)
         kv += [jax.tree.map(lambda a: a[i], part) for i in range(segment.repeats) for part in parts]  # noqa: B023
     return rms_norm(x, self.norm[...], self.config), tuple(kv)
 

@@ -31,7 +31,7 @@ def llama3(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
   wavelengths = 2 * math.pi / frequencies
   low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
   keep = np.clip((scaling.original_positions / wavelengths - low) / (high - low), 0.0, 1.0)
-  return (1 - keep) * frequencies / scaling.factor + keep * frequencies
+  return (1 - keep) * frequencies / factor_of(scaling) + keep * frequencies
 
 
 def yarn(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
@@ -89,7 +89,7 @@ def frequencies_by_length(config: DecoderConfig, lengths: jax.Array) -> jax.Arra
   assert scaling is not None
   exponents = np.arange(0, dims, 2, dtype=np.float32) / dims
   if scaling.kind == "longrope":
-    short, long = np.float32(scaling.short_factors), np.float32(scaling.long_factors)
+    short, long = (np.asarray(values, np.float32) for values in (scaling.short_factors, scaling.long_factors))
     factors = jnp.where((lengths > scaling.original_positions)[..., None], long, short)
     return 1.0 / (factors * np.float32(config.rope_theta) ** exponents)
   longer = jnp.maximum(lengths, config.max_positions) / config.max_positions
