@@ -118,6 +118,10 @@ def _joined(match: re.Match[str]) -> str:
   return match[0].replace(" ", "")
 
 
+def _unit_alone(match: re.Match[str]) -> str:
+  return f"\\text{{{re.sub('[{}]', '', match[1])}}}"
+
+
 def _measured(match: re.Match[str]) -> str:
   return f"{match[1]}\\text{{{re.sub('[{}]', '', match[2])}}}"
 
@@ -267,7 +271,7 @@ _SPELLINGS: tuple[tuple[str, Replacement], ...] = (
   ),
   *((rf"(?i)^\s*(?:\\text\{{)?\s*(?:the set of )?{words}\s*\}}?\s*$", sign) for words, sign in _SETS.items()),
   *((rf"(?i)\\text\{{\s*(?:{phrase})\s*\}}|\b(?:{phrase})\b", sign) for phrase, sign in _PHRASES.items()),
-  (r"(?<=[\d}])\s+((?:km|cm|mm|m|ft|mi)/(?:sec|s|min|hr|h)(?:\^\{?2\}?)?)\s*$", r"\\text{\1}"),
+  (r"(?<=[\d}])\s+((?:km|cm|mm|m|ft|mi)/(?:sec|s|min|hr|h)(?:\^\{?2\}?)?)\s*$", _unit_alone),
   (r"^\s*(-?[\d.,/ ]*\d) ((?:[NJWVKTAgsLh]|[ck]?m)(?:\^\{?\d\}?)?)\s*$", _measured),
   (_TIME.pattern, _time_of_day),
   # intervals as some countries write them: ]1; 2[
