@@ -73,6 +73,7 @@ def _compiled(command: list[str], folder: str) -> dict[str, Any]:
 
   root = str(Path(__file__).parents[1])
   environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu"}
+  environment.pop("TPU_LIBRARY_PATH", None)  # of this process's libtpu
   start = time.perf_counter()
   done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
   if done.returncode:
