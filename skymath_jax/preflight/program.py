@@ -62,22 +62,49 @@ Computations = dict[str, list[Instruction]]
 
 
 def figures(text: str) -> Figures:
-  """Of the compiled program's text (`compiled.as_text()`)."""
+  """Of the compiled program's text (`compiled.as_text()`).
+
+  A collective inside a fusion runs beside the rest of it, and start and end of one carry the same channel: it counts
+  once, as asynchronous; but a reduction whose fusion keeps one part of the sum is a reduce-scatter on its own.
+  """
   computations, entry = parse(text)
+  times = executions(computations, entry)
   cycles, moved, synchronous, copied = 0, 0.0, 0.0, 0
-  for name, times in executions(computations, entry).items():
+  for name, count in times.items():
     for one in computations[name]:
-      cycles += times * int(one.attribute(r'estimated_cycles"?:"?(\d+)') or 0)
+      cycles += count * int(one.attribute(r'estimated_cycles"?:"?(\d+)') or 0)
       kind = one.op.removesuffix("-start")
       if kind in COLLECTIVES:
-        received = times * _received(one, kind)
+        received = count * _received(one, kind)
         moved += received
         synchronous += received if kind == one.op else 0
       elif one.op in ("copy", "transpose"):
-        copied += times * size(one.type)
+        copied += count * size(one.type)
+  seen = set()
+  for name, one, count in _fused(computations, times):
+    received = count * _received(one, one.op)
+    if name.startswith("all-reduce-scatter"):
+      received /= 2
+      synchronous += received
+    elif (channel := one.attribute(r"channel_id=(\d+)")) in seen:
+      continue
+    else:
+      seen.add(channel or one.name)
+    moved += received
   return Figures(
     cycles=cycles, synchronous_bytes=round(synchronous), collective_bytes=round(moved), copied_bytes=copied
   )
+
+
+def _fused(computations: Computations, times: dict[str, int]) -> Iterator[tuple[str, Instruction, int]]:
+  """(fusion's computation, collective inside, executions)."""
+  for name, count in times.items():
+    for one in computations[name]:
+      if one.op == "fusion":
+        for called in CALLED.findall(one.rest):
+          for inner in computations.get(called, []):
+            if inner.op in COLLECTIVES:
+              yield called, inner, count
 
 
 def parse(text: str) -> tuple[Computations, str]:
@@ -117,7 +144,7 @@ def size(type_text: str) -> int:
 
 
 def _inner(one: Instruction, computations: Computations) -> Iterator[tuple[str, int]]:
-  """Computations whose instructions run as such, and how often; a fusion's body is one instruction, unless it moves."""
+  """Computations whose instructions run as such, and how often; a fusion's are one instruction."""
   called = [name for name in CALLED.findall(one.rest) if name in computations]
   if one.op == "while":
     condition = one.attribute(r"condition=%?([\w.\-]+)")
@@ -125,13 +152,9 @@ def _inner(one: Instruction, computations: Computations) -> Iterator[tuple[str, 
   elif one.op == "conditional":
     names = re.findall(r"[\w.\-]+", one.attribute(r"branch_computations=\{([^}]*)\}")) or called
     yield max(names, key=lambda name: len(computations[name])), 1
-  elif one.op in ("call", "async-start") or (one.op == "fusion" and _moves(called, computations)):
+  elif one.op in ("call", "async-start"):
     for name in called:
       yield name, 1
-
-
-def _moves(names: list[str], computations: Computations) -> bool:
-  return any(inner.op.removesuffix("-start") in COLLECTIVES for name in names for inner in computations[name])
 
 
 def _trips(condition: list[Instruction], body: list[Instruction]) -> int:

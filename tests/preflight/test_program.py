@@ -53,7 +53,8 @@ def test_a_loop_counts_its_trips_and_a_collective_what_comes_in():
   found = program.figures(TEXT)
   gathered, reduced, permuted = 32 * 128 * 2 * 3 // 4, 5 * ARRAY * 2 // 2, 5 * ARRAY
   assert found.cycles == 5 * 110 + 7
-  assert found.synchronous_bytes == gathered + reduced
+  assert found.synchronous_bytes == gathered
+  assert program.figures(TEXT.replace("%fused", "%all-reduce-scatter.1")).synchronous_bytes == gathered + reduced / 2
   assert found.collective_bytes == gathered + reduced + permuted
   assert found.copied_bytes == ARRAY
 
