@@ -27,8 +27,8 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import families, weight_files
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.decoder import Decoder
-from skymath_jax.models.families import Row
 from skymath_jax.models.layouts import Index
+from skymath_jax.models.tensor_rows import Row
 from skymath_jax.models.weight_files import DTYPES, Stored
 from skymath_jax.tokenizer import Tokenizer
 
