@@ -51,6 +51,7 @@ BENCHMARKS = {
   "lm_eval_agreement": (False, "an exported model under lm-evaluation-harness and under `evaluate`"),
   "methods_on_seeds": (False, "what each augmentation method can start from in real seed problems"),
   "odd_teacher": (False, "what is made of a teacher that misbehaves, one way at a time"),
+  "real_servers": (False, "a real model behind another project's server, the client killed twice"),
   "quality_modes": (False, "validity and right answers of each quality mode, by the micro world's oracle"),
   "micro_skill": (False, "what a model of the micro world can do, a prompt and level"),
   "tpu_step": (False, "the train step compiled for TPU slices, beside MaxText's: cycles, bytes moved, memory"),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from skymath_jax import files
-from skymath_jax.console import log
 from skymath_jax.errors import UserError
 
 ROOM = 1.25  # of what is under way that is written down
@@ -33,9 +32,6 @@ class Ledger:
   def __init__(self, path: os.PathLike[str], model: str):
     self._path, self._model = Path(path), model
     self._written = self.lost = self._entry(self._found())
-    if any(self.lost):
-      prompt, completion = self.lost
-      log(f"{path}: {prompt:,} + {completion:,} tokens that may have been charged without an answer count as paid")
 
   def cover(self, prompt: int, completion: int) -> None:
     """So many tokens are under way at most: returns when a kill could not hide them."""

@@ -10,6 +10,7 @@ from etils import epath
 from skymath_jax import chat, distributed, files, models
 from skymath_jax import config as config_lib
 from skymath_jax.config import Serving
+from skymath_jax.console import log
 from skymath_jax.engine import plan
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
@@ -87,7 +88,10 @@ class Teacher:
   def _endpoint(self) -> OpenAIGenerator:
     client = endpoint_of(self._config, chat=self._config.chat != "raw")
     client.meter.ledger = Ledger(self._folder / LEDGER, client.model_id)
-    client.meter.spent = self._spent(client) + client.meter.limits.cost(*client.meter.ledger.lost)
+    lost = client.meter.limits.cost(*client.meter.ledger.lost)
+    if lost:
+      log(f"{self._folder / LEDGER}: {lost:,.2f} may have been charged for requests without an answer, and counts")
+    client.meter.spent = self._spent(client) + lost
     return client
 
   def _batches(self) -> BatchGenerator:
