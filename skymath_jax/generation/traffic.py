@@ -47,6 +47,8 @@ PACE_SECONDS = 2.0  # over which the pace of what is let through is measured
 PLATEAU_SECONDS = 2.0  # until that pace is reached again; it is held as long again ...
 DOUBLING_SECONDS = 4.0  # ... and doubles this much later
 GROWTH = 1 / 16  # of the requests under way, at least, that are added in the time of one answer
+FIRST_CUTS, FIRST_HASTE = 3, 4.0  # the first paces are guesses: they grow so many times as fast
+OUTAGE_PAUSES = 3  # in a row, after which it was no limit of the rate that let nothing through
 TICK_SECONDS = 0.05  # of pace that may be made up for at once: timers are late
 
 
@@ -99,7 +101,8 @@ class Traffic:
     self.answered_at = 0.0
     self._max_limit = limit
     self._threshold = float(limit)  # up to which each answer adds one
-    self._pace = 0.0  # requests a second that were borne when it was too much; 0 before
+    self._pace = self._pace_before = 0.0  # requests a second that were borne when it was too much; 0 before
+    self._cuts = 0
     self._under_way = 0
     self._waiting: collections.deque[asyncio.Future[None]] = collections.deque()
     self._resume_at = self._reduced_at = self._paced_at = self._next_at = 0.0
@@ -122,7 +125,8 @@ class Traffic:
     """Requests a second that may go out now."""
     if not self._pace:
       return math.inf
-    since = time.monotonic() - self._paced_at
+    haste = FIRST_HASTE if self._cuts <= FIRST_CUTS else 1.0
+    since = (time.monotonic() - self._paced_at) * haste
     rising = min(1.0, EASED + (1 - EASED) * max(0.0, since) / PLATEAU_SECONDS)
     return self._pace * (rising + (max(0.0, since - 2 * PLATEAU_SECONDS) / DOUBLING_SECONDS) ** 2)
 
@@ -178,6 +182,8 @@ class Traffic:
     now = time.monotonic()
     if self._pauses or not self.answered:  # of the time before, when nothing got through, there is no pace
       self._measured, self._measured_from = 0.0, now
+    if self._pauses >= OUTAGE_PAUSES and self._pace_before:
+      self._pace, self._pace_before = max(self._pace, EASED * self._pace_before), 0.0
     self._let_through(now)
     self.answered_at = now
     self._answers += 1
@@ -203,7 +209,9 @@ class Traffic:
     now = time.monotonic()
     if busy and self._answers:
       so_far = 1 - math.exp(-max(now - self._measured_from, PACE_SECONDS / 4) / PACE_SECONDS)
-      least = self.pace * LEAST_CUT if self._pace else 0.0
+      self._cuts += 1
+      self._pace_before = self.pace if self._pace else 0.0
+      least = self._pace_before * LEAST_CUT
       self._pace, self._paced_at = max(least, self._measured_at(now) / so_far), now
     if not self._answers:
       longest = MAX_PAUSE_SECONDS if self.answered else MAX_FIRST_PAUSE_SECONDS
