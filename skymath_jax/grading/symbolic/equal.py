@@ -53,8 +53,9 @@ def _found(text: str) -> str:
 
 
 def _same_answer(gold: str, pred: str) -> bool:
-  verdict = same_choice(_WRAPPING.sub("", gold), _WRAPPING.sub("", pred), _same_text)
-  if verdict is None and same_choices(gold, pred):
+  bare = [_WRAPPING.sub("", text) for text in (gold, pred)]
+  verdict = same_choice(bare[0], bare[1], _same_text)
+  if verdict is None and same_choices(bare[0], bare[1]):
     return True
   return _same_text(gold, pred) if verdict is None else verdict
 
