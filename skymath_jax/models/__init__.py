@@ -125,7 +125,8 @@ def load_adapted(
   kept = adapter_folder.reference(folder)
   if kept is not None:
     adapter_folder.require_same(kept.adapters, adapters, where=folder)
-  elif adapters is None:
+    adapters = adapters or kept.adapters
+  if adapters is None:
     raise UserError("no adapters here", where=path, remedy="give a checkpoint of a training with training.lora_rank")
   base = kept.base if kept is not None else _lasting(path)
   fingerprint = weights_hash(base)
@@ -137,7 +138,7 @@ def load_adapted(
     dtype, prepare = dtype or config.param_dtype, prepare or functools.partial(laid_out, config=config)
   decoder, tokenizer = load_any(base, mesh=mesh, dtype=dtype)
   decoder = prepare(decoder) if prepare is not None else decoder  # nothing else may hold what is rounded now
-  reference = Reference(base=base, base_hash=fingerprint, adapters=adapters or kept.adapters)
+  reference = Reference(base=base, base_hash=fingerprint, adapters=adapters)
   lora.attach(decoder, reference.adapters, rngs=nnx.Rngs(rng_seed))
   if kept is not None:
     adapter_folder.read(folder, decoder)

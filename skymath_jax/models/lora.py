@@ -85,8 +85,9 @@ class Adapted(nnx.Module):
 
 def _matrices(decoder: Decoder) -> Iterator[tuple[Block, str]]:
   """Block and attribute of every weight that is, or may be, adapted: each matrix reads `embed` or writes it."""
-  for _, module in list(nnx.iter_modules(decoder)):
-    for name, value in list(vars(module).items()) if isinstance(module, Block) else ():
+  blocks = [module for _, module in nnx.iter_modules(decoder) if isinstance(module, Block)]
+  for module in blocks:
+    for name, value in list(vars(module).items()):
       if isinstance(value, Adapted) or (isinstance(value, nnx.Param) and {"embed"} < set(_axes(value)) - {"layers"}):
         yield module, name
 
@@ -138,5 +139,6 @@ def is_adapted(decoder: nnx.Module) -> bool:
 
 def split(decoder: nnx.Module) -> tuple[nnx.GraphDef[Any], Any, Any]:
   """(structure, what is trained, what stays as it is): the factors and all else, or all weights and nothing."""
-  graph, trained, frozen = nnx.split(decoder, Factor if is_adapted(decoder) else nnx.Param, ...)
+  graph, *states = nnx.split(decoder, Factor if is_adapted(decoder) else nnx.Param, ...)
+  trained, frozen = states
   return graph, trained, frozen

@@ -4,6 +4,7 @@ Taken is plain LoRA of one rank on linear layers of the blocks; a layer that a f
 zeros, which is the same. What would change the forward pass otherwise is refused by name.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -95,7 +96,7 @@ def save(decoder: Decoder, folder: epath.Path, adapters: Adapters, *, base: str)
     for letter, factor, form in (("A", adapted.a, layout), ("B", adapted.b, Linear())):
       ours = np.asarray(factor[...] if place is None else factor[...][place], np.float32)
       theirs = form.to_theirs(ours)
-      sources[f"{name}.lora_{letter}.weight"] = weight_files.Source(theirs.shape, lambda theirs=theirs: theirs)
+      sources[f"{name}.lora_{letter}.weight"] = weight_files.Source(theirs.shape, functools.partial(np.asarray, theirs))
   weight_files.write_file(folder / WEIGHTS, sources, np.dtype("float32"))
   identity, _, revision = base.partition("@")
   targets = sorted({name.rpartition(".")[2] for name, *_ in _places(decoder)})

@@ -170,7 +170,7 @@ def _price(tokens: Mapping[str, float], settings: Row) -> float | None:
 
 def _samples(root: epath.Path, passes: Mapping[str, Row]) -> list[Row]:
   """The newest instances with the problems they were made from: of the running pass, else of the last files."""
-  for found in reversed(passes.values()):
+  for found in reversed(list(passes.values())):
     if newest := found.get("newest"):
       return list(newest)
   for stage in reversed(STAGES):

@@ -18,7 +18,7 @@ from skymath_jax import sharding
 from skymath_jax.models import lora
 from skymath_jax.training import loss as loss_lib
 
-NOTHING = nnx.State({})
+NOTHING: Any = nnx.State({})
 
 
 class TrainState(NamedTuple):
@@ -66,7 +66,8 @@ def placed(
     return graph, state, places
   params, frozen = sharding.place((params, frozen), (places.params, places.frozen))
   rest = jax.jit(lambda p: (optimizer.init(p), jnp.zeros((), jnp.int32)), out_shardings=(places.opt_state, places.step))
-  return graph, TrainState(params, *rest(params), frozen), places
+  opt_state, count = rest(params)
+  return graph, TrainState(params, opt_state, count, frozen), places
 
 
 def loss_and_gradient(
