@@ -75,7 +75,7 @@ def fine_tuned(data: str, model: str, workdir: Path, more: Sequence[str]) -> str
   Raises:
     UserError: training or export failed.
   """
-  words = [f"--data={data}", f"--model={model}", f"--workdir={workdir}", *more]
+  words = [f"--data={data}", f"--model={model}", f"--workdir={workdir}", "--config.model.remat=names", *more]
   steps = [["train", *words]]
   if not (workdir / "export").exists():
     checkpoint = workdir / "checkpoints" / "stage1"

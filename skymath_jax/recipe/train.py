@@ -16,9 +16,13 @@ from skymath_jax import distributed, files, hardware, integrity, models, prompts
 from skymath_jax import tokenizer as tokenizer_lib
 from skymath_jax.chat import frames
 from skymath_jax.config import SCRATCH, Experiment, Model, Training
+from skymath_jax.engine import memory
 from skymath_jax.errors import UserError
+from skymath_jax.hardware import GIB
 from skymath_jax.models import blockwise
 from skymath_jax.models.lora import Adapters
+from skymath_jax.preflight import estimate
+from skymath_jax.preflight.check import STRONGER
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import FETCH_SECONDS, WORK_SECONDS
 from skymath_jax.records import Facts
@@ -36,13 +40,15 @@ def train(run: Run, number: int) -> Facts:
   """SFT stage `number`: `sft/stageN`, or what `training.data` names, → `checkpoints/stageN`.
 
   Raises:
-    UserError: bad data, a checkpoint of another run, or a loss that is not finite.
+    UserError: bad data, a checkpoint of another run, too little memory, or a loss that is not finite.
   """
   config, folder = run.config, run.workdir.checkpoints / f"stage{number}"
   source = _source(run, number)
   if isinstance(source, pairs.Pairs) and distributed.is_writer():
     source.show()
   mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh)) if jax.device_count() > 1 else None
+  if jax.devices()[0].platform == "cpu" and mesh is None:
+    require_memory(config, memory.usable())
   decoder, tokenizer, adapter = _start_model(run, number, source, mesh)
   facts = training.train(
     decoder,
@@ -99,6 +105,30 @@ def step_of(config: Experiment) -> tuple[models.DecoderConfig, Training]:
   held = weights_dtype(m)
   shape = dataclasses.replace(shape, dtype=m.dtype, param_dtype=held, remat=m.remat, scan_layers=m.scan_layers)
   return shape, config.training
+
+
+def require_memory(config: Experiment, have: int | None) -> None:
+  """Refuses a step that needs more than `have` bytes on one device (None: nobody knows), before a weight is read.
+
+  A CPU needs this: an accelerator's compiler says it as well, main memory ends in a message of XLA's or in none.
+
+  Raises:
+    UserError: with the figures, and what would fit.
+  """
+  shape, settings = step_of(config)
+
+  def needed(**changes: Any) -> int:
+    one = estimate.Share(shards=1, tensor=1, tokens=settings.rows // settings.micro_batches * settings.max_length)
+    step = dataclasses.replace(shape, **changes)
+    return sum(estimate.breakdown(step, settings, one, adapters_of(config)).values())
+
+  if have is None or needed() <= have:
+    return
+  remats = [name for name in STRONGER.values() if needed(remat=name) <= have]
+  by_remat = f"config.model.remat={remats[0]} ({needed(remat=remats[0]) / GIB:.1f} GiB)" if remats else ""
+  others = "fewer config.training.rows, a shorter config.training.max_length, or config.training.lora_rank=16"
+  what = f"a training step needs about {needed() / GIB:.1f} GiB of memory, and {have / GIB:.1f} can be had"
+  raise UserError(what, where="config.model.remat", remedy=f"set {by_remat or others}")
 
 
 def weights_dtype(config: Model) -> str:
