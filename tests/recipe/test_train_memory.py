@@ -21,7 +21,7 @@ def recipe(**changes):
 def test_it_says_the_figures_and_a_remat_that_fits():
   """What a fine-tuning of a 135M model asked XLA for on a CPU: 52 GiB, of 23."""
   step = recipe(model__remat="none", model__dtype="float32")
-  with pytest.raises(UserError, match=r"needs about \d\d\.\d GiB of memory, and 16\.0 can be had.*remat=names"):
+  with pytest.raises(UserError, match=r"needs about \d\d\.\d GiB of memory, and 16\.0 can be had.*remat=wide"):
     train.require_memory(step, 16 * GIB)
   train.require_memory(recipe(model__remat="names"), 16 * GIB)
   train.require_memory(step, None)
