@@ -49,6 +49,7 @@ def test_input_prints_one_json_line_a_measurement(capsys):
   assert rows["input.batches"]["ratio"] > 0
 
 
+@pytest.mark.slow
 def test_train_measures_the_trainers_own_step(capsys):
   """On a CPU at a size that means nothing: the command that is ready for an H200 runs, and counts right."""
   words = ["--model=tiny", "--rows=2", "--length=128", "--steps=2", "--examples=3", "--scan"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skymath_jax.curation import decontaminate
 from skymath_jax.curation.decontaminate import TestIndex, normalize
-from skymath_jax.problems.builder import read_rows
+from skymath_jax.problems.builder import rows_of
 from skymath_jax.records import Problem
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -170,12 +170,12 @@ def test_what_differs_stays_different():
 @pytest.mark.parametrize("folder", [SHARED] if (SHARED / "agieval" / "math.jsonl").exists() else [])
 def test_real_sets_give_the_known_counts(folder):
   """AGIEval's math subset is MATH test; counts as in an independent measurement (exact / 30 / 13 / 10 words)."""
-  test = [Problem.create("math", row["problem"]) for row in read_rows(folder / "math" / "test.jsonl")]
+  test = [Problem.create("math", row["problem"]) for row in rows_of(folder / "math" / "test.jsonl")]
   index = TestIndex({"math": test})
-  agieval = [index.check(row["question"], "") for row in read_rows(folder / "agieval" / "math.jsonl")]
+  agieval = [index.check(row["question"], "") for row in rows_of(folder / "agieval" / "math.jsonl")]
   assert [verdict.hit.kind for verdict in agieval] == ["exact"] * 1000
   assert [sum(v.longest_run >= n for v in agieval) for n in (30, 13, 10)] == [405, 805, 873]
-  train = [index.check(row["problem"], "") for row in read_rows(folder / "math" / "train.jsonl.gz")]
+  train = [index.check(row["problem"], "") for row in rows_of(folder / "math" / "train.jsonl.gz")]
   assert [sum(v.longest_run >= n for v in train) for n in (30, 13, 10)] == [90, 517, 1096]
   # three that a plain normaliser sees, and two that differ in x^{2} / x^2 and \\ne / \\neq only
   assert sum(v.hit is not None and v.hit.kind == "exact" for v in train) == 5

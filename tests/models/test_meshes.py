@@ -142,6 +142,7 @@ def compare(names, words, tmp_path):
     assert fact["spread"] == 8, fact  # every matrix is cut into as many parts as there are devices
 
 
+@pytest.mark.slow
 def test_every_family_computes_the_same_on_eight_devices(words, tmp_path):
   compare(QUICK, words, tmp_path)
 

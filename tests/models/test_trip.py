@@ -97,7 +97,7 @@ def test_every_family_comes_back_bit_for_bit(pair, words, tmp_path, request):
     assert ids[1] == words.encode("Tom has 12 apples.", bos=True)
 
 
-@pytest.mark.parametrize("name", ["qwen2", "mistral-v0.1"])
+@pytest.mark.parametrize("name", ["qwen2", pytest.param("mistral-v0.1", marks=pytest.mark.slow)])
 def test_the_verbs(name, words, tmp_path):
   """Import and export as the command line calls them, each with its own comparison; all shards, one process."""
   copy = original(zoo.make(name), words, tmp_path / "hf", "bfloat16")

@@ -79,7 +79,7 @@ def compiled_after_warm_up(attention, mesh=None, **settings):
   return ready - before, len(COMPILED) - ready, len(answers)
 
 
-@pytest.mark.parametrize("way", ["cpu", "tpu", *(pytest.param(way, marks=pytest.mark.slow) for way in SLOW)])
+@pytest.mark.parametrize("way", ["cpu", *(pytest.param(way, marks=pytest.mark.slow) for way in ("tpu", *SLOW))])
 def test_nothing_is_compiled_after_warm_up(way):
   flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"} if "mesh" in WAYS[way] else {}
   code = f"from tests.server import test_warm_up as t; print(list(t.compiled_after_warm_up(**t.WAYS[{way!r}])))"

@@ -325,7 +325,7 @@ def test_reproduce_from_nothing_to_nothing(cloud):
   assert len(cloud.calls("tpu-vm create")) == creations and cloud.nothing_left()
 
 
-@pytest.mark.parametrize("on_failure, left", [("delete", False), ("keep", True)])
+@pytest.mark.parametrize("on_failure, left", [("delete", False), pytest.param("keep", True, marks=pytest.mark.slow)])
 def test_reproduce_that_fails_leaves_nothing_unsaid(cloud, on_failure, left):
   cloud.faults({"when": "skymath curate on", "say": "skymath curate: curation kept no instance.", "code": 1})
   said = cloud.run("reproduce", code=1, ON_FAILURE=on_failure)
@@ -432,6 +432,7 @@ def test_replicas_and_their_client_have_one_token_that_nobody_else_reads(cloud):
   assert not any(cloud.get("secrets/t-token") in call for call in cloud.calls())
 
 
+@pytest.mark.slow
 def test_each_replica_has_a_certificate_for_its_address_that_the_client_believes(cloud):
   settings = {"TEACHER_TYPE": "v5e-16"}
   cloud.run("create", "teacher", **settings)
