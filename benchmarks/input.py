@@ -16,8 +16,9 @@ import numpy as np
 
 from skymath_jax import models, tokenizer
 from skymath_jax.sft import texts
-from skymath_jax.training.examples import Examples, tokenize
+from skymath_jax.training.examples import Examples, select
 from skymath_jax.training.packing import Packing, Steps, iterate
+from skymath_jax.training.tokens import make
 
 NEEDED = 5 * 14_400
 LENGTH, ROWS = 2048, 8
@@ -78,5 +79,5 @@ def _tokenizing_rate(count: int = 4000) -> tuple[float, dict[str, Any]]:
   source = texts.generate("micro_gsm/teacher", count)
   words = tokenizer.load(models.resolve("asset:micro_teacher"))
   start = time.perf_counter()
-  found = tokenize(source, words, template="raw", max_length=LENGTH)
+  found = select(make(source, words, "raw"), max_length=LENGTH)
   return len(found.tokens) / (time.perf_counter() - start), {"examples": count, "tokenizer": "SentencePiece, bundled"}

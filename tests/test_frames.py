@@ -9,8 +9,7 @@ import pytest
 from skymath_jax import chat, prompts, tokenizer
 from skymath_jax.chat import frames
 from skymath_jax.errors import UserError
-from skymath_jax.training.examples import tokenize
-from tests.support.doubles import Rows
+from tests.support.doubles import Rows, tokenize
 from tests.support.tokenizer_families import FOLDERS, LOOK_ALIKES, strings
 
 TEMPLATES = {

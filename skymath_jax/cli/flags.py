@@ -80,6 +80,7 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None, also: S
   if "--help" in argv or "-h" in argv:
     _print_help(argv[0], (*wanted, *also), config)
     raise SystemExit(0)
+  argv = [_underscored(word) for word in argv]
   file, words = _config_file(argv) if config else ("", list(argv))
   experiment = _loaded(file, words) if file else config_lib.base() if config and _overrides(words) else None
   try:
@@ -99,6 +100,12 @@ def parse(argv: Sequence[str], *wanted: Flag, config: str | None = None, also: S
   if experiment is not None:
     found.config = config_lib.resolve(values.config)
   return found
+
+
+def _underscored(word: str) -> str:
+  """A flag with its name as it is declared: `--dry-run` is `--dry_run`."""
+  name, equals, value = word.partition("=")
+  return f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word
 
 
 def with_first(argv: Sequence[str], name: str) -> list[str]:

@@ -22,14 +22,10 @@ def needs_recipe(argv: Sequence[str], key: str) -> bool:
   return f"--config.{key}" in given and "--config" not in given and not {"--help", "-h"} & set(given)
 
 
-def _dashes(argv: Sequence[str]) -> list[str]:
-  return [argument.replace("--dry-run", "--dry_run") for argument in argv]
-
-
 def run(argv: Sequence[str]) -> int:
   """`skymath run`: what it will take, the whole recipe, then the table."""
   dry = Flag("dry_run", False, "only read the seeds, and say what the run will take: time, memory, disk")
-  values = parse(_dashes(argv), WORKDIR, dry, config="required")
+  values = parse(argv, WORKDIR, dry, config="required")
   from skymath_jax.recipe import stages
   from skymath_jax.report import table
 
@@ -66,7 +62,7 @@ def seeds(argv: Sequence[str]) -> int:
 def synthesize(argv: Sequence[str]) -> int:
   """`skymath synthesize`: both synthesis stages; `--dry-run` only counts."""
   dry = Flag("dry_run", False, "print requests, tokens and money per pass and method, asking nothing")
-  values = parse(_dashes(argv), WORKDIR, dry, config="required")
+  values = parse(argv, WORKDIR, dry, config="required")
   from skymath_jax.recipe import seeds, stages, synthesize
 
   if not values.dry_run:

@@ -134,9 +134,8 @@ def _tokens(usage: Any, request: Request, said: str) -> tuple[int, int, bool]:
   prompt = _count(counts.get("prompt_tokens", counts.get("input_tokens")), least=1)
   completion = _count(counts.get("completion_tokens", counts.get("output_tokens")), least=1 if said else 0)
   total = _count(counts.get("total_tokens"), least=1)
-  if (
-    total is not None and prompt is not None and completion is not None
-  ):  # some leave the tokens of the thought to the sum
+  # some leave the tokens of the thought to the sum
+  if total is not None and prompt is not None and completion is not None:
     completion = max(completion, total - prompt)
   return (
     round(asked) + CHAT_OVERHEAD if prompt is None else prompt,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 from jax import numpy as jnp
 
-from skymath_jax import files, hardware, models, sharding, synthesis
+from skymath_jax import files, hardware, models, synthesis
 from skymath_jax.config import Experiment
 from skymath_jax.engine import memory, plan
 from skymath_jax.engine.types import EngineSettings
@@ -99,9 +99,14 @@ def forecast(run: Run, stages: list[Stage]) -> list[Row]:
   return rows
 
 
-def _synthesis(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
+def _methods(stage: Stage, planned: Facts) -> list[Facts]:
+  """What is planned of each method in the passes of a folder `…/stageN`."""
   names = ("pass1", "pass2") if stage.folder.endswith("stage1") else ("hard",)
-  methods = [row for name in names for row in planned[name].values()]
+  return [row for name in names for row in planned[name].values()]
+
+
+def _synthesis(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
+  methods = _methods(stage, planned)
   requests, read, written = (sum(row[key] for row in methods) for key in ("requests", *TOKENS))
   work = f"{requests:,} requests at most, {read:,} tokens read and {written:,} written"
   teacher = run.config.teacher
@@ -109,27 +114,24 @@ def _synthesis(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
     return Row(stage=stage.name, work=work, seconds=None, disk=requests * REQUEST_BYTES)
   shape = _shape(teacher.model, run.config.model.dtype)
   seconds = pace.seconds(shape, prefill=read, decode=written)
-  memory = _served(shape, run.config, requests=teacher.concurrency)
-  return Row(stage=stage.name, work=work, seconds=seconds, memory=memory, disk=requests * REQUEST_BYTES)
+  held = _served(shape, run.config, requests=teacher.concurrency)
+  return Row(stage=stage.name, work=work, seconds=seconds, memory=held, disk=requests * REQUEST_BYTES)
 
 
 def _training(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   number = int(stage.folder[-1])
-  names = ("pass1", "pass2") if number == 1 else ("hard",)
-  made = KEPT * sum(row["runs"] for name in names for row in planned[name].values())
+  made = KEPT * sum(row["runs"] for row in _methods(stage, planned))
   lengths = synthesis.Lengths.of(seeds.problems_of(run))
   config, settings = train.step_of(run.config)
   tokens = settings.stage(number).epochs * made * (TEMPLATE_TOKENS + lengths.question + lengths.solution)
   again = 1 + estimate.FORWARDS[config.remat] / 3
-  mesh = sharding.abstract_mesh(**dataclasses.asdict(run.config.mesh), count=jax.device_count())
-  adapters = train.adapters_of(run.config)
-  parts = estimate.breakdown(config, settings, estimate.share(settings, mesh), adapters)
+  adapters, devices = train.adapters_of(run.config), jax.device_count()
   trained = config.parameters if adapters is None else adapters.rank * estimate.inputs_and_outputs(config)
   return Row(
     stage=stage.name,
     work=f"about {tokens:,.0f} tokens",
     seconds=again * pace.seconds(config, train=tokens),
-    memory=sum(parts.values()) * jax.device_count(),
+    memory=devices * train.step_bytes(run.config, devices),
     disk=settings.keep * 3 * 4 * trained,
   )
 
@@ -141,12 +143,12 @@ def _evaluation(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   written = problems * min(config.evaluation.max_tokens, RESPONSE_TOKENS)
   shape = _shape(config.model.path, config.model.dtype) if config.model.path else train.step_of(config)[0]
   seconds = pace.seconds(shape, prefill=problems * TEMPLATE_TOKENS, decode=written)
-  memory = _served(shape, config, requests=problems)
+  held = _served(shape, config, requests=problems)
   return Row(
     stage=stage.name,
     work=f"{problems:,} answers",
     seconds=seconds,
-    memory=memory,
+    memory=held,
     disk=problems * REQUEST_BYTES,
   )
 

@@ -107,6 +107,13 @@ def step_of(config: Experiment) -> tuple[models.DecoderConfig, Training]:
   return shape, config.training
 
 
+def step_bytes(config: Experiment, devices: int, **changes: Any) -> int:
+  """Bytes that a training step takes of each of so many devices, by arithmetic; `changes` are of the decoder."""
+  shape, settings = step_of(config)
+  share = estimate.share(settings, sharding.abstract_mesh(**dataclasses.asdict(config.mesh), count=devices))
+  return sum(estimate.breakdown(dataclasses.replace(shape, **changes), settings, share, adapters_of(config)).values())
+
+
 def require_memory(config: Experiment, have: int | None) -> None:
   """Refuses a step that needs more than `have` bytes on one device (None: nobody knows), before a weight is read.
 
@@ -115,12 +122,9 @@ def require_memory(config: Experiment, have: int | None) -> None:
   Raises:
     UserError: with the figures, and what would fit.
   """
-  shape, settings = step_of(config)
 
   def needed(**changes: Any) -> int:
-    one = estimate.Share(shards=1, tensor=1, tokens=settings.rows // settings.micro_batches * settings.max_length)
-    step = dataclasses.replace(shape, **changes)
-    return sum(estimate.breakdown(step, settings, one, adapters_of(config)).values())
+    return step_bytes(config, 1, **changes)
 
   if have is None or needed() <= have:
     return

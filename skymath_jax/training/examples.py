@@ -3,7 +3,7 @@
 An example is what `chat.frames` makes of a row: tokens, and which of them are trained, by a weight that travels beside
 the tokens and never by a special id, so a vocabulary where padding equals EOS is no trap. Nothing is ever cut::
 
-  examples = tokenize(source, tokenizer, template="sft/alpaca", max_length=2048, loss_weighting="token")
+  examples = select(tokens.make(source, tokenizer, "sft/alpaca"), max_length=2048, loss_weighting="token")
 """
 
 import dataclasses
@@ -15,8 +15,7 @@ import numpy as np
 from skymath_jax.config import Training
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
-from skymath_jax.training import tokens as tokens_lib
-from skymath_jax.training.tokens import Encoder, Source, Tokens
+from skymath_jax.training.tokens import Encoder, Tokens
 
 MAX_UNTRAINED_SHARE = 0.01  # of the examples may have an empty response, before the data are taken for broken
 MAX_OVER_LONG_SHARE = 0.5  # of the examples may be longer than a row
@@ -68,30 +67,6 @@ class Examples:
       for part in (self.tokens[self.place(i)], self.trained[self.place(i)], self.token_weights[i]):
         digest.update(part.tobytes())
     return digest.hexdigest()[:16]
-
-
-def tokenize(
-  source: Source,
-  tokenizer: Encoder,
-  *,
-  template: str,
-  max_length: int,
-  loss_weighting: str = Training.loss_weighting,
-  max_untrained_share: float = MAX_UNTRAINED_SHARE,
-  max_over_long_share: float = MAX_OVER_LONG_SHARE,
-) -> Examples:
-  """Encodes every row once, in the frame `template` (`chat.frames`), in memory.
-
-  Raises:
-    UserError: the tokenizer has no EOS, a key is missing, or too many examples would be left out.
-  """
-  return select(
-    tokens_lib.make(source, tokenizer, template),
-    max_length=max_length,
-    loss_weighting=loss_weighting,
-    max_untrained_share=max_untrained_share,
-    max_over_long_share=max_over_long_share,
-  )
 
 
 def select(

@@ -9,6 +9,8 @@ from flax import nnx
 
 from skymath_jax import files
 from skymath_jax.models import Decoder, DecoderConfig
+from skymath_jax.training.examples import select
+from skymath_jax.training.tokens import make
 
 CONFIG = DecoderConfig(vocab_size=64, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48, max_positions=64)
 
@@ -56,3 +58,8 @@ def some_rows(count: int, *, rng_seed: int = 0, longest: int = 25) -> Rows:
 def decoder(**changes: Any) -> Decoder:
   """The same weights every time."""
   return Decoder(dataclasses.replace(CONFIG, **changes), rngs=nnx.Rngs(7))
+
+
+def tokenize(source, tokenizer, *, template, **bounds):
+  """The examples of a source, made in memory."""
+  return select(make(source, tokenizer, template), **bounds)

@@ -11,8 +11,8 @@ import pytest
 from skymath_jax import models, tokenizer
 from skymath_jax.models import orbax_folder
 from skymath_jax.sft import texts
-from skymath_jax.training.examples import tokenize
 from skymath_jax.training.packing import Packing, Steps
+from tests.support.doubles import tokenize
 from tests.support.processes import environment
 from tests.support.trajectory import EXPERIMENT, assert_equivalent, drive, rows
 

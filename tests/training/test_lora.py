@@ -15,9 +15,8 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import lora, orbax_folder
 from skymath_jax.models.lora import Adapters
 from skymath_jax.training import loss, optimizer, step
-from skymath_jax.training.examples import tokenize
 from skymath_jax.training.packing import Packing, Steps
-from tests.support.doubles import Characters, decoder
+from tests.support.doubles import Characters, decoder, tokenize
 from tests.support.short_run import ROWS, curve, train
 
 SETTINGS = Training(epsilon=1e-4, clip=0.0)  # so that rounding is not blown up where a gradient is next to nothing

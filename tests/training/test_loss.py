@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skymath_jax.training import loss, step
-from skymath_jax.training.examples import tokenize
 from skymath_jax.training.packing import Packing, Steps
-from tests.support.doubles import Characters, decoder, some_rows
+from tests.support.doubles import Characters, decoder, some_rows, tokenize
 
 GRAPH, PARAMS = nnx.split(decoder(), nnx.Param)
 loss_and_gradient = jax.jit(step.loss_and_gradient, static_argnames=("graph", "loss_chunk"))

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from skymath_jax import prompts
 from skymath_jax.chat import frames
 from skymath_jax.errors import UserError
-from skymath_jax.training import examples
 from skymath_jax.training.packing import Packing, Steps, iterate, pack
+from tests.support import doubles
 from tests.support.doubles import Characters, Rows, some_rows
 
 
 def tokenize(rows, **changes):
-  return examples.tokenize(rows, Characters(), **{"template": "raw", "max_length": 64} | changes)
+  return doubles.tokenize(rows, Characters(), **{"template": "raw", "max_length": 64} | changes)
 
 
 def make_steps(source, **changes):
@@ -79,7 +79,7 @@ def test_prompt_and_padding_are_never_trained_response_and_eos_always_are():
 
 def test_a_first_token_is_not_trained_even_without_prompt_and_bos():
   tokenizer = types.SimpleNamespace(eos_id=2, encode=lambda text, bos=False: [3 + ord(c) % 61 for c in text.strip()])
-  found = examples.tokenize(Rows((("", "abc"),)), tokenizer, template="raw", max_length=8)
+  found = doubles.tokenize(Rows((("", "abc"),)), tokenizer, template="raw", max_length=8)
   batch = Steps(found, Packing(max_length=8, rows=1, epochs=1))[0]
   assert batch["loss_weights"][0, 0].tolist() == [0, 1, 1, 1, 0, 0, 0, 0]
 

@@ -7,9 +7,8 @@ import pytest
 from skymath_jax.config import Training
 from skymath_jax.models import hf
 from skymath_jax.training import optimizer, step
-from skymath_jax.training.examples import tokenize
 from skymath_jax.training.packing import Packing, Steps
-from tests.support.doubles import Characters, decoder, some_rows
+from tests.support.doubles import Characters, decoder, some_rows, tokenize
 
 STEPS = 50
 QWEN = {"family": "qwen2", "qkv_bias": True, "tie_embeddings": True, "rope_theta": 1e6, "norm_eps": 1e-6}

@@ -13,9 +13,9 @@ from skymath_jax.config import Training
 from skymath_jax.errors import UserError
 from skymath_jax.models import orbax_folder
 from skymath_jax.training import held_out, metrics, optimizer, step
-from skymath_jax.training.examples import hold_out, tokenize
+from skymath_jax.training.examples import hold_out
 from skymath_jax.training.packing import Packing, Steps
-from tests.support.doubles import Characters, decoder
+from tests.support.doubles import Characters, decoder, tokenize
 from tests.support.processes import environment, python
 from tests.support.short_run import ROWS, curve, train
 
