@@ -81,7 +81,11 @@ class Profile:
   def before(self, step: int) -> None:
     """To be called before step `step` is dispatched."""
     if step == self._first:
-      jax.profiler.start_trace(str(self._folder))
+      options = jax.profiler.ProfileOptions()
+      options.python_tracer_level = (
+        0  # the steps are XLA's; hooks in every Python thread have ended a process (SIGSEGV)
+      )
+      jax.profiler.start_trace(str(self._folder), profiler_options=options)
       self._running = True
 
   def after(self, step: int, result: Any) -> None:
