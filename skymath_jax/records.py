@@ -106,8 +106,8 @@ def from_json(kind: type[R], row: dict[str, Any]) -> R:
   return kind(**row)
 
 
-def read_lines(path: epath.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields (line number from 1, JSON object); blank lines are passed over.
+def read_lines(path: epath.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields (file:line, JSON object); blank lines are passed over.
 
   Raises:
     UserError: the file is missing or a folder, or a line is not a JSON object (file and line are named).
@@ -118,9 +118,19 @@ def read_lines(path: epath.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
   if path.is_dir():
     raise UserError("this is a folder", where=path, remedy="name a JSONL file in it")
   with path.open("rb") as f:
-    for number, line in enumerate(f, start=1):
-      if line.strip():
-        yield number, parse_line(line, f"{path}:{number}")
+    yield from parse_lines(f, path)
+
+
+def parse_lines(lines: Iterable[bytes], path: epath.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
+  """(file:line, JSON object) of the lines of an open file; blank ones are passed over.
+
+  Raises:
+    UserError: a line is not a JSON object.
+  """
+  for number, line in enumerate(lines, start=1):
+    if line.strip():
+      where = f"{path}:{number}"
+      yield where, parse_line(line, where)
 
 
 def parse_line(line: bytes, where: str | None = None) -> dict[str, Any]:
@@ -164,13 +174,12 @@ def without_surrogates(value: Any) -> Any:
 def read(kind: type[R], path: epath.PathLike) -> list[R]:
   """All records of one JSONL file; `UserError` names file and line of a row with missing or unknown keys."""
   records = []
-  for number, row in read_lines(path):
+  for where, row in read_lines(path):
     try:
       records.append(from_json(kind, row))
     except TypeError as error:
-      raise UserError(
-        f"not a {kind.__name__} ({error})", where=f"{path}:{number}", remedy="see skymath_jax/records.py for the keys"
-      ) from None
+      what = f"not a {kind.__name__} ({error})"
+      raise UserError(what, where=where, remedy="see skymath_jax/records.py for the keys") from None
   return records
 
 

@@ -40,10 +40,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
   return float(low), float(high)
 
 
-def bootstrap_mean(
-  values: Sequence[float], *, samples: int = 10_000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-  """Percentile bootstrap interval of the mean; the same for the same seed.
+def bootstrap_mean(values: Sequence[float]) -> tuple[float, float]:
+  """95 % percentile bootstrap interval of the mean; the same for the same values.
 
   Raises:
     ValueError: there are no values.
@@ -57,8 +55,8 @@ def bootstrap_mean(
     return float(data[0]), float(data[0])
   batch = max(1, 2_000_000 // len(data))  # bounds the memory of the drawn indices
   found = bootstrap(
-    (data,), np.mean, n_resamples=samples, batch=batch, confidence_level=level, method="percentile",
-    rng=np.random.default_rng(seed),
+    (data,), np.mean, n_resamples=10_000, batch=batch, confidence_level=0.95, method="percentile",
+    rng=np.random.default_rng(0),
   )  # fmt: skip
   return float(found.confidence_interval.low), float(found.confidence_interval.high)
 

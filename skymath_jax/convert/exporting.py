@@ -22,7 +22,6 @@ def export_checkpoint(
   dtype: str,
   prompts: Sequence[str] = parity.PROMPTS,
   new_tokens: int = 0,
-  tolerance: float = 1e-4,
   max_shard_gb: float = 5.0,
   logits: bool = True,
   overwrite: bool = False,
@@ -37,7 +36,7 @@ def export_checkpoint(
 
   Raises:
     UserError: `out` may not be written (see `require_output`), a tensor is not what it should be, or the logits differ,
-      merged from unmerged or on both sides, by more than `tolerance` (see `parity.require_same`).
+      merged from unmerged or on both sides (see `parity.require_same`).
   """
   folder = models.resolve(source)
   target = require_output(out, folder, overwrite=overwrite)
@@ -45,16 +44,16 @@ def export_checkpoint(
   decoder, tokenizer = models.load_any(folder, mesh=mesh)
   if dtype == "auto":
     dtype = "bfloat16" if card.was_trained(folder) else decoder.config.param_dtype
-  facts: Facts = {"folder": str(out), "dtype": dtype, **_merged(folder, prompts, tolerance, wanted=logits)}
+  facts: Facts = {"folder": str(out), "dtype": dtype, **_merged(folder, prompts, wanted=logits)}
   about = card.text(folder, decoder.config, tokenizer, dtype, name=name)
   hf.save(decoder, target, tokenizer, dtype=dtype, max_shard_size=round(max_shard_gb * 1e9), card=about)
   facts["equal_tensors"] = hf.verify(decoder, target, dtype)
   facts |= parity.report(decoder, target, tokenizer, dtype=dtype, prompts=prompts, new_tokens=new_tokens, wanted=logits)
-  parity.require_same(facts, out, "exported model's logits", tolerance=tolerance)
+  parity.require_same(facts, out, "exported model's logits")
   return facts
 
 
-def _merged(folder: epath.Path, prompts: Sequence[str], tolerance: float, *, wanted: bool) -> Facts:
+def _merged(folder: epath.Path, prompts: Sequence[str], *, wanted: bool) -> Facts:
   """How far merged adapters are from unmerged ones; nothing where there are none, or it is not to be compared."""
   if adapter_folder.reference(folder) is None or not wanted or parity.reason_to_skip(models.config_of(folder)):
     return {}
@@ -62,7 +61,7 @@ def _merged(folder: epath.Path, prompts: Sequence[str], tolerance: float, *, wan
   decoder, tokenizer, _ = models.load_adapted(folder, prepare=lambda base: models.laid_out(base, config))
   encoded = [tokenizer.encode(text, bos=True) or [0] for text in prompts]
   facts = parity.merge_difference(decoder, encoded)
-  parity.require_same(facts, folder, "merged model's logits", tolerance=tolerance)
+  parity.require_same(facts, folder, "merged model's logits")
   return {"merge_max_abs_logit_diff": facts["max_abs_logit_diff"]}
 
 

@@ -4,16 +4,16 @@ What comes out does not depend on how the rows are cut into chunks.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from skymath_jax.curation.row import OFFSETS, TOKENS, Row
+from skymath_jax.curation.row import OFFSETS, Row
 from skymath_jax.curation.rules.base import Drop, Rule
 from skymath_jax.curation.votes import ANSWERS, GOLD, QUERIES, WEIGHTS
 from skymath_jax.records import Instance
 
-COLUMNS = (QUERIES, ANSWERS, WEIGHTS, GOLD, TOKENS, OFFSETS)  # what is needed whatever the rules are
+COLUMNS = (QUERIES, ANSWERS, WEIGHTS, GOLD, OFFSETS)  # what is needed whatever the rules are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,23 +31,16 @@ class Examined:
   drops: dict[str, dict[int, Drop]]
 
 
-def examine(
-  instances: Sequence[Instance],
-  rules: Iterable[Rule],
-  *,
-  offsets: Sequence[int] = (),
-  count_tokens: Callable[[str], int] | None = None,
-) -> Examined:
+def examine(instances: Sequence[Instance], rules: Iterable[Rule], *, offsets: Sequence[int] = ()) -> Examined:
   """Looks at the instances of a chunk, rule by rule; a row that a rule drops is not shown to the next.
 
   Args:
     instances: in the order of the rows.
     rules: of all steps, in order.
     offsets: where each row begins in its file.
-    count_tokens: text → number of tokens; without it a row's own `tokens` stands.
   """
   places = offsets or [0] * len(instances)
-  rows = [Row(i, _tokens(i, count_tokens), place) for i, place in zip(instances, places, strict=True)]
+  rows = [Row(i, place) for i, place in zip(instances, places, strict=True)]
   left = list(range(len(rows)))
   drops: dict[str, dict[int, Drop]] = {}
   columns = dict.fromkeys(COLUMNS)
@@ -57,10 +50,6 @@ def examine(
     left = [number for number in left if number not in drops[rule.name]]
     columns |= dict.fromkeys(rule.columns)
   return Examined(len(rows), {column.name: column.values(rows) for column in columns}, drops)
-
-
-def _tokens(instance: Instance, count: Callable[[str], int] | None) -> int:
-  return count(instance.query) + count(instance.response) if count else instance.tokens or 0
 
 
 def concatenate(parts: Sequence[Examined]) -> Examined:

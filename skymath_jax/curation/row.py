@@ -17,13 +17,11 @@ class Row:
   """An instance while it is examined.
 
   Attributes:
-    tokens: of query and response by the tokenizer, or as the instance has it; 0 where neither is.
     offset: where the row begins in its file; 0 in memory.
     shared_words: longest run of words shared with a test set, as far as the scan looked (`rules/contamination.py`).
   """
 
   instance: Instance
-  tokens: int = 0
   offset: int = 0
   shared_words: int = 0
 
@@ -56,5 +54,4 @@ def hashes(texts: Iterable[str]) -> np.ndarray:
   return np.array([hashing.hash64(text) for text in texts], np.uint64)
 
 
-TOKENS = column("tokens", np.int32, lambda row: row.tokens)
 OFFSETS = column("offsets", np.int64, lambda row: row.offset)

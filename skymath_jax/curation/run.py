@@ -5,7 +5,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from skymath_jax import records
@@ -13,7 +13,6 @@ from skymath_jax.curation import rules, sensitivity
 from skymath_jax.curation.decide import decide
 from skymath_jax.curation.examine import examine
 from skymath_jax.curation.funnel import Funnel
-from skymath_jax.curation.row import TOKENS
 from skymath_jax.curation.settings import Settings
 from skymath_jax.records import Instance
 
@@ -41,36 +40,29 @@ class Curated:
   sensitivity: dict[str, Any]
 
 
-def curate(
-  instances: Sequence[Instance],
-  *,
-  test_sets: rules.TestSets,
-  settings: Settings,
-  tokenizer_count: Callable[[str], int] | None = None,
-) -> Curated:
+def curate(instances: Sequence[Instance], *, test_sets: rules.TestSets, settings: Settings) -> Curated:
   """Cleans `instances`; the order of what is kept is that of the input.
 
   Args:
     instances: what synthesis made.
     test_sets: name → problems that must not leak into what is kept.
     settings: the choices.
-    tokenizer_count: text → number of tokens; where given, every kept instance's `tokens` is set with it.
 
   Raises:
     UserError: `settings.quality` names a filter that there is not.
   """
   steps = rules.by_step(settings, test_sets)
-  examined = examine(instances, itertools.chain(*steps.values()), count_tokens=tokenizer_count)
+  examined = examine(instances, itertools.chain(*steps.values()))
   drops, funnel, table = decide(examined, steps, lambda wanted: [instances[row] for row in wanted])
-  facts = zip(table[TOKENS].tolist(), table.votes.samples.tolist(), table.votes.solve_rate.tolist(), strict=True)
+  facts = zip(table.votes.samples.tolist(), table.votes.solve_rate.tolist(), strict=True)
   kept = [label(i, *known) for row, (i, known) in enumerate(zip(instances, facts, strict=True)) if row not in drops]
   dropped = [Dropped(instances[row], *drops[row]) for row in sorted(drops)]
   return Curated(kept, dropped, funnel, sensitivity.report(examined, drops, test_sets, settings))
 
 
-def label(instance: Instance, tokens: int, samples: int, solve_rate: float) -> Instance:
-  """A kept instance with what curation has learnt of it: its tokens, and the votes where there were several."""
-  changes: dict[str, Any] = {"tokens": tokens} if tokens and tokens != instance.tokens else {}
-  if samples > 1:
-    changes["quality"] = {**instance.quality, "samples": samples, "solve_rate": round(solve_rate, 4)}
-  return dataclasses.replace(instance, **changes) if changes else instance
+def label(instance: Instance, samples: int, solve_rate: float) -> Instance:
+  """A kept instance with what curation has learnt of it: the votes, where there were several."""
+  if samples < 2:
+    return instance
+  quality = {**instance.quality, "samples": samples, "solve_rate": round(solve_rate, 4)}
+  return dataclasses.replace(instance, quality=quality)

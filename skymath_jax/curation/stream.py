@@ -26,7 +26,7 @@ from skymath_jax.curation.card import card, pictures
 from skymath_jax.curation.chunks import CHUNK_BYTES, Chunk, chunks
 from skymath_jax.curation.decide import decide
 from skymath_jax.curation.examine import Examined, concatenate, examine
-from skymath_jax.curation.row import OFFSETS, TOKENS
+from skymath_jax.curation.row import OFFSETS
 from skymath_jax.curation.rules.base import Drop, Table
 from skymath_jax.curation.run import label
 from skymath_jax.curation.settings import Settings
@@ -166,7 +166,6 @@ class _Task:
   number: int
   chunks: list[Chunk]
   drops: dict[int, Drop]  # by row, counted from the first chunk's first
-  tokens: np.ndarray
   samples: np.ndarray
   solve_rate: np.ndarray
   folder: str
@@ -203,7 +202,6 @@ def _tasks(
       number=number,
       chunks=list(parts[begin : index + 1]),
       drops={row: drops[first + row] for row in np.flatnonzero(~table.alive[first:last]).tolist()},
-      tokens=table[TOKENS][first:last],
       samples=table.votes.samples[first:last],
       solve_rate=table.votes.solve_rate[first:last],
       folder=os.fspath(folder),
@@ -224,7 +222,7 @@ def _write(task: _Task) -> _Written:
           reason, detail = task.drops[row]
           bad.write(_line({**records.to_json(instance), "reason": reason, **detail}))
         else:
-          known = label(instance, int(task.tokens[row]), int(task.samples[row]), float(task.solve_rate[row]))
+          known = label(instance, int(task.samples[row]), float(task.solve_rate[row]))
           counted.add(known)
           kept.append(records.to_json(known))
           begin = good.tell()

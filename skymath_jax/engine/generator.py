@@ -98,21 +98,15 @@ class LocalGenerator:
     """Responses as they come."""
     return as_completed(self.complete, requests, window=2 * self.engine.sizes.slots)
 
-  def generate_all(
-    self, requests: Iterable[Request], on_result: Callable[[Response], None] | None = None
-  ) -> list[Response]:
-    """Responses in the order of the requests, for callers without an event loop; `on_result` sees them as they come.
+  def generate_all(self, requests: Iterable[Request]) -> list[Response]:
+    """Responses in the order of the requests, for callers without an event loop.
 
     Raises:
       UserError: two requests have one id (before any is asked), or what `complete` raises.
     """
 
     async def run() -> list[Response]:
-      by_id = {}
-      async for response in self.generate(ordered):
-        by_id[response.id] = response
-        if on_result is not None:
-          on_result(response)
+      by_id = {response.id: response async for response in self.generate(ordered)}
       return [by_id[request.id] for request in ordered]
 
     ordered = list(unique_ids(requests))

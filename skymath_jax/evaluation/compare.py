@@ -56,11 +56,11 @@ def compare(first: epath.PathLike, second: epath.PathLike) -> Row:
 def _shares(folder: epath.PathLike) -> Mapping[str, float]:
   """Problem id → share of its responses that are right."""
   verdicts: dict[str, list[bool]] = {}
-  for number, row in records.read_lines(epath.Path(folder) / PREDICTIONS):
+  for where, row in records.read_lines(epath.Path(folder) / PREDICTIONS):
     if "correct" not in row:
       raise UserError(
         "this prediction is not graded yet",
-        where=f"{epath.Path(folder) / PREDICTIONS}:{number}",
+        where=where,
         remedy="let the evaluation end: the same skymath evaluate goes on with it",
       )
     verdicts.setdefault(row["id"], []).append(row["correct"])

@@ -62,7 +62,6 @@ class _Replica:
 
   def __init__(self, address: str, credentials: grpc.ChannelCredentials | None):
     self.address = address
-    self.completed = 0
     self.heard = 0.0  # monotonic time of its last word
     self.asked = 0.0  # and of the first of the calls under way
     self.calls: set[grpc.aio.UnaryStreamCall] = set()
@@ -209,7 +208,6 @@ class JetStreamGenerator:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         else:
           replica.succeeded()
-          replica.completed += 1
           self.stats.count(response)
           return response
 
@@ -262,10 +260,6 @@ class JetStreamGenerator:
     except grpc.aio.AioRpcError as error:
       return str(error.code().name)
     return "" if answer.is_live else "it says that it is not live"
-
-  def completed_by(self) -> dict[str, int]:
-    """Address → responses that came from there since the connections were opened."""
-    return {replica.address: replica.completed for replica in self._replicas}
 
   async def _attempt(self, replica: _Replica, request: Request, tokens: list[int]) -> Response:
     content = jetstream_pb2.DecodeRequest.TokenContent(token_ids=tokens)

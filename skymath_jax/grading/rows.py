@@ -54,12 +54,12 @@ def grade_file(source: epath.PathLike, target: epath.PathLike, *, mode: str = "s
   Raises:
     UserError: no row, or a line is not JSON or cannot be graded; file and line are named, and nothing is written.
   """
-  numbered = list(records.read_lines(source))
-  if not numbered:
+  found = list(records.read_lines(source))
+  if not found:
     raise UserError("no rows to grade", where=source, remedy='write {"gold": …, "pred": …} objects, one a line')
-  for number, row in numbered:
-    _check(row, where=f"{source}:{number}", what="this row")
-  graded = grade_rows((row for _, row in numbered), mode, workers)
+  for where, row in found:
+    _check(row, where=where, what="this row")
+  graded = grade_rows((row for _, row in found), mode, workers)
   records.write_lines(target, graded)
   right = sum(row["correct"] for row in graded)
   return {

@@ -286,10 +286,6 @@ class DecoderConfig:
     by_window = {w: float(np.mean(seen if w is None else np.minimum(seen, w))) for w in number}
     return sum(number[w] * by_window[w] for w in number) / self.layers
 
-  def kv_bytes_per_token(self, dtype: Any = None) -> int:
-    """Bytes of keys and values that one token leaves in the cache, over all layers; `dtype` defaults to compute's."""
-    return 2 * self.layers * self.kv_heads * self.head_dim * jnp.dtype(dtype or self.dtype).itemsize
-
 
 @functools.lru_cache(maxsize=256)
 def _segments(kinds: tuple[LayerKind, ...]) -> tuple[Segment, ...]:

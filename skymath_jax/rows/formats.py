@@ -76,20 +76,13 @@ def _unpacked(file: IO[bytes], suffix: str) -> IO[bytes]:
   return unpacked
 
 
-def _lines(file: IO[bytes], path: epath.Path) -> Iterator[tuple[str, Row]]:
-  for number, line in enumerate(file, start=1):
-    if line.strip():
-      where = f"{path}:{number}"
-      yield where, records.parse_line(line, where)
-
-
 def _json(file: IO[bytes], path: epath.Path) -> Iterator[tuple[str, Row]]:
   """A list of objects, one object that holds such a list, or JSON lines under this name."""
   data = file.read()
   try:
     whole = json.loads(data)
   except ValueError:  # several values one after the other
-    yield from _lines(io.BytesIO(data), path)
+    yield from records.parse_lines(io.BytesIO(data), path)
     return
   if isinstance(whole, dict):
     lists = [value for value in whole.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
@@ -143,8 +136,8 @@ def _numbered(rows: Iterable[Row], path: epath.Path) -> Iterator[tuple[str, Row]
 
 
 READERS: dict[str, Callable[[IO[bytes], epath.Path], Iterator[tuple[str, Row]]]] = {
-  ".jsonl": _lines,
-  ".ndjson": _lines,
+  ".jsonl": records.parse_lines,
+  ".ndjson": records.parse_lines,
   ".json": _json,
   ".csv": _separated(","),
   ".tsv": _separated("\t"),

@@ -16,13 +16,12 @@ Arm = TypeVar("Arm", bound=Hashable)  # what an arm is called
 SAMPLES = 2000
 
 
-def means(arms: Mapping[Arm, np.ndarray], *, samples: int = SAMPLES, rng_seed: int = 0) -> dict[Arm, np.ndarray]:
+def means(arms: Mapping[Arm, np.ndarray], *, samples: int = SAMPLES) -> dict[Arm, np.ndarray]:
   """Resampled accuracies of each arm.
 
   Args:
     arms: name → booleans `[seeds problems]`, whether the answer was right; equal shapes.
     samples: how many times to resample.
-    rng_seed: of the resampling.
 
   Returns:
     name → `[samples]`; entry i of every arm was made with the same problems and seeds.
@@ -34,7 +33,7 @@ def means(arms: Mapping[Arm, np.ndarray], *, samples: int = SAMPLES, rng_seed: i
   if len(shapes) != 1:
     raise ValueError(f"arms need the same seeds and problems, got {sorted(shapes)}")
   (seeds, problems) = shapes.pop()
-  generator = np.random.default_rng(rng_seed)
+  generator = np.random.default_rng(0)
   by_problem = generator.multinomial(problems, np.full(problems, 1 / problems), size=samples) / problems
   by_seed = np.full((samples, seeds), 1 / seeds)
   if seeds > 1:

@@ -61,8 +61,6 @@ def plan(
   *,
   settings: Settings,
   rng_seed: int = 0,
-  stage: int = 1,
-  synthesis_pass: int = 1,
   lengths: Lengths | None = None,
 ) -> dict[str, dict[str, int]]:
   """{method: {`runs`, `requests`, `prompt_tokens`, `completion_tokens`}} of a pass, without asking anything.
@@ -81,7 +79,7 @@ def plan(
     counts = {name: round(problems * average) for name, average in runs.items()}
   else:
     lengths = lengths or (Lengths.of(problems) if problems else None)
-    found = jobs(problems, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
+    found = jobs(problems, runs, rng_seed=rng_seed)
     counts = {name: 0 for name in runs} | collections.Counter(job.method for job in found)
   lengths = lengths or Lengths(SOLUTION_TOKENS / 3, SOLUTION_TOKENS, "math")
   return {name: _row(name, count, settings, lengths) for name, count in counts.items()}

@@ -13,10 +13,9 @@ class ByteTokenizer:
     self.eos_id = eos_id
     self.end_ids = () if eos_id is None else (eos_id,)
 
-  def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
+  def encode(self, text: str, *, bos: bool = False) -> list[int]:
     """One token a character."""
-    end = [self.eos_id] if eos and self.eos_id is not None else []
-    return [*([self.bos_id] if bos else []), *(3 + byte for byte in text.encode("latin-1")), *end]
+    return [*([self.bos_id] if bos else []), *(3 + byte for byte in text.encode("latin-1"))]
 
   def decode(self, ids: Iterable[int]) -> str:
     """The characters; special tokens are left out."""

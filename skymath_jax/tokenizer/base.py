@@ -94,17 +94,15 @@ class Tokenizer:
       found += ids if isinstance(ids, list) else [] if ids is None else [ids]
     return tuple(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i))
 
-  def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
+  def encode(self, text: str, *, bos: bool = False) -> list[int]:
     """Ids of `text`.
 
     Args:
       text: what to encode; where it spells a special token, it is that token.
       bos: put before it what the tokenizer itself puts there, which may be nothing.
-      eos: put the end-of-sequence token after it, if there is one.
     """
     first = self.before if bos else ()
-    last = () if not eos or self.eos_id is None else (self.eos_id,)
-    return [*first, *self._backend.encode(text), *last]
+    return [*first, *self._backend.encode(text)]
 
   def encode_spans(self, text: str, *, plain: bool = False) -> Spans:
     """Ids of `text`, and which of its characters each stands for; where `plain`, added tokens in it are only text."""

@@ -149,12 +149,12 @@ class Steps:
     }
 
 
-def iterate(steps: Steps, *, ahead: int = 2) -> grain.DatasetIterator[dict[str, np.ndarray]]:
-  """A Grain iterator over `steps` with `get_state` and `set_state` (a JSON dict); a thread builds `ahead` batches.
+def iterate(steps: Steps) -> grain.DatasetIterator[dict[str, np.ndarray]]:
+  """A Grain iterator over `steps` with `get_state` and `set_state` (a JSON dict); a thread builds two batches ahead.
 
   A batch maps each of its keys to an array `[micro_batches rows length]`.
   """
-  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
+  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
   return iter(grain.MapDataset.source(steps).to_iter_dataset(options))
 
 

@@ -42,11 +42,6 @@ def test_every_instance_is_kept_or_dropped_for_a_reason(mixed):
   assert curated.sensitivity["hits_by_test_set"] == {"spiders": 3}
 
 
-def test_tokens_are_counted_once_and_kept():
-  kept = curation.curate([instance(story("horse"))], test_sets={}, settings=settings(), tokenizer_count=len).kept
-  assert kept[0].tokens == len(kept[0].query) + len(kept[0].response)
-
-
 @pytest.mark.parametrize(
   "row", [{"query": "q"}, {"response": "r"}, {"query": 3, "response": "r"}, {"id": "1", "method": "m", "parents": []}]
 )

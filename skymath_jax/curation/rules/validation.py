@@ -30,17 +30,16 @@ class Validation(Rule):
 
   def check(self, row: Row) -> Drop | None:
     limits = {"max_characters": self.settings.max_characters, "max_tokens": self.settings.max_tokens}
-    return next(findings(row.instance, tokens=row.tokens, **limits), None)
+    return next(findings(row.instance, **limits), None)
 
 
-def findings(instance: Instance, *, max_characters: int = 0, max_tokens: int = 0, tokens: int = 0) -> Iterator[Drop]:
+def findings(instance: Instance, *, max_characters: int = 0, max_tokens: int = 0) -> Iterator[Drop]:
   """Yields every fault of `instance`, cheapest check first; nothing for a good one.
 
   Args:
     instance: what to check.
     max_characters: longest query + response; 0 = no limit.
-    max_tokens: longest query + response; 0 = no limit.
-    tokens: how many it has.
+    max_tokens: most that `instance.tokens` may be; 0 = no limit.
   """
   query, response = instance.query.strip(), instance.response.strip()
   if not query:
@@ -54,8 +53,8 @@ def findings(instance: Instance, *, max_characters: int = 0, max_tokens: int = 0
   characters = len(instance.query) + len(instance.response)
   if max_characters and characters > max_characters:
     yield _drop("too_many_characters", f"{characters} characters, {max_characters} allowed")
-  if max_tokens and tokens > max_tokens:
-    yield _drop("too_many_tokens", f"{tokens} tokens, {max_tokens} allowed")
+  if max_tokens and (instance.tokens or 0) > max_tokens:
+    yield _drop("too_many_tokens", f"{instance.tokens} tokens, {max_tokens} allowed")
 
 
 def _answer_line(instance: Instance, response: str) -> Iterator[Drop]:

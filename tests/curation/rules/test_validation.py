@@ -19,7 +19,7 @@ GOOD = Instance(
 
 
 def reasons(**changes):
-  options = {key: changes.pop(key) for key in ("max_characters", "max_tokens", "tokens") if key in changes}
+  options = {key: changes.pop(key) for key in ("max_characters", "max_tokens") if key in changes}
   return [found.reason for found in validation.findings(dataclasses.replace(GOOD, **changes), **options)]
 
 
