@@ -179,12 +179,17 @@ def _minerva(row: Row) -> Row:
   return {"question": row["problem"].strip(), "solution": row["solution"], "answer": answer, "subject": row["type"]}
 
 
-def _file(base: str, name: str, sha256: str = "", size: int = 0, *, local: str = "", blob: str = "") -> RemoteFile:
-  return RemoteFile(local or name.rpartition("/")[2], base + name, sha256, size, blob)
+def _file(base: str, name: str, sha256: str = "", size: int = 0, *, blob: str = "") -> RemoteFile:
+  return RemoteFile(name.rpartition("/")[2], base + name, sha256, size, blob)
 
 
 def _one(file: RemoteFile, rows: int) -> dict[str, Any]:
   return {"files": {"test": (file,)}, "rows": {"test": rows}}
+
+
+def _collected(name: str) -> dict[str, Any]:
+  base, sha256, size, rows = _COLLECTED[name]
+  return _one(_file(base, f"{name}/test.jsonl", sha256, size), rows)
 
 
 def _arena(name: str, rows: int, what: str) -> Published:
@@ -214,11 +219,21 @@ _MGSM_FILES = {
   "th": ("f3932dc5ad8e9d0ea82b017adc1e1461dd647af861e7166d6741986602a0cfd6", 151921),
   "zh": ("b2fa63151022370a0de1f4211c8c284eae74b0f5a3b003b1d5982c0d4a73f661", 57838),
 }
+_COLLECTED = {  # folder with a test.jsonl → where it lies, SHA-256, bytes, problems
+  "svamp": (_TORA, "d0826ff1264f3860e46fc4e71db9e31d2d188960db87090e22677f9493e67a0d", 280029, 1000),
+  "asdiv": (_QWEN, "5759580385e706f961a30d4c07d6925b35c3f7c86d6c50bc413957169693dad2", 613636, 2215),
+  "mawps": (_QWEN, "00ffe31161be8623a3d36741830edbba87a3aee0109f693810fe40b9d5d91b8b", 402636, 2065),
+  "gsm-hard": (_TORA, "45db606263a4902580aba3974e8b7fb3f66012877889209af206b1c1b2f208f5", 1151550, 1319),
+  "cmath": (_QWEN, "e2ceabf05d10b37f207eaebbe8db24dbfc961e1a4f07337d2fc4db42a7f44fdb", 119574, 600),
+  "gaokao2023en": (_QWEN, "654d8f49bdb86f578c171dbc0dd8f4d9f1bf3d7a7438f60359fda7d643df4951", 139740, 383),
+  "college_math": (_QWEN, "91131bc4a355b884fc63ef7c4f048c35adb030004a4cb07b1475698f120aa4a6", 1188309, 2818),
+  "minerva_math": (_QWEN, "0e656b430d3a0a1dab6aa853f453ba3805e28e2cabe4fc72486a897cc09d8ba2", 247267, 272),
+  "amc23": (_QWEN, "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4", 27631, 40),
+  "aime24": (_QWEN, "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac", 156944, 30),
+}
 SETS: dict[str, Published] = {
   "svamp": Published(
-    **_one(
-      _file(_TORA, "svamp/test.jsonl", "d0826ff1264f3860e46fc4e71db9e31d2d188960db87090e22677f9493e67a0d", 280029), 1000
-    ),
+    **_collected("svamp"),
     fields=_svamp,
     answers=_NUMBER,
     license="MIT",
@@ -226,9 +241,7 @@ SETS: dict[str, Published] = {
     doubtful={"chal-680": "the published equation gives 5, the published answer is 1"},
   ),
   "asdiv": Published(
-    **_one(
-      _file(_QWEN, "asdiv/test.jsonl", "5759580385e706f961a30d4c07d6925b35c3f7c86d6c50bc413957169693dad2", 613636), 2215
-    ),
+    **_collected("asdiv"),
     fields=_asdiv,
     answers="a number, a ratio, a time, a name, yes or no; the unit in brackets behind it is left out",
     license="CC BY-NC 4.0",
@@ -236,9 +249,7 @@ SETS: dict[str, Published] = {
     doubtful={"means of several numbers (1889, 1892, …)": "rounded to one decimal, which the question does not say"},
   ),
   "mawps": Published(
-    **_one(
-      _file(_QWEN, "mawps/test.jsonl", "00ffe31161be8623a3d36741830edbba87a3aee0109f693810fe40b9d5d91b8b", 402636), 2065
-    ),
+    **_collected("mawps"),
     fields=_columns("input", "target", plain_number, subject="type"),
     answers=_NUMBER,
     license="MIT",
@@ -254,10 +265,7 @@ SETS: dict[str, Published] = {
     doubtful={"answers with decimals": "rounded as their authors saw fit (26 / 6 = 4.33)"},
   ),
   "gsm_hard": Published(
-    **_one(
-      _file(_TORA, "gsm-hard/test.jsonl", "45db606263a4902580aba3974e8b7fb3f66012877889209af206b1c1b2f208f5", 1151550),
-      1319,
-    ),
+    **_collected("gsm-hard"),
     fields=_columns("input", "target", plain_number),
     answers="a number as the authors' program computed it, which may be negative or broken where the story forbids it",
     license="MIT",
@@ -293,9 +301,7 @@ SETS: dict[str, Published] = {
     citation="Lu et al. 2023, Dynamic Prompt Learning via Policy Gradient (TabMWP), arXiv:2209.14610; its test1k",
   ),
   "cmath": Published(
-    **_one(
-      _file(_QWEN, "cmath/test.jsonl", "e2ceabf05d10b37f207eaebbe8db24dbfc961e1a4f07337d2fc4db42a7f44fdb", 119574), 600
-    ),
+    **_collected("cmath"),
     fields=_columns("question", "answer", _plain, subject="grade"),
     answers="a number, a fraction or a percentage",
     license="CC BY 4.0",
@@ -315,12 +321,7 @@ SETS: dict[str, Published] = {
     language="split",
   ),
   "gaokao2023en": Published(
-    **_one(
-      _file(
-        _QWEN, "gaokao2023en/test.jsonl", "654d8f49bdb86f578c171dbc0dd8f4d9f1bf3d7a7438f60359fda7d643df4951", 139740
-      ),
-      383,
-    ),
+    **_collected("gaokao2023en"),
     fields=_gaokao,
     answers=f"{_EXPRESSION}, or words",
     license="not stated",
@@ -328,12 +329,7 @@ SETS: dict[str, Published] = {
     doubtful={"HMMT2023General_9, 052023SATS4_11": "no answer, which stands in the question instead; left out"},
   ),
   "college_math": Published(
-    **_one(
-      _file(
-        _QWEN, "college_math/test.jsonl", "91131bc4a355b884fc63ef7c4f048c35adb030004a4cb07b1475698f120aa4a6", 1188309
-      ),
-      2818,
-    ),
+    **_collected("college_math"),
     fields=_columns("question", "answer", _plain, subject="data_topic"),
     answers="a number, an expression, an equation, several of them, or words",
     license="of each textbook, CC BY 3.0 and the like",
@@ -341,12 +337,7 @@ SETS: dict[str, Published] = {
     doubtful={"words beside the answer (row 38: No solution : ⊘)": "read out of textbooks, some with the explanation"},
   ),
   "minerva_math": Published(
-    **_one(
-      _file(
-        _QWEN, "minerva_math/test.jsonl", "0e656b430d3a0a1dab6aa853f453ba3805e28e2cabe4fc72486a897cc09d8ba2", 247267
-      ),
-      272,
-    ),
+    **_collected("minerva_math"),
     fields=_minerva,
     answers=r"what the solution's last \boxed{} holds: a number, often rounded and without its unit, or an expression",
     license="CC BY-NC-SA 4.0 (MIT OpenCourseWare)",
@@ -354,18 +345,14 @@ SETS: dict[str, Published] = {
     doubtful={"rounded physical values": "its authors allow a relative difference; ours wants the digits given"},
   ),
   "amc23": Published(
-    **_one(
-      _file(_QWEN, "amc23/test.jsonl", "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4", 27631), 40
-    ),
+    **_collected("amc23"),
     fields=_columns("problem", "answer", plain_number),
     answers="a whole number; choices were taken out, so that some questions were reworded",
     license="© Mathematical Association of America",
     citation="AMC 12A and 12B of 2023, as AI-MO chose them; as Qwen2.5-Math has them",
   ),
   "aime24": Published(
-    **_one(
-      _file(_QWEN, "aime24/test.jsonl", "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac", 156944), 30
-    ),
+    **_collected("aime24"),
     fields=_columns("problem", "answer", plain_number, solution="solution"),
     answers=_INTEGER,
     license="© Mathematical Association of America",
