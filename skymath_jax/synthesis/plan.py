@@ -79,7 +79,7 @@ def plan(
     counts = {name: round(problems * average) for name, average in runs.items()}
   else:
     lengths = lengths or (Lengths.of(problems) if problems else None)
-    found = jobs(problems, runs, rng_seed=rng_seed)
+    found = jobs(problems, runs, rng_seed=rng_seed, stage=1, synthesis_pass=1)
     counts = {name: 0 for name in runs} | collections.Counter(job.method for job in found)
   lengths = lengths or Lengths(SOLUTION_TOKENS / 3, SOLUTION_TOKENS, "math")
   return {name: _row(name, count, settings, lengths) for name, count in counts.items()}
