@@ -106,9 +106,7 @@ TAKEN_BY = {
   "study": {"study"},
 }
 # Defaults that are no second opinion of a config key: the class is a library's, used without any config.
-LIBRARY = {
-  "models/config.py:DecoderConfig": "a public type; the recipe passes all that the config has",
-}
+LIBRARY = {"models/config.py:DecoderConfig": "a public type; the recipe passes all that the config has"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,12 +25,7 @@ from skymath_jax.grading import equivalent, extract
 from skymath_jax.models import cache
 from skymath_jax.problems import catalog
 
-WAYS = {
-  "full": {},
-  "weights": {"weights": "int8"},
-  "kv": {"kv": "int8"},
-  "both": {"weights": "int8", "kv": "int8"},
-}
+WAYS = {"full": {}, "weights": {"weights": "int8"}, "kv": {"kv": "int8"}, "both": {"weights": "int8", "kv": "int8"}}
 SHAPE = {"slots": 64, "max_length": 256, "steps_per_call": 16}
 
 

@@ -29,43 +29,17 @@ FLOORS = {
   "study": 7,
   "cli": 8,
 }  # fmt: skip
-BASEMENT = {
-  "errors",
-  "files",
-  "foreign",
-  "integrity",
-  "lease",
-  "records",
-  "config",
-  "hardware",
-  "keys",
-  "console",
-  "mirror",
-  "hub",
-}  # they build on each other
+BASEMENT = {room for room, floor in FLOORS.items() if floor == 0}  # they build on each other
 JAX_FREE = BASEMENT | {
-  "cli",
-  "prompts",
-  "grading",
-  "generation",
-  "curation",
-  "problems",
-  "sft",
-  "synthesis",
-  "report",
-  "rows",
-  "statistics",
-  "charts",
-  "chat",
-}
+  "cli", "prompts", "grading", "generation", "curation", "problems", "sft", "synthesis", "report", "rows", "statistics",
+  "charts", "chat",
+}  # fmt: skip
 MAY_IMPORT_LATE = {"cli", "models"}  # the last: Orbax costs a second that a Hugging Face folder does not need
 KNOWS_NO_SERVER = {"engine", "models", "training", "synthesis"}  # rooms that import nothing of a wire
 SILENT = 5  # public functions that raise one of our errors and do not say so
 LONG = 0.003  # share of functions over 50 lines
 # Tests and benchmarks that use a private attribute, and of what.
-REACHES = {
-  "tests/test_mirror.py": "a bucket in memory: fsspec's and epath's own hooks",
-}
+REACHES = {"tests/test_mirror.py": "a bucket in memory: fsspec's and epath's own hooks"}
 
 
 def room(path: Path) -> str:

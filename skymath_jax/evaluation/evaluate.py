@@ -209,10 +209,7 @@ async def _ask(
   if not requests:
     return rows
   start, tokens = time.perf_counter(), 0
-  with (
-    _appender(path) as append,
-    bar(f"evaluate {name}", len(asked), done=len(asked) - len(requests)) as progress,
-  ):
+  with _appender(path) as append, bar(f"evaluate {name}", len(asked), done=len(asked) - len(requests)) as progress:
     async for response in generator.generate(requests):
       row = _row(*asked[response.id], response, keys[response.id])
       rows[response.id] = row

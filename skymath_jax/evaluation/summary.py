@@ -52,10 +52,7 @@ def summarize(rows: Sequence[Row], same: Callable[[str, str], bool] | None = Non
     "correct": sum(row["correct"] for row in rows),
     "no_answer": sum(row["extracted"] is None for row in rows),
     "truncated": sum(row["finish_reason"] == "length" for row in rows),
-    "tokens": {
-      "prompt": sum(row["prompt_tokens"] for row in rows),
-      "completion": sum(row["tokens"] for row in rows),
-    },
+    "tokens": {"prompt": sum(row["prompt_tokens"] for row in rows), "completion": sum(row["tokens"] for row in rows)},
     **_thoughts(rows),
     **(_over_samples(list(problems.values()), samples, same) if samples > 1 else {}),
   }

@@ -41,14 +41,8 @@ SHOWN_CHARACTERS = 200  # of what a server said
 # HTTP statuses of an endpoint, or of what stands before it, that does not reach the model; 520 to 530 are Cloudflare's
 DOWN = {502, 503, 504, *range(520, 531)}
 BROKEN = {*range(201, 300), 408, 409, 421, 423, 424, 425, 449, 460, 499}  # and every other 5xx
-NEVER = {
-  *range(300, 400),
-  401,
-  402,
-  404,
-  405,
-  407,
-}  # at first: key, money, address or model are wrong; later it may pass
+# At first: key, money, address or model are wrong; later it may pass.
+NEVER = {*range(300, 400), 401, 402, 404, 405, 407}
 _PARAMETER = re.compile(
   r"max_completion_tokens|unsupported|not supported|unrecogni[sz]ed|unknown|unexpected|extra_forbidden|not permitted",
   re.IGNORECASE,

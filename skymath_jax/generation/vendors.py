@@ -249,19 +249,11 @@ class BatchFiles:
     return name
 
   async def find(self, name: str, ids: Sequence[str]) -> str | None:
-    """By the input file.
-
-    Raises:
-      UserError: the disk takes no more.
-    """
+    """By the input file."""
     return name if (self._folder / f"{name}.input.jsonl").exists() else None
 
   async def results(self, batch: str, ids: Sequence[str]) -> Results | None:
-    """Those of the output file, when it is whole.
-
-    Raises:
-      UserError: the disk takes no more.
-    """
+    """Those of the output file, when it is whole."""
     path = self._folder / f"{batch}.output.jsonl"
     found = _read(path.read_bytes()) if path.exists() else {}
     return {id_: found[id_] for id_ in ids} if set(ids) <= found.keys() else None

@@ -52,11 +52,7 @@ class Family:
   constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-SIZES = (
-  Field("hidden_size", "embed"),
-  Field("num_hidden_layers", "layers"),
-  Field("intermediate_size", "mlp"),
-)
+SIZES = (Field("hidden_size", "embed"), Field("num_hidden_layers", "layers"), Field("intermediate_size", "mlp"))
 COMMON_MUST: dict[str, tuple[Any, ...]] = {
   "hidden_act": ("silu", None),
   "attention_bias": (False, None),
@@ -89,11 +85,7 @@ GEMMA_MUST: dict[str, tuple[Any, ...]] = {
   "use_bidirectional_attention": (False, None),
   "quantization_config": (None,),
 }
-GEMMA_CONSTANTS = {
-  "hidden_activation": "gelu_pytorch_tanh",
-  "hidden_act": "gelu_pytorch_tanh",
-  "attention_bias": False,
-}
+GEMMA_CONSTANTS = {"hidden_activation": "gelu_pytorch_tanh", "hidden_act": "gelu_pytorch_tanh", "attention_bias": False}
 OLMO = {"norm": "wide", "norm_placement": "after", "qk_norm": True, "norm_all_heads": True}
 QWEN_LAYERS = LayerKeys(
   windowed=True, window=4096, asks=True, types=layer_keys.from_max_window_layers, keys=("max_window_layers",)

@@ -34,9 +34,7 @@ def share(settings: Training, mesh: Any) -> Share:
   rows, cut = settings.rows // settings.micro_batches, sharding.parts(mesh, "batch")
   mine = rows // cut if rows % cut == 0 else rows  # an indivisible batch is computed by everyone
   return Share(
-    shards=sharding.parts(mesh, "embed", "mlp"),
-    tensor=sharding.parts(mesh, "mlp"),
-    tokens=mine * settings.max_length,
+    shards=sharding.parts(mesh, "embed", "mlp"), tensor=sharding.parts(mesh, "mlp"), tokens=mine * settings.max_length
   )
 
 

@@ -27,11 +27,7 @@ GATHER_SECONDS = 600  # how long processes wait for each other where none has an
 
 # Folders that are no stage's, or not with every config → what of the config binds them. A study's own keys do not: its
 # cells are named by what they are made of, so sizes and ablations may be added
-OTHER_FOLDERS = {
-  "evaluation": evaluate.READS,
-  "study": (*train.READS, *evaluate.READS),
-  "tokenizer": train.READS,
-}
+OTHER_FOLDERS = {"evaluation": evaluate.READS, "study": (*train.READS, *evaluate.READS), "tokenizer": train.READS}
 
 
 def recipe(config: Experiment) -> list[Stage]:

@@ -114,12 +114,7 @@ class Server:
     patience = incoming.HANDSHAKE_SECONDS if tls else None
     try:
       self._http_socket = await self.event_loop.create_server(
-        connections,
-        host,
-        settings.http_port,
-        ssl=tls,
-        ssl_handshake_timeout=patience,
-        backlog=incoming.BACKLOG,
+        connections, host, settings.http_port, ssl=tls, ssl_handshake_timeout=patience, backlog=incoming.BACKLOG
       )
     except OSError:
       raise in_use(host, settings.http_port, "http_port") from None

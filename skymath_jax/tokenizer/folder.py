@@ -107,11 +107,7 @@ BUILDERS = {"tokenizer.json": _from_json, "tokenizer.model": _from_sentencepiece
 
 
 def _over_json(
-  content: dict[str, Any],
-  side_files: dict[str, bytes],
-  defaults: Mapping[str, str],
-  *,
-  switches: Mapping[str, Any],
+  content: dict[str, Any], side_files: dict[str, bytes], defaults: Mapping[str, str], *, switches: Mapping[str, Any]
 ) -> Backend:
   """A tokenizer that works as `content`, in the format of tokenizer.json, says.
 

@@ -112,9 +112,7 @@ def _refuse_losses(
     raise UserError("there is nothing to train on", where="training data", remedy="check the curation summary")
   if untrained > max_untrained_share * total:
     raise UserError(
-      f"{untrained:,} of {total:,} examples have an empty response",
-      where="training data",
-      remedy="mend the data",
+      f"{untrained:,} of {total:,} examples have an empty response", where="training data", remedy="mend the data"
     )
   if over_long > max_over_long_share * total or over_long + untrained == total:
     raise UserError(

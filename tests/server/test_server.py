@@ -20,15 +20,7 @@ from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.server.forms import Completion
-from tests.support.serving import (
-  MAX_LENGTH,
-  by_id,
-  http,
-  local_generator,
-  requests,
-  start_server,
-  start_slow_server,
-)
+from tests.support.serving import MAX_LENGTH, by_id, http, local_generator, requests, start_server, start_slow_server
 
 SERVER_THREADS = ("prefill", "generate", "transfer", "detokenize", "event-loop")
 

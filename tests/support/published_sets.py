@@ -14,12 +14,7 @@ ARENA = [
   {"problem_idx": 2, "problem": "Find $1 + 2 + \\dots + 20$.", "answer": 210},
 ]
 HMMT = [
-  {
-    "problem_idx": 1,
-    "problem": "Find $\\int_0^1 x^2\\,dx$.",
-    "answer": "$\\frac{1}{3}$",
-    "problem_type": ["Algebra"],
-  },
+  {"problem_idx": 1, "problem": "Find $\\int_0^1 x^2\\,dx$.", "answer": "$\\frac{1}{3}$", "problem_type": ["Algebra"]},
   {"problem_idx": 2, "problem": "A square has area 8. Find its side.", "answer": "2\\sqrt{2}", "problem_type": []},
 ]
 ROWS: dict[str, list[Any]] = {

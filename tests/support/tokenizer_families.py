@@ -88,10 +88,7 @@ def old_llama_json(folder):
 
   transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
   content = json.loads((folder / "tokenizer.json").read_text())
-  blanks = [
-    {"type": "Prepend", "prepend": "▁"},
-    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-  ]
+  blanks = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
   return json.dumps(content | {"normalizer": {"type": "Sequence", "normalizers": blanks}, "pre_tokenizer": None})
 
 

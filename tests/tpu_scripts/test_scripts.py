@@ -253,8 +253,7 @@ def test_create_run_preempt_recreate_resume_delete(cloud):
   cloud.run("create")
   cloud.run("setup")
   cloud.faults(
-    {"when": "on_worker state run", "skip": 3, "preempt": "t-train"},
-    {"when": "tpu-vm create", "say": CAPACITY},
+    {"when": "on_worker state run", "skip": 3, "preempt": "t-train"}, {"when": "tpu-vm create", "say": CAPACITY}
   )
   said = cloud.run("run")
   assert "t-train is DEAD PREEMPTED: preemption 1 of at most 50" in said and "no capacity" in said
