@@ -210,19 +210,21 @@ def raisers(package: Path) -> tuple[list[Function], list[Function]]:
   """
   errors, everything = our_errors(package), list(functions(package))
   raised: dict[tuple[str, str], set[str]] = {}
+  private: dict[tuple[str, str], list[str]] = {}  # (file, last part of the name) → names
   for f in everything:
+    last = f.name.split(".")[-1]
+    if last.startswith("_") and not last.startswith("__"):
+      private.setdefault((f.file, last), []).append(f.name)
     calls = [n.exc for n in ast.walk(f.node) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)]
-    raised[f.file, f.name.split(".")[-1]] = {ast.unparse(call.func).split(".")[-1] for call in calls} & errors
+    raised[f.file, f.name] = {ast.unparse(call.func).split(".")[-1] for call in calls} & errors
   for _ in range(4):
     for f in everything:
-      called = {_last(n.func) for n in ast.walk(f.node) if isinstance(n, ast.Call)}
-      for name in called:
-        if name.startswith("_") and not name.startswith("__"):
-          raised[f.file, f.name.split(".")[-1]] |= raised.get((f.file, name), set())
-  public = [f for f in everything if f.public and raised[f.file, f.name.split(".")[-1]]]
+      for called in {_last(n.func) for n in ast.walk(f.node) if isinstance(n, ast.Call)}:
+        raised[f.file, f.name] |= {e for name in private.get((f.file, called), ()) for e in raised[f.file, name]}
+  public = [f for f in everything if f.public and raised[f.file, f.name]]
 
   def silent(f: Function) -> bool:
-    return "Raises" not in f.said and not any(name in f.said for name in raised[f.file, f.name.split(".")[-1]])
+    return "Raises" not in f.said and not any(name in f.said for name in raised[f.file, f.name])
 
   return public, [f for f in public if silent(f)]
 
