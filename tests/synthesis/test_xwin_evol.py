@@ -38,6 +38,7 @@ def test_headings_may_be_bold():
     (XWIN + "FINAL CREATED QUESTION:\n", "empty_section"),
     (XWIN + FINAL + "The answer is 2.", "answer_in_question"),
     (XWIN + FINAL + "Ask this. SOLUTION: 2", "label_in_question"),
+    (XWIN + "FINAL CREATED QUESTION: " + MIA.question.upper(), "unchanged"),  # seen of a real 0.5B teacher
   ],
 )
 def test_bad_creations_are_rejected(text, reason):

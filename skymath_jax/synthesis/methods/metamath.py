@@ -36,8 +36,7 @@ async def rephrase(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
   """The question in other words, then its solution; the answer should not have changed."""
   reply = await ask("metamath/rephrase", question=problem.question)
   query = parse.question(reply)
-  if query.split() == problem.question.split():
-    raise Rejection("unchanged", query)
+  parse.require_changed(query, problem.question)
   return [
     instance(ask, problem, "metamath.rephrase", query, worked, gold=problem.answer, question_prompts=(reply.prompt,))
     for worked in await solutions(ask, SOLVE, parse.solution, question=query)

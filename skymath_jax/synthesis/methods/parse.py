@@ -142,6 +142,12 @@ def checked_question(text: str, refused: tuple[str, ...]) -> str:
   return text
 
 
+def require_changed(question: str, given: str) -> None:
+  """Raises a `Rejection` where `question` is the one that was given: its answer would pass for that of a new problem."""
+  if question.casefold().split() == given.casefold().split():
+    raise Rejection("unchanged", question)
+
+
 def labels(prompt: Prompt) -> tuple[str, ...]:
   """The headings of a prompt, such as `New problem:`: what may not turn up in the text it asks for."""
   lines = (line.strip() for line in prompt.text.splitlines())

@@ -17,6 +17,7 @@ async def augment(problem: Problem, ask: Ask) -> list[Instance | Rejected]:
   created = await ask("xwin/create", question=problem.question)
   *_, final = parse.sections(created, *CREATE_HEADINGS)
   query = parse.checked_question(final, (*CREATE_HEADINGS, *SOLVE_HEADINGS, *parse.labels(created.prompt)))
+  parse.require_changed(query, problem.question)
   return [
     instance(ask, problem, "xwin", query, worked, question_prompts=(created.prompt,))
     for worked in await solutions(ask, "xwin/solve", _worked, question=query)
