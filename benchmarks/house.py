@@ -10,6 +10,7 @@ the docstring of the function that counts it.
 import argparse
 import ast
 import dataclasses
+import functools
 import itertools
 import re
 import subprocess
@@ -132,11 +133,17 @@ class Function:
     return "\n".join([owners, ast.get_docstring(self.node) or "", *(x.partition("#")[2] for x in lines)])
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+  """The syntax tree of a file: its module first, then all nodes below."""
+  return list(ast.walk(ast.parse(path.read_text())))
+
+
 def functions(package: Path) -> Iterator[Function]:
   """All functions of modules and classes, not those inside functions; `package` may be one file."""
   for path in sorted(package.rglob("*.py")) if package.is_dir() else [package]:
     source, file = path.read_text(), str(path.relative_to(package)) if package.is_dir() else path.name
-    for node in ast.parse(source).body:
+    for node in ast.iter_child_nodes(nodes(path)[0]):
       if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         yield Function(file, node.name, node, None, source)
       elif isinstance(node, ast.ClassDef):
@@ -166,7 +173,7 @@ def second_defaults(package: Path, keys: list[str]) -> list[str]:
   found = []
   for path in sorted(package.rglob("*.py")):
     file = str(path.relative_to(package))
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
       where = f"{file}:{getattr(node, 'name', 'Flag')}"
       names = [] if where in LIBRARY else [name for name, default in _defaults(node) if not _is_none(default)]
       found += [f"{where} {name}" for name in names if file.split("/")[0].removesuffix(".py") in rooms.get(name, ())]
@@ -194,10 +201,8 @@ def _defaults(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
 
 def our_errors(package: Path) -> set[str]:
   """Names of the exceptions that are made for a user's eyes: those of errors.py, and their subclasses anywhere."""
-  classes = [
-    n for p in package.rglob("*.py") for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.ClassDef)
-  ]
-  found = {n.name for n in ast.parse((package / "errors.py").read_text()).body if isinstance(n, ast.ClassDef)}
+  classes = [n for p in package.rglob("*.py") for n in nodes(p) if isinstance(n, ast.ClassDef)]
+  found = {n.name for n in nodes(package / "errors.py") if isinstance(n, ast.ClassDef)}
   for _ in range(3):
     found |= {c.name for c in classes if {ast.unparse(base).split(".")[-1] for base in c.bases} & found}
   return found
@@ -210,17 +215,20 @@ def raisers(package: Path) -> tuple[list[Function], list[Function]]:
   """
   errors, everything = our_errors(package), list(functions(package))
   raised: dict[tuple[str, str], set[str]] = {}
+  called: dict[tuple[str, str], set[str]] = {}
   private: dict[tuple[str, str], list[str]] = {}  # (file, last part of the name) → names
   for f in everything:
     last = f.name.split(".")[-1]
     if last.startswith("_") and not last.startswith("__"):
       private.setdefault((f.file, last), []).append(f.name)
-    calls = [n.exc for n in ast.walk(f.node) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)]
-    raised[f.file, f.name] = {ast.unparse(call.func).split(".")[-1] for call in calls} & errors
+    inside = list(ast.walk(f.node))
+    called[f.file, f.name] = {_last(n.func) for n in inside if isinstance(n, ast.Call)}
+    calls = [n.exc for n in inside if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)]
+    raised[f.file, f.name] = {_last(call.func) for call in calls} & errors
   for _ in range(4):
-    for f in everything:
-      for called in {_last(n.func) for n in ast.walk(f.node) if isinstance(n, ast.Call)}:
-        raised[f.file, f.name] |= {e for name in private.get((f.file, called), ()) for e in raised[f.file, name]}
+    for file, name in raised:
+      helpers = [helper for last in called[file, name] for helper in private.get((file, last), ())]
+      raised[file, name] |= {error for helper in helpers for error in raised[file, helper]}
   public = [f for f in everything if f.public and raised[f.file, f.name]]
 
   def silent(f: Function) -> bool:
@@ -253,7 +261,7 @@ def long_functions(package: Path) -> tuple[int, list[str]]:
   found = [
     (f"{path.relative_to(package)}:{n.name}", (n.end_lineno or n.lineno) - n.lineno + 1)
     for path in sorted(package.rglob("*.py"))
-    for n in ast.walk(ast.parse(path.read_text()))
+    for n in nodes(path)
     if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
   ]
   return len(found), [f"{name} ({length})" for name, length in found if length > MAX_FUNCTION]
@@ -271,7 +279,7 @@ def private_reaches(root: Path) -> list[str]:
   """Lines of tests and benchmarks that use a private attribute of something else than `self` or `cls`."""
   found = []
   for path in sorted([*root.glob("tests/**/*.py"), *root.glob("benchmarks/**/*.py")]):
-    for n in ast.walk(ast.parse(path.read_text())):
+    for n in nodes(path):
       if isinstance(n, ast.Attribute) and re.match(r"_[a-z]", n.attr):
         if not (isinstance(n.value, ast.Name) and n.value.id in ("self", "cls")):
           found.append(f"{path.relative_to(root)}:{n.lineno} {ast.unparse(n)[-60:]}")
@@ -292,7 +300,7 @@ def modules_of(package: Path, steps: list[str]) -> list[str]:
     path = path if path.exists() else package / module.replace(".", "/") / "__init__.py"
     if not path.exists() or name not in {f.name for f in functions(path)}:
       raise LookupError(f"there is no {step}")
-    opened.setdefault(module, {_last(n) for n in ast.walk(ast.parse(path.read_text()))})
+    opened.setdefault(module, {_last(n) for n in nodes(path)})
     owner, _, last = name.rpartition(".")
     if (owner if last.startswith("__") else last) not in set().union(*opened.values()) and step != steps[0]:
       raise LookupError(f"nothing before it names {step}")

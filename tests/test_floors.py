@@ -4,9 +4,8 @@ What is counted here is counted by `benchmarks/house.py`: `skymath bench house -
 """
 
 import ast
+import functools
 from pathlib import Path
-
-import pytest
 
 from skymath_jax.cli import bench
 
@@ -46,56 +45,47 @@ def room(path: Path) -> str:
   return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> list[tuple[str, int, bool]]:
-  """(dotted module, line, whether inside a function) of every import, `from skymath_jax import x` as skymath_jax.x."""
+@functools.cache
+def imports(path: Path) -> list[tuple[str, str, bool]]:
+  """(place, dotted module, whether inside a function) of every import, `from skymath_jax import x` as skymath_jax.x."""
+  own = [n for n in house.nodes(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+  late = {id(n) for function in own for n in ast.walk(function)}
   found = []
-
-  def visit(node: ast.AST, inside: bool) -> None:
+  for node in house.nodes(path):
+    names = []
     if isinstance(node, ast.Import):
-      found.extend((alias.name, node.lineno, inside) for alias in node.names)
+      names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module:
       names = [f"skymath_jax.{a.name}" for a in node.names] if node.module == "skymath_jax" else [node.module]
-      found.extend((name, node.lineno, inside) for name in names)
-    inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    for child in ast.iter_child_nodes(node):
-      visit(child, inside)
-
-  visit(ast.parse(path.read_text()), False)
+    found += [(f"{path.relative_to(ROOT)}:{node.lineno}", name, id(node) in late) for name in names]
   return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_only_from_lower_floors(path):
-  own = room(path)
-  if own == "__init__":
-    return
-  assert own in FLOORS, f"{path}: give the room {own} a floor in tests/test_floors.py"
-  for module, line, _ in imports(path):
-    if not module.startswith("skymath_jax."):
+def test_imports_only_from_lower_floors():
+  for path in FILES:
+    own = room(path)
+    if own == "__init__":
       continue
-    other = module.split(".")[1]
-    if other == own or other == "__version__":
-      continue
-    allowed = FLOORS[other] < FLOORS[own] or {own, other} <= BASEMENT
-    assert allowed, f"{path.relative_to(ROOT)}:{line} ({FLOORS[own]}) imports {other} ({FLOORS[other]})"
+    assert own in FLOORS, f"{path}: give the room {own} a floor in tests/test_floors.py"
+    for where, module, _ in imports(path):
+      other = module.removeprefix("skymath_jax.").split(".")[0]
+      if not module.startswith("skymath_jax.") or other in (own, "__version__"):
+        continue
+      allowed = FLOORS[other] < FLOORS[own] or {own, other} <= BASEMENT
+      assert allowed, f"{where} ({FLOORS[own]}) imports {other} ({FLOORS[other]})"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_libraries_stay_where_they_belong(path):
-  for module, line, inside in imports(path):
-    top = module.split(".")[0]
-    assert top not in {"tensorflow", "seqio", "pickle"}, f"{path}:{line} imports {module}"
-    assert top not in {"jetstream", "grpc", "aiohttp"} or room(path) not in KNOWS_NO_SERVER, (
-      f"{path}:{line} imports {module}, but {room(path)} knows no server"
-    )
-    if room(path) in JAX_FREE:
-      assert top not in {"jax", "flax", "optax", "orbax"}, (
-        f"{path}:{line} imports {module}, but {room(path)} is JAX-free"
-      )
-    if inside and top == "skymath_jax":
-      assert room(path) in MAY_IMPORT_LATE or "__getattr__" in path.read_text(), (
-        f"{path}:{line} imports {module} inside a function"
-      )
+def test_heavy_libraries_stay_where_they_belong():
+  for path in FILES:
+    for where, module, inside in imports(path):
+      top = module.split(".")[0]
+      assert top not in {"tensorflow", "seqio", "pickle"}, f"{where} imports {module}"
+      wire = top in {"jetstream", "grpc", "aiohttp"} and room(path) in KNOWS_NO_SERVER
+      assert not wire, f"{where} imports {module}, but {room(path)} knows no server"
+      arrays = top in {"jax", "flax", "optax", "orbax"} and room(path) in JAX_FREE
+      assert not arrays, f"{where} imports {module}, but {room(path)} is JAX-free"
+      late = inside and top == "skymath_jax" and room(path) not in MAY_IMPORT_LATE
+      assert not late or "__getattr__" in path.read_text(), f"{where} imports {module} inside a function"
 
 
 def test_files_and_functions_stay_small():
@@ -127,7 +117,7 @@ def test_private_attributes_are_not_reached_into():
 
 def test_tests_import_one_way():
   for path in (ROOT / "tests").rglob("*.py"):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in house.nodes(path):
       if isinstance(node, ast.ImportFrom):
         where = f"{path.relative_to(ROOT)}:{node.lineno}"
         assert node.level == 0, f"{where} imports by a relative name"
@@ -140,32 +130,26 @@ def test_no_drawers():
   assert not [p for p in FILES if p.stem in {"utils", "util", "common", "helpers", "misc"}]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_text_is_never_evaluated_and_config_never_defaulted(path):
-  for node in ast.walk(ast.parse(path.read_text())):
-    if not isinstance(node, ast.Call):
-      continue
-    if isinstance(node.func, ast.Name):
-      assert node.func.id not in {"eval", "exec"}, f"{path}:{node.lineno} evaluates text"
-    if isinstance(node.func, ast.Attribute) and node.func.attr == "get":
-      assert "config" not in ast.unparse(node.func.value).lower().split(".")[-1] or room(path) in {
-        "models",
-        "tokenizer",
-      }, f"{path}:{node.lineno} reads a config key with a default of its own"
+def test_text_is_never_evaluated_and_config_never_defaulted():
+  for path in FILES:
+    for call in (node for node in house.nodes(path) if isinstance(node, ast.Call)):
+      where, named = f"{path.relative_to(ROOT)}:{call.lineno}", call.func
+      if isinstance(named, ast.Name):
+        assert named.id not in {"eval", "exec"}, f"{where} evaluates text"
+      if isinstance(named, ast.Attribute) and named.attr == "get" and room(path) not in {"models", "tokenizer"}:
+        asked = ast.unparse(named.value).lower().split(".")[-1]
+        assert "config" not in asked, f"{where} reads a config key with a default of its own"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_mesh_axes_are_named_in_one_place(path):
-  if room(path) in {"sharding", "config", "recipe", "cli"}:
-    return
-  names = {
-    n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant) and isinstance(n.value, str)
-  }
-  assert "fsdp" not in names, f"{path} names a mesh axis: put the rule into sharding.py"
+def test_mesh_axes_are_named_in_one_place():
+  for path in FILES:
+    texts = {n.value for n in house.nodes(path) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    named = "fsdp" in texts and room(path) not in {"sharding", "config", "recipe", "cli"}
+    assert not named, f"{path.relative_to(ROOT)} names a mesh axis: put the rule into sharding.py"
 
 
 def test_public_functions_have_docstrings():
   for path in FILES:
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.iter_child_nodes(house.nodes(path)[0]):
       if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
         assert ast.get_docstring(node), f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name} has no docstring"
