@@ -28,6 +28,23 @@ SOLUTIONS = [
   ("5 + 3 = 8.\n\n### Final Answer\n8", "5 + 3 = 8.\nThe answer is 8", "8"),
   ("5 + 3 = 8.\n**Answer:** 8 apples", "5 + 3 = 8.\nThe answer is 8 apples", "8 apples"),
   ("5 + 3 = 8.\n#### 8", "5 + 3 = 8.\nThe answer is 8", "8"),
+  # a small model repeats the order it was given, the answer, or adds a remark
+  (
+    '5 + 3 = 8.\n\n2. **Write the last line: "The answer is", then the answer.**\nThe answer is 8.',
+    "5 + 3 = 8.\nThe answer is 8",
+    "8",
+  ),
+  ('I end with "The answer is".\n\n5 + 3 = 8.\n\nThe answer is: 8', "5 + 3 = 8.\nThe answer is 8", "8"),
+  ('5 + 3 = 8.\nAs the last line we write:\n"The answer is 8."', "5 + 3 = 8.\nThe answer is 8", "8"),
+  ("5 + 3 = 8.\n\n3. **Final line:**\n   - The answer is \\(8\\).", "5 + 3 = 8.\nThe answer is 8", "8"),
+  ("5 + 3 = 8.\n3. The answer is \\( 8 \\).\n\nThe answer is \\(\\boxed{8}\\).", "5 + 3 = 8.\nThe answer is 8", "8"),
+  ("5 + 3 = 8. The answer is 8 apples.\n\nNothing more is needed.", "5 + 3 = 8.\nThe answer is 8 apples", "8 apples"),
+  ("So \\[ X = 8 \\]\n\n\\[\n\\boxed{8}\n\\]", "So \\[ X = 8 \\]\n\n\\[\n\\boxed{8}\n\\]\nThe answer is 8", "8"),
+  (
+    "```\nprint(5 + 3)\n```\nShe has \\(\\boxed{8}\\).\n\nThe code adds both.",
+    "```\nprint(5 + 3)\n```\nShe has \\(\\boxed{8}\\).\nThe answer is 8",
+    "8",
+  ),
 ]
 
 
@@ -51,6 +68,9 @@ def test_good_solutions_get_the_one_response_format(text, response, answer):
     ("Sum.\nThe answer is .", "empty_answer"),
     ("Sum.\nThe answer is", "empty_answer"),
     ("The answer is 8.", "no_solution"),
+    ("Sum.\nThe answer is 5.\nThe answer is 5 + 3 = 8.\n\nThe answer is 8.", "several_answer_lines"),
+    ("Sum.\nThe answer is 8.\n\nWait, that is wrong.", "answer_not_on_last_line"),
+    ("Sum.\nThe answer is 8.\n\nHence all have 3 more.", "answer_not_on_last_line"),
   ],
 )
 def test_bad_solutions_are_rejected_by_every_method_that_solves(text, reason):

@@ -20,7 +20,13 @@ from skymath_jax.synthesis.methods.base import Rejection, Reply, Worked
 
 _MARKER = ANSWER_MARKER.strip()
 _DRESS = r"[\s*_#>`]*"  # Markdown around a label
-_STATED = re.compile(rf"(?s)(?P<body>.*?){_DRESS}{_MARKER}\b{_DRESS}:?{_DRESS}(?P<answer>[^\n]*)")
+_QUOTES = "\"'“”‘’`"
+_MENTION = re.compile(rf"[^.!?\n]*[{_QUOTES}]{_MARKER}[,.:]?[{_QUOTES}][^.!?\n]*[.!?]?")  # speaks of it, states nothing
+_ANNOUNCED = re.compile(
+  r"(?i)(?:\A|\n)[ \t*#]*(?:(?:step )?\d+[.:)][ \t]*)?"
+  r"(?:[^\n\d\\]{0,60}\b(?:last|final) (?:line|answer)\b[^\n\d]{0,60})?\Z"
+)
+_RETRACTED = re.compile(r"(?i)[\d\\$=]|\b(?:wait|wrong|mistaken?|error|incorrect|actually|however|not|but)\b")
 _SOLUTION = re.compile(rf"(?i)\A{_DRESS}solution{_DRESS}:{_DRESS}")
 _SENTENCE = re.compile(r"(?s)(?<=[.!?\n])[^.!?\n]*\Z|\A[^.!?\n]*\Z")  # the beginning of one, at the end of a text
 _COURTESY = re.compile(
@@ -53,10 +59,12 @@ def solution(reply: Reply) -> Worked:
   text = _COURTESY.sub("", whole(reply)).rstrip()
   if text.endswith("\n```") and text.count("```") == 2:
     text = re.sub(r"\n?```\w*", "", text).strip()
-  text = _SOLUTION.sub("", text)
+  text = _without_remark(_MENTION.sub("", _SOLUTION.sub("", text)).strip())
   body, marker, answer = text.rpartition(_MARKER)
   if marker:
-    answer = _bare(answer.lstrip("*_ ").removeprefix(":"))
+    if body[-1:] in _QUOTES and answer.rstrip()[-1:] in _QUOTES:
+      body = body[:-1]
+    answer = _stated(answer)
     if "\n" in answer:
       raise Rejection("answer_not_on_last_line", text)
     return worked(reply, body, answer)
@@ -76,18 +84,40 @@ def worked(reply: Reply, body: str, answer: str) -> Worked:
   Raises:
     Rejection: one says nothing, or the body states another answer.
   """
-  body, answer = body.strip().removesuffix("**").rstrip(), _bare(answer)
+  body, answer = body.strip(), _bare(answer)
   if not answer:
     raise Rejection("empty_answer", reply.text)
   if "\n" in answer:
     raise Rejection("answer_of_several_lines", reply.text)
-  if (stated := _STATED.fullmatch(body)) and _bare(stated["answer"]) == answer:
-    body = stated["body"].strip()
+  if _MARKER in body and _only_this(body, answer):
+    body = _SENTENCE.split(body.partition(_MARKER)[0])[0]
+  body = _ANNOUNCED.sub("", body.rstrip(" \t\n*-_>#")).strip()
   if not body:
     raise Rejection("no_solution", reply.text)
   if _MARKER in body or _MARKER in answer:
     raise Rejection("several_answer_lines", reply.text)
   return Worked(response=f"{body}\n{ANSWER_MARKER}{answer}", answer=answer, reply=reply)
+
+
+def _stated(text: str) -> str:
+  """The answer in what follows a marker."""
+  answer = text.lstrip("*_ ").removeprefix(":")
+  return _bare(answer.strip().strip(_QUOTES) if answer.count("`") < 2 else answer)
+
+
+def _only_this(body: str, answer: str) -> bool:
+  """Whether all markers of a body state `answer` already, and nothing is worked out behind them."""
+  lines = [text.partition("\n") for text in body.split(_MARKER)[1:]]
+  return not any(_stated(line) != answer or re.search(r"[\d\\$=]", more) for line, _, more in lines)
+
+
+def _without_remark(text: str) -> str:
+  """A text without its last paragraph, where that only follows an answer and neither works on nor takes it back."""
+  before, _, last = text.rpartition("\n\n")
+  end = before.rpartition("\n\n")[2]
+  if _MARKER in last or _RETRACTED.search(last) or not (_stated(end.partition(_MARKER)[2]) or last_box(end)):
+    return text
+  return before
 
 
 def _bare(answer: str) -> str:
@@ -143,7 +173,7 @@ def checked_question(text: str, refused: tuple[str, ...]) -> str:
 
 
 def require_changed(question: str, given: str) -> None:
-  """Raises a `Rejection` where `question` is the one that was given: its answer would pass for that of a new problem."""
+  """Raises a `Rejection` where `question` is the given one: its answer would pass for that of a new problem."""
   if question.casefold().split() == given.casefold().split():
     raise Rejection("unchanged", question)
 
