@@ -12,7 +12,7 @@ quickstart: .venv/.run
 install: .venv/.test
 
 test: .venv/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 -m "not slow"
 
 test-slow: .venv/.test
 	$(BIN)/python -m pytest -m slow
