@@ -57,11 +57,16 @@ def bar(description: str, total: int, *, done: int = 0) -> Iterator[Bar]:
   with Progress(*columns, console=console, disable=not terminal) as progress:
     task = progress.add_task(description, total=total, completed=done, note="")
     ended = threading.Event()
+    marks = [(0.0, float(done))]  # (seconds, completed) of every line
 
     def tell() -> None:
       now = progress.tasks[0]
-      took, made = now.elapsed or 0.0, now.completed - done
-      left = f", about {took / made * (total - now.completed):.0f} s left" if 0 < made < total - done else ""
+      took = now.elapsed or 0.0
+      # by the latter half of the time: a resumed run begins with what costs nothing
+      began, before = [mark for mark in marks if mark[0] <= took / 2][-1]
+      marks.append((took, now.completed))
+      made, missing = now.completed - before, total - now.completed
+      left = f", about {(took - began) / made * missing:.0f} s left" if made > 0 and missing else ""
       log(f"{description}: {int(now.completed):,} of {total:,} in {took:.1f} s{left} {now.fields['note']}")
 
     def tell_now_and_then() -> None:
