@@ -10,7 +10,7 @@ and estimated seconds a step are in benchmarks/results/training.md.
 """
 
 from skymath_jax.config import base
-from skymath_jax.hardware import fit_7b
+from skymath_jax.hardware import fit
 
 
 def get_config(machine=""):
@@ -31,4 +31,4 @@ def get_config(machine=""):
 
   c.training.stage1.learning_rate = 2e-6
   c.training.stage2.learning_rate = 2e-6
-  return fit_7b(c, machine)
+  return fit(c, machine)

@@ -9,7 +9,7 @@ Ours: not run yet. Data of an earlier run serves as it is: copy its seeds/, synt
 """
 
 from skymath_jax.config import base
-from skymath_jax.hardware import fit_7b
+from skymath_jax.hardware import fit
 
 
 def get_config(machine=""):
@@ -32,4 +32,4 @@ def get_config(machine=""):
   c.study.sizes = (7_500, 60_000, 360_000, 1_000_000, 1_500_000, 2_100_000)
   c.study.ablation_size = 360_000
   c.study.rng_seeds = 1
-  return fit_7b(c, machine)
+  return fit(c, machine)

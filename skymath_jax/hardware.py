@@ -2,7 +2,7 @@
 
   skymath run --config=configs/skywork_mistral_7b.py:v5p-16 …
 
-What stands behind the colon is a name of `HARDWARE`; a recipe's `get_config(machine)` hands it to `fit_7b` or `note`.
+What stands behind the colon is a name of `HARDWARE`; a recipe's `get_config(machine)` hands it to `fit` or `note`.
 The number behind v4, v5p and tpu7x counts TensorCores, two a chip; behind v5e, v6e and the GPUs it counts chips.
 """
 
@@ -96,7 +96,7 @@ class Hardware:
     chip: what it is made of.
     shape: chips along each axis.
     halves: devices that JAX sees in a chip.
-    more: key → value that a 7B recipe sets on it beside what its size asks for.
+    more: key → value that a large recipe sets on it beside what its size asks for.
     slices: how many.
   """
 
@@ -127,19 +127,18 @@ class Hardware:
     """Whether libtpu can compile for it without the hardware; for the others there is an estimate."""
     return bool(self.chip.compiler)
 
-  @property
-  def changes(self) -> dict[str, Any]:
-    """Key → value of what a 7B recipe (8 rows of 2,048 tokens a step) sets on it.
+  def changes(self, billions: float = 7) -> dict[str, Any]:
+    """Key → value of what a recipe of so many billion weights (8 rows of 2,048 tokens a step) sets on it.
 
-    The rows are spread over the devices, and what has little memory in all holds the states in fewer bits: they take
-    75 GiB in float32, gradients another 25, and half of that in bfloat16.
+    The rows are spread over the devices, and what has little memory in all holds the states in fewer bits: those of 7
+    billion weights take 75 GiB in float32, gradients another 25, and half of that in bfloat16.
     """
-    fsdp, memory = min(self.devices, 8), self.chip.usable * self.devices
+    fsdp, memory = min(self.devices, 8), self.chip.usable * self.devices * 7 / billions
     return {
       **({"mesh.fsdp": fsdp, "mesh.tensor": self.devices // fsdp} if self.devices > 1 else {}),
       **({"training.mu_dtype": "bfloat16"} if memory < 200 else {}),
       **({"model.remat": "full"} if memory < 130 else {}),
-      **({"model.param_dtype": "bfloat16"} if memory < 100 else {}),  # rounded by chance, for want of float32
+      **({"model.param_dtype": "bfloat16"} if memory < 115 else {}),  # rounded by chance, for want of float32
       **self.more,
     }
 
@@ -235,12 +234,12 @@ def note(config: ConfigDict, name: str) -> ConfigDict:
   return config
 
 
-def fit_7b(config: ConfigDict, name: str) -> ConfigDict:
-  """The config of a 7B recipe with what `name` asks for; an empty name leaves it as it is.
+def fit(config: ConfigDict, name: str, billions: float = 7) -> ConfigDict:
+  """The config of a recipe of so many billion weights with what `name` asks for; an empty name leaves it as it is.
 
   Raises:
     UserError: no such hardware.
   """
   if name:
-    config.update_from_flattened_dict(find(name).changes)
+    config.update_from_flattened_dict(find(name).changes(billions))
   return note(config, name)

@@ -19,6 +19,10 @@ OLMO_3_YARN = RopeScaling(
   kind="yarn", factor=8.0, original_positions=8192, magnitude=1.2079441541679836, beta_fast=32.0, beta_slow=1.0
 )
 LLAMA_3_1 = RopeScaling(kind="llama3", factor=8.0, original_positions=8192)
+QWEN_3_8B = dataclasses.replace(
+  LLAMA_2_7B, layers=36, kv_heads=8, vocab_size=151_936, mlp=12_288, qk_norm=True, max_positions=40_960, rope_theta=1e6,
+  norm_eps=1e-6, family="qwen3",
+)  # fmt: skip
 PUBLISHED = {
   "Llama-2-7b-hf": LLAMA_2_7B,
   "Llama-3.1-8B": dataclasses.replace(
@@ -33,18 +37,8 @@ PUBLISHED = {
   "Mistral-7B-v0.1": dataclasses.replace(
     LLAMA_2_7B, kv_heads=8, mlp=14_336, window=4096, max_positions=32_768, family="mistral"
   ),
-  "Qwen3-8B": dataclasses.replace(
-    LLAMA_2_7B,
-    layers=36,
-    kv_heads=8,
-    vocab_size=151_936,
-    mlp=12_288,
-    qk_norm=True,
-    max_positions=40_960,
-    rope_theta=1e6,
-    norm_eps=1e-6,
-    family="qwen3",
-  ),
+  "Qwen3-8B": QWEN_3_8B,
+  "Qwen3-8B-Base": dataclasses.replace(QWEN_3_8B, max_positions=32_768),
   "Olmo-3-1025-7B": dataclasses.replace(
     LLAMA_2_7B,
     vocab_size=100_278,

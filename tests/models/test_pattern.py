@@ -72,8 +72,12 @@ def test_the_language_model_of_a_folder_that_sees_is_read(prefix, words, tmp_pat
 
 
 @pytest.mark.parametrize(
-  ("name", "short"), [("gemma-3-1b-pt", "Gemma-3-1B"), ("gemma-3-4b-pt", "Gemma-3-4B"), ("Olmo-3-1025-7B", "OLMo-3-7B")]
-)
+  ("name", "short"),
+  [
+    ("gemma-3-1b-pt", "Gemma-3-1B"), ("gemma-3-4b-pt", "Gemma-3-4B"), ("Olmo-3-1025-7B", "OLMo-3-7B"),
+    ("Qwen3-8B-Base", "Qwen3-8B"), ("Llama-3.1-8B", "Llama-3.1-8B"),
+  ],
+)  # fmt: skip
 def test_published_sizes_are_what_the_configs_say(name, short):
   ours, theirs = PUBLISHED[name], families.config_from_hf(MODELS[short])
   assert ours == theirs

@@ -10,6 +10,8 @@ MODELS = {
     "intermediate_size": 14336,
     "vocab_size": 128256,
     "num_key_value_heads": 8,
+    "max_position_embeddings": 131_072,
+    "rms_norm_eps": 1e-5,
     "rope_theta": 5e5,
     "rope_scaling": {
       "rope_type": "llama3",

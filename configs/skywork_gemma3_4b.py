@@ -1,0 +1,17 @@
+"""Gemma-3-4B by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, at the same learning rate.
+
+  skymath run --config=configs/skywork_gemma3_4b.py:HARDWARE --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
+  skymath preflight --config=configs/skywork_gemma3_4b.py:HARDWARE
+
+Ours: not run yet. Peak memory on slices of eight chips is in benchmarks/results/models.md.
+"""
+
+from skymath_jax.config import derive
+from skymath_jax.hardware import fit
+
+
+def get_config(machine=""):
+  c = derive(__file__, "skywork_mistral_7b")
+  c.name = "skywork_gemma3_4b"
+  c.model.path = "models/gemma-3-4b-pt"
+  return fit(c, machine, billions=3.9)

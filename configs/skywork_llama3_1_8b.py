@@ -1,0 +1,17 @@
+"""Llama-3.1-8B by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, at the same learning rate.
+
+  skymath run --config=configs/skywork_llama3_1_8b.py:HARDWARE --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
+  skymath preflight --config=configs/skywork_llama3_1_8b.py:HARDWARE
+
+Ours: not run yet. Peak memory on slices of eight chips is in benchmarks/results/models.md.
+"""
+
+from skymath_jax.config import derive
+from skymath_jax.hardware import fit
+
+
+def get_config(machine=""):
+  c = derive(__file__, "skywork_mistral_7b")
+  c.name = "skywork_llama3_1_8b"
+  c.model.path = "models/Llama-3.1-8B"
+  return fit(c, machine, billions=8)
