@@ -14,4 +14,5 @@ def get_config(machine=""):
   c = derive(__file__, "skywork_mistral_7b")
   c.name = "skywork_gemma3_4b"
   c.model.path = "models/gemma-3-4b-pt"
+  c.training.loss_chunk = 512  # logits of 262,208 entries: those of 2,048 tokens would take 4 GiB
   return fit(c, machine, billions=3.9)

@@ -138,7 +138,7 @@ class Hardware:
       **({"mesh.fsdp": fsdp, "mesh.tensor": self.devices // fsdp} if self.devices > 1 else {}),
       **({"training.mu_dtype": "bfloat16"} if memory < 200 else {}),
       **({"model.remat": "full"} if memory < 130 else {}),
-      **({"model.param_dtype": "bfloat16"} if memory < 115 else {}),  # rounded by chance, for want of float32
+      **({"model.param_dtype": "bfloat16"} if memory < 122 else {}),  # rounded by chance, for want of float32
       **self.more,
     }
 
