@@ -1,4 +1,4 @@
-"""Gemma-3-4B by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, at the same learning rate.
+"""Gemma-3-4B by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, its learning rate too.
 
   skymath run --config=configs/skywork_gemma3_4b.py:HARDWARE --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
   skymath preflight --config=configs/skywork_gemma3_4b.py:HARDWARE

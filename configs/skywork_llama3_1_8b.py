@@ -1,4 +1,4 @@
-"""Llama-3.1-8B by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, at the same learning rate.
+"""Llama-3.1-8B by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, its learning rate too.
 
   skymath run --config=configs/skywork_llama3_1_8b.py:HARDWARE --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
   skymath preflight --config=configs/skywork_llama3_1_8b.py:HARDWARE

@@ -1,4 +1,4 @@
-"""Qwen3-8B-Base by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, at the same learning rate.
+"""Qwen3-8B-Base by the paper's two-stage recipe: configs/skywork_mistral_7b.py on another base, its learning rate too.
 
   skymath run --config=configs/skywork_qwen3_8b.py:HARDWARE --workdir=gs://BUCKET/NAME --config.model.path=FOLDER
   skymath preflight --config=configs/skywork_qwen3_8b.py:HARDWARE

@@ -55,6 +55,20 @@ def load(
   return decoder.unstacked(give_up=True), tokenizer, plan
 
 
+def serving_mesh(path: epath.PathLike) -> jax.sharding.Mesh | None:
+  """All devices of this machine, the matrices of the model at `path` split over them.
+
+  None where there is one device, or one of several processes, each of which answers its share by itself.
+  """
+  if jax.device_count() == 1 or jax.process_count() > 1:
+    return None
+  config = models.config_of(path)
+  sizes = sharding.serving_sizes(
+    jax.device_count(), kv_heads=config.kv_heads, heads=config.heads, others=(config.mlp, config.vocab_size)
+  )
+  return sharding.make_mesh(*sizes.values())
+
+
 def planned(
   settings: EngineSettings,
   config: DecoderConfig,

@@ -39,6 +39,22 @@ PUBLISHED = {
   ),
   "Qwen3-8B": QWEN_3_8B,
   "Qwen3-8B-Base": dataclasses.replace(QWEN_3_8B, max_positions=32_768),
+  "Qwen3-1.7B-Base": dataclasses.replace(
+    QWEN_3_8B, embed=2048, layers=28, heads=16, mlp=6144, tie_embeddings=True, max_positions=32_768
+  ),
+  "Qwen2.5-Math-7B-Instruct": DecoderConfig(
+    embed=3584,
+    layers=28,
+    heads=28,
+    kv_heads=4,
+    head_dim=128,
+    vocab_size=152_064,
+    mlp=18_944,
+    qkv_bias=True,
+    norm_eps=1e-6,
+    max_positions=4096,
+    family="qwen2",
+  ),
   "Olmo-3-1025-7B": dataclasses.replace(
     LLAMA_2_7B,
     vocab_size=100_278,

@@ -1,4 +1,4 @@
-"""What a run will take on this machine, told before any of it is spent: time, memory and disk of each stage.
+"""What a run will take, here or on another machine, told before any is spent: time, memory and disk of each stage.
 
 Arithmetic over what the config asks for: tokens to be read, written and learned, times FLOPs a token, at a share of the
 machine's speed. Accelerators are known by their data sheets; a CPU is asked for one product. Times are good to a factor
@@ -17,7 +17,7 @@ from skymath_jax.config import Experiment
 from skymath_jax.engine import memory, plan
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
-from skymath_jax.hardware import GIB
+from skymath_jax.hardware import GIB, Hardware
 from skymath_jax.models import DecoderConfig
 from skymath_jax.preflight import estimate
 from skymath_jax.recipe import evaluate, seeds, synthesize, train
@@ -52,10 +52,29 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-  """What the devices of this job can do: `flops` a second of dense bfloat16 products, and `shares` of it by work."""
+  """What the devices can do: `flops` a second of dense bfloat16 products, and `shares` of it by work.
+
+  `machine` is what they are where they are not those of this job.
+  """
 
   flops: float
   shares: dict[str, float]
+  machine: Hardware | None = None
+
+  @classmethod
+  def of(cls, machine: Hardware) -> "Pace":
+    """By the data sheet of a machine that need not be here."""
+    return cls(machine.chip.flops * machine.devices, ACCELERATOR, machine)
+
+  @property
+  def devices(self) -> int:
+    """How many there are."""
+    return self.machine.devices if self.machine else jax.device_count()
+
+  @property
+  def memory(self) -> int | None:
+    """Bytes that programs may have on all of them together; None where nobody knows."""
+    return self.devices * self.machine.chip.usable_bytes if self.machine else memory.usable(self.devices)
 
   @classmethod
   def here(cls) -> "Pace":
@@ -84,13 +103,13 @@ class Pace:
     )
 
 
-def forecast(run: Run, stages: list[Stage]) -> list[Row]:
-  """A row for each of the stages that cost something; the seeds must be read.
+def forecast(run: Run, stages: list[Stage], pace: Pace | None = None) -> list[Row]:
+  """A row for each of the stages that cost something, here unless `pace` says otherwise; the seeds must be read.
 
   Raises:
     UserError: a model or a benchmark is not at hand.
   """
-  pace, planned = Pace.here(), synthesize.plan(run)
+  pace, planned = pace or Pace.here(), synthesize.plan(run)
   rows = []
   for stage in stages:
     room = stage.folder.partition("/")[0]
@@ -114,7 +133,7 @@ def _synthesis(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
     return Row(stage=stage.name, work=work, seconds=None, disk=requests * REQUEST_BYTES)
   shape = _shape(teacher.model, run.config.model.dtype)
   seconds = pace.seconds(shape, prefill=read, decode=written)
-  held = _served(shape, run.config, requests=teacher.concurrency)
+  held = _served(shape, run.config, pace, requests=teacher.concurrency)
   return Row(stage=stage.name, work=work, seconds=seconds, memory=held, disk=requests * REQUEST_BYTES)
 
 
@@ -125,13 +144,13 @@ def _training(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   config, settings = train.step_of(run.config)
   tokens = settings.stage(number).epochs * made * (TEMPLATE_TOKENS + lengths.question + lengths.solution)
   again = 1 + estimate.FORWARDS[config.remat] / 3
-  adapters, devices = train.adapters_of(run.config), jax.device_count()
+  adapters = train.adapters_of(run.config)
   trained = config.parameters if adapters is None else adapters.rank * estimate.inputs_and_outputs(config)
   return Row(
     stage=stage.name,
     work=f"about {tokens:,.0f} tokens",
     seconds=again * pace.seconds(config, train=tokens),
-    memory=devices * train.step_bytes(run.config, devices),
+    memory=pace.devices * train.step_bytes(run.config, pace.devices),
     disk=settings.keep * 3 * 4 * trained,
   )
 
@@ -143,7 +162,7 @@ def _evaluation(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   written = problems * min(config.evaluation.max_tokens, RESPONSE_TOKENS)
   shape = _shape(config.model.path, config.model.dtype) if config.model.path else train.step_of(config)[0]
   seconds = pace.seconds(shape, prefill=problems * TEMPLATE_TOKENS, decode=written)
-  held = _served(shape, config, requests=problems)
+  held = _served(shape, config, pace, requests=problems)
   return Row(
     stage=stage.name,
     work=f"{problems:,} answers",
@@ -168,27 +187,27 @@ def _shape(path: str, dtype: str) -> DecoderConfig:
   return dataclasses.replace(models.config_of(path), dtype=dtype, param_dtype=dtype)
 
 
-def _served(config: DecoderConfig, experiment: Experiment, *, requests: int) -> int:
+def _served(config: DecoderConfig, experiment: Experiment, pace: Pace, *, requests: int) -> int:
   """Bytes of a model that answers, as its engine will plan them; where not one slot fits, what one would need."""
   wanted = EngineSettings(**dataclasses.asdict(experiment.serving))
   settings = plan.planned(wanted, config, have=None, requests=requests)
-  fixed, slot, have = plan.fixed_bytes(config, settings), plan.slot_bytes(config, settings), memory.usable()
+  fixed, slot, have = plan.fixed_bytes(config, settings), plan.slot_bytes(config, settings), pace.memory
   whole = fixed + settings.slots * slot
   return whole if have is None or fixed + slot > have else min(whole, have)
 
 
-def require(rows: Sequence[Row], run: Run) -> None:
-  """Refuses a run that the machine has no room for.
+def require(rows: Sequence[Row], run: Run, pace: Pace) -> None:
+  """Refuses a run that the machine has no room for; of another one's disk nothing is known.
 
   Raises:
     UserError: more memory or disk is needed than there is.
   """
-  have = memory.usable(jax.device_count())
+  have = pace.memory
   for row in rows:
     if have is not None and row.memory > have:
       what = f"{row.stage} needs about {row.memory / GIB:.1f} GiB of memory, and {have / GIB:.1f} can be had"
       raise UserError(what, where="config", remedy="a smaller model, fewer training.rows, or a larger machine")
-  needed, free = sum(row.disk for row in rows), files.free_bytes(run.workdir.path)
+  needed, free = sum(row.disk for row in rows), None if pace.machine else files.free_bytes(run.workdir.path)
   if free is not None and needed > free:
     what = f"the run needs about {needed / 1e9:.1f} GB of disk, and {free / 1e9:.1f} GB are free"
     raise UserError(what, where=run.workdir.where, remedy="free some, or name another --workdir")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from etils import epath
 
 from skymath_jax import config as config_lib
-from skymath_jax import distributed, integrity
+from skymath_jax import distributed, hardware, integrity
 from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
@@ -124,8 +124,8 @@ def perform(stages: Sequence[Stage], config: Experiment, workdir: epath.PathLike
 def run_recipe(config: Experiment, workdir: epath.PathLike, *, dry: bool = False) -> Facts:
   """The whole recipe; leaves `summary.json` and `report.html` in the workdir and returns the summary.
 
-  Says first what it will take. In a job of several processes only the writer has a summary; the others, and a dry run,
-  which ends there, return an empty one.
+  Says first what it will take; a dry run ends there, and says it of the machine that the recipe was fitted to. In a job
+  of several processes only the writer has a summary; the others, and a dry run, return an empty one.
 
   Raises:
     UserError: as `perform`, or the machine has no room for it.
@@ -140,7 +140,7 @@ def run_recipe(config: Experiment, workdir: epath.PathLike, *, dry: bool = False
   with opened(config, workdir, stages) as run:
     facts: dict[str, Facts] = _perform(stages[:1], run)
     if distributed.is_writer():
-      _foretell(stages, run)
+      _foretell(stages, run, dry=dry)
     if dry:
       return {}
     facts |= _perform(stages[1:], run)
@@ -152,14 +152,17 @@ def run_recipe(config: Experiment, workdir: epath.PathLike, *, dry: bool = False
   return found
 
 
-def _foretell(stages: Sequence[Stage], run: Run) -> None:
+def _foretell(stages: Sequence[Stage], run: Run, *, dry: bool) -> None:
   """Tells what is still to be done, and what it takes."""
-  rows = forecast.forecast(run, [stage for stage in stages if not is_complete(stage, run)])
+  name = run.config.hardware
+  there = dry and name not in ("", hardware.CPU.kind, train.machine())
+  pace = forecast.Pace.of(hardware.find(name)) if there else forecast.Pace.here()
+  rows = forecast.forecast(run, [stage for stage in stages if not is_complete(stage, run)], pace)
   if rows:
-    log(f"{run.workdir.where}: to be done")
+    log(f"{run.workdir.where}: to be done" + (f", on {name}" if there else ""))
     for line in forecast.lines(rows):
       log(line)
-    forecast.require(rows, run)
+    forecast.require(rows, run, pace)
 
 
 def _perform(stages: Sequence[Stage], run: Run) -> dict[str, Facts]:

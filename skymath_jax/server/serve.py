@@ -12,10 +12,9 @@ import time
 from typing import Any
 
 import grpc
-import jax
 from aiohttp import web
 
-from skymath_jax import chat, models, sharding
+from skymath_jax import chat, models
 from skymath_jax.console import log
 from skymath_jax.engine import plan
 from skymath_jax.engine.batching import SlotsLike
@@ -282,17 +281,6 @@ def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any
   if values["allow_remote"] and not (token or values["without_token"] or is_loopback(values["host"])):
     token = made_token()
   engine_settings, settings = settings_of(**values, token=token)
-  mesh = serving_mesh(model)
+  mesh = plan.serving_mesh(model)
   decoder, tokenizer, engine_settings = plan.load(model, engine_settings, dtype=dtype or None, mesh=mesh)
   serve(decoder, tokenizer, models.model_id(model), engine_settings, settings, exit_with_parent=exit_with_parent)
-
-
-def serving_mesh(model: str) -> jax.sharding.Mesh | None:
-  """All devices of this machine, matrices split over them; None where there is one device."""
-  if jax.device_count() == 1:
-    return None
-  config = models.config_of(model)
-  sizes = sharding.serving_sizes(
-    jax.device_count(), kv_heads=config.kv_heads, heads=config.heads, others=(config.mlp, config.vocab_size)
-  )
-  return sharding.make_mesh(*sizes.values())

@@ -54,7 +54,7 @@ def test_an_endpoint_is_as_fast_as_it_is(run):
 @pytest.mark.parametrize("place, bound", [((memory, "usable"), "memory"), ((files, "free_bytes"), "disk")])
 def test_no_room_is_told_with_the_figures(run, monkeypatch, place, bound):
   rows = rows_of(run)
-  forecast.require(rows, run)
+  forecast.require(rows, run, forecast.Pace.here())
   monkeypatch.setattr(*place, lambda *_: 1000)
   with pytest.raises(UserError, match=rf"of {bound}, and 0\.0 "):
-    forecast.require(rows, run)
+    forecast.require(rows, run, forecast.Pace.here())
