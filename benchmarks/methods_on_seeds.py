@@ -37,7 +37,7 @@ SUB_METHODS = {
   "xwin": ("xwin", ("xwin/create",)),
 }
 ORIGIN = Origin(teacher="none", stage=1, synthesis_pass=1)
-SETTINGS = Settings(evol_steps=1, evol_elimination=True, samples=1, prompts="plain")
+SETTINGS = Settings(evol_steps=1, evol_elimination=True, samples=1, prompts="plain", rounds=0)
 
 
 class Recorder:

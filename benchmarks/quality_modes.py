@@ -58,7 +58,7 @@ def make(folder: pathlib.Path, seeds: list[Problem], samples: int) -> list[Insta
     try:
       return await synthesize(
         seeds, RUNS, teacher, store, stage=1, sampling=Sampling(temperature=0.7, max_tokens=256), rng_seed=0,
-        settings=SynthesisSettings(evol_steps=5, evol_elimination=True, samples=samples, prompts="plain"),
+        settings=SynthesisSettings(evol_steps=5, evol_elimination=True, samples=samples, prompts="plain", rounds=0),
         concurrency=256, max_rejected=1.0,
       )  # fmt: skip
     finally:

@@ -78,8 +78,10 @@ class Synthesis:
   max_tokens: Positive = 2048  # of one teacher response
   evol_steps: Positive = 5  # longest chain of evolutions (Skywork section 3.1)
   evol_elimination: bool = True  # drop evolutions by the four WizardLM rules
-  prompts: Literal["plain", "few_shot"] = "plain"  # few_shot: worked examples in the problem's style (math or word)
+  prompts: Literal["plain", "few_shot", "question"] = "plain"  # few_shot: worked examples; question: nothing around it
   samples: Positive = 1  # responses to each query
+  rounds: Count = 0  # right answers with which a problem's runs of answer_augmentation end; 0 = all runs are done
+  student: bool = False  # stage 2 asks the model of stage 1, not the teacher (rejection sampling)
   judge: tuple[Literal["verdict", "difficulty"], ...] = ()  # labels that the teacher gives each instance
   max_rejected: Free[Amount] = 0.5  # share of a pass that may be rejected: one with more stops early; 1 = never
   coreset_size: Count = 7500  # problems selected by k-center between pass 1 and pass 2
@@ -99,7 +101,7 @@ class Curation:
   ngram: Positive = 30  # whitespace words shared with a test item that make a leak (Skywork section 4.3.7)
   near_duplicate: Amount = 0.8  # Jaccard similarity of word 3-grams that makes a near-duplicate; 0 = leave them in
   fuzzy: Amount = 0.0  # likeness to a test question that makes a leak (stories 0.35, MATH 0.7); 0 = no such check
-  quality: Words = ()  # filters: gold, majority, verdict, thoughts; empty = keep all (Skywork section 3.2)
+  quality: Words = ()  # filters: gold, solved, majority, verdict, thoughts; empty = keep all (Skywork section 3.2)
   hard: Amount = 0.0  # share of the queries that is kept, hardest first; 0 = all
   responses_per_query: Count = 0  # at most so many responses to one query; 0 = no limit
   parquet: bool = False  # also write the kept rows as Parquet

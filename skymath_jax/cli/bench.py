@@ -53,6 +53,7 @@ BENCHMARKS = {
   "odd_teacher": (False, "what is made of a teacher that misbehaves, one way at a time"),
   "real_servers": (False, "a real model behind another project's server, the client killed twice"),
   "quality_modes": (False, "validity and right answers of each quality mode, by the micro world's oracle"),
+  "rounds": (False, "accuracy against teacher tokens on the micro world, with and without rounds"),
   "micro_skill": (False, "what a model of the micro world can do, a prompt and level"),
   "tpu_step": (False, "the train step compiled for TPU slices, beside MaxText's: cycles, bytes moved, memory"),
   "three_seeds": (False, "the quickstart for three RNG seeds"),

@@ -129,9 +129,12 @@ def _synthesis(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   requests, read, written = (sum(row[key] for row in methods) for key in ("requests", *TOKENS))
   work = f"{requests:,} requests at most, {read:,} tokens read and {written:,} written"
   teacher = run.config.teacher
-  if teacher.backend not in ("jetstream", "local") or teacher.addresses:
+  if synthesize.STUDENT in stage.needs:
+    shape, _ = train.step_of(run.config)
+  elif teacher.backend not in ("jetstream", "local") or teacher.addresses:
     return Row(stage=stage.name, work=work, seconds=None, disk=requests * REQUEST_BYTES)
-  shape = _shape(teacher.model, run.config.model.dtype)
+  else:
+    shape = _shape(teacher.model, run.config.model.dtype)
   seconds = pace.seconds(shape, prefill=read, decode=written)
   held = _served(shape, run.config, pace, requests=teacher.concurrency)
   return Row(stage=stage.name, work=work, seconds=seconds, memory=held, disk=requests * REQUEST_BYTES)

@@ -33,13 +33,15 @@ OTHER_FOLDERS = {"evaluation": evaluate.READS, "study": (*train.READS, *evaluate
 def recipe(config: Experiment) -> list[Stage]:
   """The stages of `run`, in order (Skywork-Math section 3: two synthesis stages, two SFT stages, evaluation).
 
-  Stage 2's data needs no model of ours, so the teacher is done, and its memory free, before the first training step.
+  Stage 2's data needs no model of ours, so the teacher is done, and its memory free, before the first training step;
+  unless the student makes that data.
   """
+  both = [*synthesize.stages(config), *curate.STAGES, *train.STAGES]
+  if config.synthesis.student:
+    both.sort(key=lambda stage: stage.folder[-1])  # all of stage 1, then all of stage 2
   return [
     seeds.STAGE,
-    *synthesize.stages(config),
-    *curate.STAGES,
-    *train.STAGES,
+    *both,
     *evaluate.stages(config),
     export.STAGE,
   ]

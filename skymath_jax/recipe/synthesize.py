@@ -5,6 +5,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from etils import epath
@@ -16,21 +17,28 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.recipe import seeds
-from skymath_jax.recipe.teacher import LEDGER
+from skymath_jax.recipe.teacher import LEDGER, Teacher
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts, Instance, Problem
 from skymath_jax.synthesis import ResponseStore
 
 RESPONSES = "responses.sqlite"
+STUDENT = "checkpoints/stage1"  # who answers in stage 2 where `synthesis.student` says so
 
 
 def stages(config: Experiment) -> list[Stage]:
-  """Both synthesis stages; the base model is read only where it embeds the problems to choose from."""
+  """Both synthesis stages; the base model is read only where it embeds the problems to choose from.
+
+  Where the student answers in stage 2, its checkpoint is needed there, and the teacher only to judge.
+  """
   reads = ("rng_seed", "teacher", "synthesis", *(["model.path"] if config.synthesis.embedding == "model" else []))
   both = [
     Stage("synthesize stage 1", "synthesis/stage1", normal, ("seeds",), reads, asks=True),
     Stage("synthesize stage 2", "synthesis/stage2", hard, ("seeds",), reads, asks=True),
   ]
+  if config.synthesis.student:
+    needs, asks = (*both[1].needs, STUDENT), bool(config.synthesis.judge)
+    both[1] = dataclasses.replace(both[1], needs=needs, asks=asks)
   return both[: how_many(config)]
 
 
@@ -46,6 +54,8 @@ def normal(run: Run) -> Facts:
     UserError: the seeds lack what a pass needs, or the teacher cannot be had.
   """
   folder, config = run.workdir / "synthesis" / "stage1", run.config.synthesis
+  if config.rounds and "gold" not in run.config.curation.quality:
+    log("warning: rounds draw hard problems again, and wrong answers stay: set config.curation.quality=gold")
   problems, _ = _checked_seeds(run)
   with ResponseStore(folder / RESPONSES) as store:
     first = _pass(run, store, problems, config.pass1, stage=1, number=1)
@@ -80,9 +90,12 @@ def _checked_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
   """(all seed problems, the hard ones): what every pass needs of them is looked at before the first request is paid.
 
   Raises:
-    UserError: an answer that a method needs is missing, or a pass has runs and no problem to run on.
+    UserError: an answer that a method needs is missing, a pass has runs and no problem to run on, or runs of what who
+      is asked cannot do.
   """
   config, path = run.config.synthesis, run.workdir / seeds.FOLDER / seeds.PROBLEMS
+  for stage, runs in ((1, config.pass1), (1, config.pass2), (2, config.hard)):
+    synthesis.check_runs(runs, _settings(config, stage))
   problems = seeds.problems_of(run)
   synthesis.require_answers(problems, config.pass1, where=path)
   hard = synthesis.hard_seeds(problems, config.hard_levels) if any(config.hard.values()) else []
@@ -96,7 +109,7 @@ def _pass(
   """One synthesis pass; `runs` are those of each method for a problem."""
 
   async def ask() -> synthesis.Result:
-    async with _client(run) as teacher:
+    async with _client(run, by_student=run.config.synthesis.student and stage == 2) as teacher:
       return await synthesis.synthesize(
         problems,
         runs,
@@ -106,7 +119,7 @@ def _pass(
         synthesis_pass=number,
         sampling=_sampling(run.config.synthesis),
         rng_seed=run.config.rng_seed,
-        settings=_settings(run.config.synthesis),
+        settings=_settings(run.config.synthesis, stage),
         concurrency=run.config.teacher.concurrency,
         max_rejected=run.config.synthesis.max_rejected,
       )
@@ -137,9 +150,9 @@ def _judge(
 
 
 @contextlib.asynccontextmanager
-async def _client(run: Run) -> AsyncIterator[Generator]:
-  """A client of the teacher that is known to answer."""
-  client = run.teacher.client()
+async def _client(run: Run, *, by_student: bool = False) -> AsyncIterator[Generator]:
+  """A client of the teacher that is known to answer; or the student, in this process."""
+  client = student_of(run).client() if by_student else run.teacher.client()
   try:
     if isinstance(client, JetStreamGenerator):
       await client.check()
@@ -150,12 +163,20 @@ async def _client(run: Run) -> AsyncIterator[Generator]:
       run.workdir.push_files(LEDGER)
 
 
-def _settings(config: Synthesis) -> synthesis.Settings:
+def student_of(run: Run) -> Teacher:
+  """The stage-1 model as a teacher, asked in the frame that it was trained in: its tokenizer's chat template."""
+  model = os.fspath(run.workdir.checkpoints / "stage1")
+  config = dataclasses.replace(run.config.teacher, backend="local", model=model, chat="template")
+  return Teacher(config, run.config.serving, run.config.model.dtype, run.workdir.path)
+
+
+def _settings(config: Synthesis, stage: int) -> synthesis.Settings:
   return synthesis.Settings(
     evol_steps=config.evol_steps,
     evol_elimination=config.evol_elimination,
     samples=config.samples,
-    prompts=config.prompts,
+    prompts="question" if config.student and stage == 2 else config.prompts,
+    rounds=config.rounds,
   )
 
 
@@ -215,15 +236,16 @@ def plan(run: Run) -> Facts:
   """
   config, teacher = run.config.synthesis, run.config.teacher
   problems, hard = _checked_seeds(run)
-  settings, lengths = _settings(config), synthesis.Lengths.of(problems)
+  settings, lengths = _settings(config, 1), synthesis.Lengths.of(problems)
 
-  def planned(problems: Sequence[Problem] | int, runs: Runs) -> Facts:
-    return synthesis.plan(problems, runs, settings=settings, rng_seed=run.config.rng_seed, lengths=lengths)
+  def planned(problems: Sequence[Problem] | int, runs: Runs, stage: int) -> Facts:
+    how = _settings(config, stage)
+    return synthesis.plan(problems, runs, settings=how, rng_seed=run.config.rng_seed, lengths=lengths)
 
   passes = {
-    "pass1": planned(problems, config.pass1),
-    "pass2": planned(config.coreset_size, config.pass2),
-    "hard": planned(hard, config.hard),
+    "pass1": planned(problems, config.pass1, 1),
+    "pass2": planned(config.coreset_size, config.pass2, 1),
+    "hard": planned(hard, config.hard, 2),
   }
   made = sum(
     row["runs"] * settings.samples * (settings.evol_steps if synthesis.METHODS[method].chained else 1)
@@ -232,10 +254,11 @@ def plan(run: Run) -> Facts:
   )
   if config.judge:
     passes["judge"] = synthesis.plan_judging(made, config.judge, lengths)
+  paid = {name: methods for name, methods in passes.items() if not (config.student and name == "hard")}
   return {
     **passes,
     "total": {
-      **synthesis.total_cost(passes, max_tokens=config.max_tokens, prices=teacher.prices),
+      **synthesis.total_cost(paid, max_tokens=config.max_tokens, prices=teacher.prices),
       "instances_at_most": made,
       "stored_already": sum(_stored(run.workdir / "synthesis" / f"stage{n}" / RESPONSES) for n in (1, 2)),
     },

@@ -134,7 +134,7 @@ class Outcomes:
       instance = records.from_json(Instance, self._row(place))
       if identity in self._again:
         seen.add(identity)
-        instance = dataclasses.replace(instance, quality={"said": self._again[identity]})
+        instance = dataclasses.replace(instance, quality=instance.quality | {"said": self._again[identity]})
       yield instance
 
   def rejected(self) -> Iterator[Rejected]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from skymath_jax import prompts
 from skymath_jax.records import Problem
-from skymath_jax.synthesis.methods import METHODS, Settings, style
+from skymath_jax.synthesis.methods import METHODS, Settings, prompt_of, style
 from skymath_jax.synthesis.run import JUDGING, check_runs, jobs
 
 CHARACTERS_PER_TOKEN = 3.2  # of mathematical English with LaTeX, by the tokenizers in use
@@ -40,8 +40,7 @@ class Lengths:
 
   def prompt(self, name: str, settings: Settings) -> float:
     """Tokens of the filled-in prompt."""
-    shown = prompts.few_shot(name, self.style) if settings.prompts == "few_shot" else name
-    fixed = sum(map(len, prompts.load(shown).literals)) / CHARACTERS_PER_TOKEN
+    fixed = sum(map(len, prompts.load(prompt_of(name, settings, self.style)).literals)) / CHARACTERS_PER_TOKEN
     return fixed + self.question + (self.solution if name == "judge/verify" else 0)
 
   def reply(self, name: str) -> float:
@@ -65,16 +64,16 @@ def plan(
 ) -> dict[str, dict[str, int]]:
   """{method: {`runs`, `requests`, `prompt_tokens`, `completion_tokens`}} of a pass, without asking anything.
 
-  The numbers are those of a pass in which nothing is rejected, so `requests` is an upper bound.
+  The numbers are those of a pass in which nothing is rejected and no rounds end early, so `requests` is an upper bound.
 
   Args:
     problems: or how many (those of a later pass are not known yet): then `runs` are expected ones.
     lengths: of the problems; needed where only their number is given, and judged by them otherwise.
 
   Raises:
-    UserError: a key of `runs` is no method, or a number of runs is negative.
+    UserError: a key of `runs` is no method, a number of runs is negative, or a method cannot be asked so.
   """
-  check_runs(runs)
+  check_runs(runs, settings)
   if isinstance(problems, int):
     counts = {name: round(problems * average) for name, average in runs.items()}
   else:

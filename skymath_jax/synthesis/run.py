@@ -2,6 +2,10 @@
 
 Every run of a method on a problem is a job. A fixed number of workers take jobs from one iterator, so a million jobs
 are never a million coroutines. What a job asks (`session.py`) depends neither on what else runs nor on what came first.
+
+With `Settings.rounds` the runs that answer the same question form one task, worked off one after another until enough
+answers are right (the idea of DART-Math, arXiv 2407.13690: hard problems get more draws). Each run is asked just as it
+is without rounds, so that kills, claims and replays know nothing of them.
 """
 
 import asyncio
@@ -30,7 +34,8 @@ from skymath_jax.synthesis.watch import Watch
 
 JobT = TypeVar("JobT")
 MadeT = TypeVar("MadeT")
-JUDGING = Settings(evol_steps=1, evol_elimination=False, samples=1, prompts="plain")  # of which a judge reads the last
+# Of which a judge reads no more than the prompts
+JUDGING = Settings(evol_steps=1, evol_elimination=False, samples=1, prompts="plain", rounds=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,13 +89,20 @@ def jobs(
         yield Job(problem, method, sample)
 
 
-def check_runs(runs: Mapping[str, float]) -> None:
-  """Refuses what is no method and a number of runs that is none.
+def check_runs(runs: Mapping[str, float], settings: Settings) -> None:
+  """Refuses what is no method, a number of runs that is none, and a method that the question alone does not ask for.
 
   Raises:
     UserError: names the method.
   """
   methods.check(runs)
+  others = [name for name, average in runs.items() if average > 0 and not METHODS[name].repeats]
+  if settings.prompts == "question" and others:
+    raise UserError(
+      f"who is asked nothing but the question (a student, or config.synthesis.prompts=question) does no {others[0]}",
+      where=f"runs of {others[0]}",
+      remedy=f"give runs to none but {' and '.join(name for name in METHODS if METHODS[name].repeats)}",
+    )
   for name, average in runs.items():
     if not (math.isfinite(average) and average >= 0):
       raise UserError(f"{average!r} runs per problem", where=f"runs of {name}", remedy="give zero or more")
@@ -124,28 +136,29 @@ async def synthesize(
     UserError: a seed problem lacks an answer that a method needs, the store cannot be written, the teacher is gone, or
       too much of what it says is of no use. What was answered until then is in the store and is not asked again.
   """
-  check_runs(runs)
+  check_runs(runs, settings)
   seeds.require_answers(problems, runs)
   distinct = list({p.id: p for p in problems}.values())
   origin = Origin(teacher=generator.model_id, stage=stage, synthesis_pass=synthesis_pass)
   session = Session(generator, store, origin, sampling=sampling, rng_seed=rng_seed, settings=settings)
 
-  def make_jobs() -> Iterator[Job]:
-    return jobs(distinct, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
+  def make_tasks() -> Iterator[list[Job]]:
+    every = jobs(distinct, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
+    return _tasks(every, settings.rounds)
 
-  total = sum(1 for _ in make_jobs())
+  total = sum(1 for _ in make_tasks())
   outcomes = Outcomes(store.path.parent)
   name = f"synthesis stage {stage} pass {synthesis_pass}"
   watch = Watch(outcomes, max_rejected, name)
   told = Progress(name, total, session, outcomes)
 
-  def keep(number: int, job: Job, made: list[Instance | Rejected]) -> None:
+  def keep(number: int, task: list[Job], made: list[Instance | Rejected]) -> None:
     outcomes.put(number, made)
-    told.note(job.problem, made)
+    told.note(task[0].problem, made)
     watch.look(made)
 
   with bar(name, total) as progress:
-    await _run_workers(session, _rotated(make_jobs, total, store), min(concurrency, total), progress, _perform, keep)
+    await _run_workers(session, _rotated(make_tasks, total, store), min(concurrency, total), progress, _perform, keep)
   watch.look((), at_end=True)
   told.end()
   result = Result(
@@ -158,11 +171,22 @@ async def synthesize(
   return result
 
 
-def _rotated(make_jobs: Callable[[], Iterator[Job]], total: int, store: ResponseStore) -> Iterator[tuple[int, Job]]:
-  """The jobs with their numbers. Beside another process this one starts elsewhere: they seldom want the same."""
+def _tasks(found: Iterable[Job], rounds: int) -> Iterator[list[Job]]:
+  """What one worker does in a row: a job, or all runs of a problem that may end with enough right answers."""
+
+  def together(job: Job) -> tuple[str, str, int]:
+    return job.problem.id, job.method, 0 if rounds and METHODS[job.method].repeats else job.sample
+
+  return (list(task) for _, task in itertools.groupby(found, together))
+
+
+def _rotated(
+  make_tasks: Callable[[], Iterator[list[Job]]], total: int, store: ResponseStore
+) -> Iterator[tuple[int, list[Job]]]:
+  """The tasks with their numbers. Beside another process this one starts elsewhere: they seldom want the same."""
   start = random.randrange(total) if total and store.shared() else 0
   return itertools.chain(
-    itertools.islice(enumerate(make_jobs()), start, None), itertools.islice(enumerate(make_jobs()), start)
+    itertools.islice(enumerate(make_tasks()), start, None), itertools.islice(enumerate(make_tasks()), start)
   )
 
 
@@ -199,7 +223,29 @@ async def _run_workers(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _perform(session: Session, job: Job) -> list[Instance | Rejected]:
+async def _perform(session: Session, task: list[Job]) -> list[Instance | Rejected]:
+  """The jobs one after another, with rounds until enough answers are right; each answer says which round it is of."""
+  rounds, made = session.settings.rounds, list[Instance | Rejected]()
+  for job in task:
+    found = await _augment(session, job)
+    if rounds and METHODS[job.method].repeats:
+      found = [_of_round(each, job.sample + 1) for each in found]
+    made += found
+    if rounds and sum(map(_is_right, made)) >= rounds:
+      break
+  return made
+
+
+def _of_round(made: Instance | Rejected, number: int) -> Instance | Rejected:
+  return made if isinstance(made, Rejected) else dataclasses.replace(made, quality=made.quality | {"round": number})
+
+
+def _is_right(made: Instance | Rejected) -> bool:
+  """Whether it reaches a gold answer; one that was itself a teacher's settles nothing."""
+  return isinstance(made, Instance) and made.gold_match is True and not made.pseudo_gold
+
+
+async def _augment(session: Session, job: Job) -> list[Instance | Rejected]:
   """Runs one method; a reply that cannot be used is an outcome, anything else that is raised goes up."""
   method = METHODS[job.method]
   try:

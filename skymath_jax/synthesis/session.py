@@ -14,7 +14,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Generator, Request, RequestRejected, Response, Sampling, Stats
 from skymath_jax.generation.visible import visible
 from skymath_jax.records import Problem, stable_id
-from skymath_jax.synthesis.methods import METHODS, Origin, Rejection, Reply, Settings, style
+from skymath_jax.synthesis.methods import METHODS, Origin, Rejection, Reply, Settings, prompt_of, style
 from skymath_jax.synthesis.store import ResponseStore, StoredResponse, request_key, sampling_json
 
 MAX_CONSECUTIVE_FAILURES = 32  # requests without an answer, no answer among them, that end the pass
@@ -181,11 +181,12 @@ class StoredAsk:
 
   async def __call__(self, prompt_name: str, /, **fields: str) -> Reply:
     """The reply; `Rejection("error: …")` where the teacher gave none."""
-    prompt = prompts.load(self._variant(prompt_name))
+    prompt = prompts.load(prompt_of(prompt_name, self.settings, style(self._job.problem)))
     seed = int(stable_id("ask", *self._identity, self._ordinal)[:8], 16) & 0x7FFFFFFF
     self._ordinal += 1
     sampling = dataclasses.replace(self._session.sampling, seed=seed)
-    stored = await self._session.answer(self._job, prompt, prompt.render(**fields), sampling)
+    text = prompt.render(query=fields.get("question"), **fields)  # as the frames of training call it
+    stored = await self._session.answer(self._job, prompt, text, sampling)
     shown = visible(stored.text)  # of a client that does not set the thought apart, or an older version
     return Reply(
       text=shown.text,
@@ -195,8 +196,3 @@ class StoredAsk:
       sampling=sampling,
       tokens=stored.completion_tokens,
     )
-
-  def _variant(self, prompt_name: str) -> str:
-    """The plain prompt, or the one with examples in the style of the problem."""
-    plain = self.settings.prompts == "plain"
-    return prompt_name if plain else prompts.few_shot(prompt_name, style(self._job.problem))

@@ -8,7 +8,7 @@ import pytest
 from skymath_jax import config, files
 from skymath_jax.engine import memory
 from skymath_jax.errors import UserError
-from skymath_jax.recipe import forecast, stages
+from skymath_jax.recipe import forecast, stages, synthesize
 from tests.support.small_recipe import ROOT
 
 
@@ -49,6 +49,17 @@ def test_an_endpoint_is_as_fast_as_it_is(run):
   other = dataclasses.replace(run, config=dataclasses.replace(run.config, teacher=teacher))
   rows = rows_of(other)
   assert rows[0].seconds is None and "as fast as the teacher answers" in next(forecast.lines(rows))
+
+
+def test_a_student_takes_this_machines_time_and_none_of_the_money(run):
+  changes = {"synthesis.hard": {"answer_augmentation": 2.0}, "teacher.backend": "openai", "teacher.prices": (1.0, 1.0)}
+  costs = []
+  for student in (False, True):
+    other = dataclasses.replace(run, config=config.changed(run.config, {**changes, "synthesis.student": student}))
+    seconds = {row.stage: row.seconds for row in rows_of(other)}
+    assert seconds["synthesize stage 1"] is None and (seconds["synthesize stage 2"] is None) != student
+    costs.append(synthesize.plan(other)["total"]["completion_tokens"])
+  assert costs[0] > costs[1] > 0
 
 
 @pytest.mark.parametrize("place, bound", [((memory, "usable"), "memory"), ((files, "free_bytes"), "disk")])

@@ -19,6 +19,19 @@ def test_each_stage_needs_only_what_comes_before_it_and_reads_only_what_there_is
     made.add(stage.folder)
 
 
+def test_a_student_that_teaches_is_trained_first():
+  changed = config.changed(Experiment(), {"synthesis.student": True})
+  names = [stage.name for stage in stages.recipe(changed)]
+  assert names[1:7] == [f"{verb} stage {number}" for number in (1, 2) for verb in ("synthesize", "curate", "train")]
+  second = stages.recipe(changed)[4]
+  assert second.needs == ("seeds", "checkpoints/stage1") and not second.asks
+  assert stages.made_with(changed) == stages.made_with(Experiment())
+  made = set()
+  for stage in stages.recipe(changed):
+    assert set(stage.needs) <= made, stage.name
+    made.add(stage.folder)
+
+
 def test_what_binds_a_folder_follows_from_the_stages():
   table = stages.made_with(Experiment())
   assert table["synthesis"] == {"rng_seed", "teacher", "synthesis", "seeds"}  # the seeds, which are cheap, through it

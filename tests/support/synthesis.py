@@ -8,7 +8,7 @@ from skymath_jax.synthesis import METHODS, Result, Settings, synthesize
 from skymath_jax.testing.teacher import ScriptedTeacher
 
 SAMPLING = Sampling(temperature=0.7, max_tokens=256)
-SETTINGS = Settings(evol_steps=3, evol_elimination=True, samples=1, prompts="plain")
+SETTINGS = Settings(evol_steps=3, evol_elimination=True, samples=1, prompts="plain", rounds=0)
 EVERY_METHOD = {name: 1.0 for name in METHODS}
 
 

@@ -68,3 +68,37 @@ def test_seeds_that_one_pass_cannot_use_stop_the_stage_before_a_request(run):
   run.config = config_lib.changed(run.config, {"synthesis.hard": dict.fromkeys(RUNS, 0.0)})  # levels do not matter
   run.teacher = asking(ScriptedTeacher(judging))
   assert synthesize.normal(run)["instances"] > 50
+
+
+def test_the_student_answers_in_stage_2_and_every_instance_says_who_did(run, monkeypatch):
+  rounds = {"answer_augmentation": 4.0}
+  changes = {
+    "synthesis.student": True,
+    "synthesis.rounds": 1,
+    "synthesis.hard": rounds,
+    "synthesis.judge": ("verdict",),
+  }
+  run.config = config_lib.changed(run.config, changes)
+  student = ScriptedTeacher(lambda prompt, seed: "Count.\nThe answer is 17.", model_id="stage1@7")
+  monkeypatch.setattr(synthesize, "student_of", lambda run: asking(student))
+  seeds = {p.question: p.answer for p in toy_problems(8)}
+  records.write_lines(run.workdir / "seeds" / "problems.jsonl", toy_problems(8))
+  synthesize.hard(run)
+  made = records.read(Instance, run.workdir / "synthesis" / "stage2" / "instances.jsonl")
+  assert {request.prompt for request in student.requests} == {i.query for i in made} < set(seeds)
+  assert {(i.teacher, i.stage, i.quality["verdict"]) for i in made} == {("stage1@7", 2, True)}  # judged by the teacher
+  right = [i for i in made if seeds[i.query] == "17"]
+  assert [(i.gold_match, i.quality["round"]) for i in right] == [(True, 1)]
+  assert len(student.requests) == 1 + 4 * (len({i.query for i in made}) - 1)
+
+
+def test_what_a_student_cannot_do_is_refused_before_a_request(run):
+  run.config = config_lib.changed(run.config, {"synthesis.student": True})
+  with pytest.raises(UserError, match=r"does no rephrase"):
+    synthesize.normal(run)
+
+
+def test_rounds_say_that_wrong_answers_stay(run, capsys):
+  run.config = config_lib.changed(run.config, {"synthesis.rounds": 2})
+  synthesize.normal(run)
+  assert "set config.curation.quality=gold" in capsys.readouterr().err

@@ -6,7 +6,18 @@ import pkgutil
 from collections.abc import Iterable
 
 from skymath_jax.errors import UserError
-from skymath_jax.synthesis.methods.base import Ask, Augment, Method, Origin, Rejected, Rejection, Reply, Settings, style
+from skymath_jax.synthesis.methods.base import (
+  Ask,
+  Augment,
+  Method,
+  Origin,
+  Rejected,
+  Rejection,
+  Reply,
+  Settings,
+  prompt_of,
+  style,
+)
 
 _MODULES = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
 # Last part of the method's name → method; recipes say by it how many runs a problem gets
@@ -28,5 +39,6 @@ def check(names: Iterable[str]) -> None:
 
 
 __all__ = [
-  "METHODS", "Ask", "Augment", "Method", "Origin", "Rejected", "Rejection", "Reply", "Settings", "check", "style",
+  "METHODS", "Ask", "Augment", "Method", "Origin", "Rejected", "Rejection", "Reply", "Settings", "check", "prompt_of",
+  "style",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from skymath_jax import prompts
 from skymath_jax.generation.types import Sampling
 from skymath_jax.grading import equivalent
 from skymath_jax.prompts import Prompt
@@ -68,13 +69,15 @@ class Settings:
 
   `evol_steps` is the longest chain, `evol_elimination` switches the four rules of `evol`, `mask_all` makes every
   number of a question a backward problem instead of one per run, `samples` is the number of responses to each query,
-  `prompts` is the set: plain, or few_shot with examples in the style of the problem.
+  `prompts` is the set: plain, few_shot with examples in the style of the problem, or question, which is nothing but it.
+  `rounds` is the number of right answers with which the runs of a method that `repeats` end; 0 = all runs are done.
   """
 
   evol_steps: int
   evol_elimination: bool
   samples: int
   prompts: str
+  rounds: int
   mask_all: bool = False
 
 
@@ -113,6 +116,7 @@ class Method:
     needs_answer: whether a problem without an answer is of no use to it.
     feeds_next_pass: whether its questions may be problems of a further pass. A question that is the parent's own is
       nothing new; a backward question asks for X, and neither the prompts nor a second mask make sense on it.
+    repeats: whether each run answers the problem's own question once more.
   """
 
   name: str
@@ -121,6 +125,7 @@ class Method:
   chained: bool = False
   needs_answer: bool = False
   feeds_next_pass: bool = True
+  repeats: bool = False
 
   @property
   def key(self) -> str:
@@ -144,6 +149,16 @@ def style(problem: Problem) -> str:
   """
   worked = f"{problem.solution or ''} {problem.answer or ''}"
   return "math" if _FORMULA.search(problem.question) or _COMMAND.search(worked) else "word"
+
+
+def prompt_of(name: str, settings: Settings, style: str) -> str:
+  """The name of the prompt that is sent where a method asks for `name`.
+
+  A model that was trained here gets the question alone: its chat template writes the frame that it was trained in.
+  """
+  if settings.prompts == "question":
+    return "raw"
+  return prompts.few_shot(name, style) if settings.prompts == "few_shot" else name
 
 
 async def solutions(ask: Ask, prompt_name: str, parse: Callable[[Reply], Worked], **fields: str) -> list[Worked]:

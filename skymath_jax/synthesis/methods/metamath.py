@@ -145,7 +145,9 @@ def _squeezed(text: str) -> str:
   return text.lower()
 
 
-ANSWER_AUGMENTATION = Method("metamath.answer_augmentation", answer_augmentation, (SOLVE,), feeds_next_pass=False)
+ANSWER_AUGMENTATION = Method(
+  "metamath.answer_augmentation", answer_augmentation, (SOLVE,), feeds_next_pass=False, repeats=True
+)
 REPHRASE = Method("metamath.rephrase", rephrase, ("metamath/rephrase", SOLVE))
 SELF_VERIFICATION = Method(
   "metamath.self_verification",
