@@ -29,7 +29,7 @@ STUDENT = "checkpoints/stage1"  # who answers in stage 2 where `synthesis.studen
 def stages(config: Experiment) -> list[Stage]:
   """Both synthesis stages; the base model is read only where it embeds the problems to choose from.
 
-  Where the student answers in stage 2, its checkpoint is needed there, and the teacher only to judge.
+  Where the student answers in stage 2, its checkpoint is needed there, and the teacher, if it judges, starts then.
   """
   reads = ("rng_seed", "teacher", "synthesis", *(["model.path"] if config.synthesis.embedding == "model" else []))
   both = [
@@ -37,8 +37,7 @@ def stages(config: Experiment) -> list[Stage]:
     Stage("synthesize stage 2", "synthesis/stage2", hard, ("seeds",), reads, asks=True),
   ]
   if config.synthesis.student:
-    needs, asks = (*both[1].needs, STUDENT), bool(config.synthesis.judge)
-    both[1] = dataclasses.replace(both[1], needs=needs, asks=asks)
+    both[1] = dataclasses.replace(both[1], needs=("seeds", STUDENT), asks=False)
   return both[: how_many(config)]
 
 

@@ -73,8 +73,9 @@ def test_what_was_answered_before_a_kill_is_not_paid_again(store, tmp_path):
   answered, in_flight = len(store), 8
   assert answered >= 7 + 50 - 2 * in_flight
   resumed = run_pass(store, last := teacher(0.4), **options)
-  assert resumed.instances == expected.instances
-  assert len(last.requests) == len(whole.requests) - answered
+  assert resumed.instances == expected.instances and len(store) == len(whole.requests)
+  replayed = resumed.requests["replayed"]  # some more where an answer reached the disk after the kill
+  assert answered <= replayed == len(whole.requests) - len(last.requests)
   assert run_pass(store, ScriptedTeacher(answer=None), **options).instances == expected.instances
 
 
