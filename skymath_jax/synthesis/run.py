@@ -143,8 +143,7 @@ async def synthesize(
   session = Session(generator, store, origin, sampling=sampling, rng_seed=rng_seed, settings=settings)
 
   def make_tasks() -> Iterator[list[Job]]:
-    every = jobs(distinct, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass)
-    return _tasks(every, settings.rounds)
+    return _tasks(jobs(distinct, runs, rng_seed=rng_seed, stage=stage, synthesis_pass=synthesis_pass), settings.rounds)
 
   total = sum(1 for _ in make_tasks())
   outcomes = Outcomes(store.path.parent)
