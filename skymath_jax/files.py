@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import socket
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -190,6 +191,22 @@ def absolute(path: epath.PathLike) -> epath.Path:
   return epath.Path(
     text if "://" in text else Path(text).expanduser().resolve()
   )  # epath's own leaves links as they are
+
+
+def located(path: epath.PathLike) -> epath.Path:
+  """The path that somebody has named: `~` is the home folder, `file://` this machine, `gs://` a bucket.
+
+  Raises:
+    UserError: it is an address of another kind, as of the web.
+  """
+  text = os.fspath(path)
+  if text.startswith("file://"):
+    text = urllib.parse.unquote(urllib.parse.urlsplit(text).path)
+  try:
+    return epath.Path(text).expanduser()
+  except KeyError:  # of the kinds of address that etils knows
+    remedy = "download it and name the file; what lies on the hub is named ORG/NAME"
+    raise UserError("an address of this kind is not read", where=text, remedy=remedy) from None
 
 
 def require_replaceable(folder: epath.PathLike) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from skymath_jax import files
 from skymath_jax.errors import UserError
 
 MAX_JSON = 64 << 20  # bytes; the largest index and vocabulary files have a few
@@ -72,6 +73,8 @@ def read_object(path: epath.PathLike) -> dict[str, Any]:
     UserError: as `require_regular`, or it holds something else.
   """
   data = read_bytes(path, most=MAX_JSON)
+  if data.startswith(files.LFS_POINTER):
+    raise UserError(files.LFS_FOUND[0], where=path, remedy=files.LFS_FOUND[1])
   try:
     value = json.loads(data)
   except json.JSONDecodeError as error:

@@ -193,14 +193,34 @@ HARDWARE = {
 }
 
 
+# Google's types of machines, by the chips of a host → ours, by what the number in our names counts of them
+MACHINES = {
+  "ct4p-hightpu": ("v4", 2),
+  "ct5lp-hightpu": ("v5e", 1),
+  "ct5l-hightpu": ("v5e", 1),
+  "ct5p-hightpu": ("v5p", 2),
+  "ct6e-standard": ("v6e", 1),
+  "tpu7x-standard": ("tpu7x", 2),
+}
+
+
+def _ours(name: str) -> str:
+  """What we call the hardware that Google, or somebody in capitals, calls `name`."""
+  kind, _, chips = name.lower().rpartition("-")
+  if kind in MACHINES and (number := chips.removesuffix("t")).isdecimal():
+    generation, counted = MACHINES[kind]
+    return f"{generation}-{counted * int(number[:4])}"
+  known = name.lower().replace("v5litepod-", "v5e-").removeprefix("tpu-")
+  return known.removesuffix("-1") if known.removesuffix("-1") in HARDWARE else known
+
+
 def find(name: str, *, slices: int = 1) -> Hardware:
-  """The hardware called `name`; Google's `v5litepod-8` is v5e-8, and one GPU may be called `h100-1`.
+  """The hardware called `name`; Google's `v5litepod-8` and `ct5lp-hightpu-8t` are v5e-8, and one GPU may be `h100-1`.
 
   Raises:
     UserError: there is none, or no such number of slices.
   """
-  known = name.replace("v5litepod-", "v5e-")
-  known = known.removesuffix("-1") if known.removesuffix("-1") in HARDWARE else known
+  known = _ours(name)
   if known not in HARDWARE:
     near = difflib.get_close_matches(known, HARDWARE, n=1, cutoff=0.0)[0]
     raise UserError(f"{name!r} is not known", where="hardware", remedy=f"did you mean {near}? one of {names()}")

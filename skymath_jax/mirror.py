@@ -53,11 +53,13 @@ def reachable(url: epath.PathLike) -> Iterator[None]:
   """
   try:
     yield
-  except ImportError:
-    remedy = 'pip install "skymath-jax[gcs]"'
-    raise UserError("a path in a bucket needs gcsfs", where=url, remedy=remedy) from None
+  except ImportError as error:  # a path in gs:// needs gcsfs; others have libraries of their own
+    what = f"what reads this kind of bucket is not installed ({str(error)[:100]})"
+    raise UserError(what, where=url, remedy='for gs://: pip install "skymath-jax[gcs]"') from None
   except FileNotFoundError:
     raise UserError("no such folder in the bucket", where=url, remedy="check the path") from None
+  except UserError:
+    raise
   except Exception as error:  # no credentials, no network, no such bucket, no permission: gcsfs has many names for it
     what = f"the bucket cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]})"
     remedy = "check its name and, with gcloud auth application-default login, your permission"

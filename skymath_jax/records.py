@@ -113,7 +113,7 @@ def read_lines(path: epath.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
   Raises:
     UserError: the file is missing or a folder, or a line is not a JSON object (file and line are named).
   """
-  path = epath.Path(path)
+  path = files.located(path)
   if not path.exists():
     raise UserError("no such file", where=path, remedy="check the path")
   if path.is_dir():
@@ -150,7 +150,8 @@ def parse_line(line: bytes, where: str | None = None) -> dict[str, Any]:
       row = without_surrogates(row)
   except (ValueError, RecursionError) as error:  # also no UTF-8, a number of 5,000 digits, nested without end
     what = " ".join(str(error).split())[:200]
-    raise UserError(f"this line is not JSON ({what})", where=where, remedy="repair or remove the line") from None
+    remedy = "write the file in UTF-8" if isinstance(error, UnicodeDecodeError) else "repair or remove the line"
+    raise UserError(f"this line is not JSON ({what})", where=where, remedy=remedy) from None
   if not isinstance(row, dict):
     raise UserError(
       f"this line is a JSON {type(row).__name__}, not an object",

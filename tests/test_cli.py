@@ -162,6 +162,36 @@ def test_seeds_that_are_test_problems_are_told_before_anything_is_paid(tmp_path,
     assert ("not compared with the test sets" in said) == (overlap is None)
 
 
+@pytest.mark.parametrize("address", ["https://example.org/x", "ftp://x/y"])
+@pytest.mark.parametrize(
+  "words",
+  [
+    "seeds --config=quickstart --workdir={}",
+    "doctor {}",
+    "grade --input={} --output=x",
+    "decontaminate x --against=micro_gsm:test --out={}",
+    "train --data={} --model=asset:micro_base --workdir=w",
+    "train --data=x.jsonl --model={} --workdir=w",
+    "leaderboard {}",
+    "verify {}",
+    "watch {}",
+  ],
+)
+def test_an_address_that_is_not_read_is_named(words, address, capfd, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert cli.call(words.format(address).split()) == 1
+  said = capfd.readouterr().err
+  assert f"{address}: an address of this kind is not read" in said and "Traceback" not in said
+
+
+def test_a_workdir_with_somebody_s_own_files_is_refused(tmp_path, capfd):
+  (tmp_path / "seeds").mkdir()
+  (tmp_path / "seeds" / "problems.jsonl").write_text("mine")
+  assert cli.call(["seeds", "--config=quickstart", f"--workdir={tmp_path}"]) == 1
+  assert "seeds/ holds what no run of skymath has made (problems.jsonl, …)" in capfd.readouterr().err
+  assert (tmp_path / "seeds" / "problems.jsonl").read_text() == "mine"
+
+
 def test_a_folder_that_cannot_be_written_is_refused(capfd):
   assert cli.call(["seeds", QUICKSTART, "--workdir=/proc/skymath"]) == 1
   assert "/proc/skymath: cannot write here" in capfd.readouterr().err

@@ -44,6 +44,8 @@ def test_every_recipe_takes_every_machine(path):
 
 def test_names():
   assert hardware.find("v5litepod-8") == hardware.find("v5e-8") and hardware.find("h100-1") == hardware.find("h100")
+  for theirs, ours in {"ct5lp-hightpu-8t": "v5e-8", "ct5p-hightpu-4t": "v5p-8", "ct6e-standard-1t": "v6e-1"}.items():
+    assert hardware.find(theirs) == hardware.find(ours) == hardware.find(f"tpu-{ours}") == hardware.find(ours.upper())
   for name in ("v4-8", "v5e-256", "v5p-128", "v6e-1", "tpu7x-8", "gpu24", "cpu"):
     assert hardware.find(name).name == name
   assert hardware.names().startswith("v4-8 … v4-128, v5e-1 …") and hardware.names().endswith("gpu24, cpu")

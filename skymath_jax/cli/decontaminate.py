@@ -3,9 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from etils import epath
-
 from skymath_jax import config as config_lib
+from skymath_jax import files
 from skymath_jax.cli.flags import Flag, parse, with_first
 from skymath_jax.errors import UsageError
 
@@ -25,6 +24,6 @@ def decontaminate(argv: Sequence[str]) -> int:
 
   config = values.config if values.config is not None else config_lib.Experiment()
   names = tuple(filter(None, values.against.split(",")))
-  facts = room.decontaminate(config, values.data, names, epath.Path(values.out).expanduser(), judge=values.judge)
+  facts = room.decontaminate(config, values.data, names, files.located(values.out), judge=values.judge)
   print(json.dumps(facts, indent=2))
   return 0

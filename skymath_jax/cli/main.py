@@ -42,6 +42,7 @@ VERBS = {
   "config": ("cli.config", "config", "lists every config key with its default and meaning"),
 }
 
+BUCKETS = ("gcsfs", "s3fs", "adlfs")  # libraries that fsspec asks for
 LOST = 75  # EX_TEMPFAIL
 NO_READER = 141  # as a program that SIGPIPE ends
 DISK_TROUBLE = {
@@ -121,9 +122,13 @@ def call(argv: list[str]) -> int:
     print(f"skymath {argv[0]}: stopped; the same command goes on from here.", file=sys.stderr)
     return 130
   except Exception as error:
-    if isinstance(error, OSError) and error.errno in DISK_TROUBLE and not debug:
-      where, remedy = error.filename or "disk", DISK_TROUBLE[error.errno]
+    told = isinstance(error, OSError) and (error.errno in DISK_TROUBLE or isinstance(error.filename, str))
+    if told and not debug:
+      where, remedy = error.filename or "disk", DISK_TROUBLE.get(error.errno, "Check that path, or name another.")
       print(f"skymath {argv[0]}: {where}: {error.strerror}. {remedy}", file=sys.stderr)
+      return _end_of_job(1)
+    if isinstance(error, ImportError) and any(name in str(error) for name in BUCKETS):
+      print(f"skymath {argv[0]}: what reads this kind of bucket is not installed ({error}).", file=sys.stderr)
       return _end_of_job(1)
     if not _of_several():
       raise

@@ -145,7 +145,12 @@ def _judge(folder: epath.PathLike) -> tuple[str, Logits]:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    try:
+      model = transformers.AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
+    except Exception as error:  # it raises whatever it meets, such as KeyError for an index without metadata
+      what = f"transformers cannot read this folder ({type(error).__name__}: {str(error)[:200]})"
+      remedy = "--logits=false leaves the comparison with it away; every tensor is compared all the same"
+      raise UserError(what, where=folder, remedy=remedy) from None
 
     def forward(tokens: np.ndarray) -> np.ndarray:
       with torch.no_grad():

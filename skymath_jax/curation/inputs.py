@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from skymath_jax import records, rows
+from skymath_jax import files, records, rows
 from skymath_jax.errors import UserError
 from skymath_jax.records import Instance, stable_id
 from skymath_jax.rows import columns
@@ -30,7 +30,7 @@ def read_inputs(paths: str | Sequence[str]) -> list[Instance]:
 
 def listed(paths: str | Sequence[str]) -> list[str]:
   """The paths of a sequence, or of a text with commas."""
-  if isinstance(paths, str) and epath.Path(paths).exists():
+  if isinstance(paths, str) and files.located(paths).exists():
     return [paths]
   return [part for item in ([paths] if isinstance(paths, str) else paths) for part in str(item).split(",") if part]
 
@@ -115,7 +115,7 @@ def _own(row: dict[str, Any], where: str | None) -> Instance:
 
 def _object(value: Any, key: str) -> dict[str, Any]:
   if isinstance(value, str):
-    value = json.loads(value or "{}")
+    value = records.without_surrogates(json.loads(value or "{}"))
   if value is None or isinstance(value, dict):
     return value or {}
   raise ValueError(f"{key!r} is a {type(value).__name__}, not an object")
@@ -125,7 +125,7 @@ def _number(value: Any, key: str, default: int | None) -> int | None:
   if value is None or (isinstance(value, float) and math.isnan(value)):
     return default
   number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
-  if number != number or number != int(number):
+  if not math.isfinite(number) or number != int(number):
     raise ValueError(f"{key!r} is {value!r}, not a whole number")
   return int(number)
 

@@ -16,7 +16,8 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
   spelled = {form for secret in secrets if secret for form in (secret, urllib.parse.quote(secret, safe=""))}
   for secret in sorted(spelled, key=len, reverse=True):
     if len(secret) >= LONG:
-      text = re.sub(re.escape(secret[:BEGINNING]) + _WORD, SHOWN, text)
+      text = re.sub(re.escape(secret[:BEGINNING]) + _WORD, SHOWN, text, flags=re.IGNORECASE)
+      text = re.sub(r"[^\s\"'<>,;]{0,200}" + re.escape(secret[-BEGINNING:]), SHOWN, text, flags=re.IGNORECASE)
       text = re.sub(rf"{re.escape(secret[:FEW])}[\w-]*(\*|…|\.\.\.){_WORD}", SHOWN, text)
     text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", SHOWN, text)
     text = _without_end(text, secret)

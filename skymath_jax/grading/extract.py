@@ -194,6 +194,14 @@ def gold_answer(text: str) -> str:
   return marked_answer(text) or text.strip()
 
 
+def announced_answer(solution: str) -> str | None:
+  """The answer of a solution that words announce: after the paper's marker, else in the last line with words."""
+  if (marked := marked_answer(solution)) is not None:
+    return marked
+  last = solution.rstrip().rpartition("\n")[2]
+  return _marked(last, list(PHRASE.finditer(last))[-20:])
+
+
 def _tidy(answer: str) -> str | None:
   """Without Markdown, sentence marks and `$...$` around it; a choice letter without the text that follows it."""
   answer = answer.strip().strip("*`").strip()

@@ -3,6 +3,7 @@
 import fnmatch
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -50,8 +51,8 @@ def resolve(path: epath.PathLike) -> epath.Path:
     UserError: there is no such folder, and no such model on the hub.
   """
   text = str(path)
-  folder = ASSETS / text.removeprefix("asset:") if text.startswith("asset:") else epath.Path(path).expanduser()
-  if text and "://" in text:
+  folder = ASSETS / text.removeprefix("asset:") if text.startswith("asset:") else files.located(text)
+  if "://" in os.fspath(folder):
     return _from_bucket(text)
   if text and folder.is_dir():
     return folder

@@ -24,7 +24,7 @@ from skymath_jax import distributed, files, foreign, sharding
 from skymath_jax import tokenizer as tokenizers
 from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
-from skymath_jax.models import families, weight_files
+from skymath_jax.models import families, misfits, weight_files
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.decoder import Decoder
 from skymath_jax.models.layouts import Index
@@ -32,16 +32,12 @@ from skymath_jax.models.tensor_rows import Row
 from skymath_jax.models.weight_files import DTYPES, Stored
 from skymath_jax.tokenizer import Tokenizer
 
+TIED_ROWS = 4096  # of a head that are compared at a time
 STAGING = 128 * 2**20  # bytes of a stacked weight that the host reads before it hands them to the devices
 WRITE_SECONDS = 3600  # how long the other processes wait for the one that writes
-# Buffers that old transformers versions wrote beside the weights; they follow from the config
-WRAPPERS = {  # what programs wrap a model in, by what they put before the names of its tensors
-  "_orig_mod.": "saved from under torch.compile; save model._orig_mod instead",
-  "module.": "saved from under DistributedDataParallel; save model.module instead",
-  "base_model.model.": "saved from under PEFT; save model.merge_and_unload() instead",
-}
 SHOWN = 10  # problems that a message names
-IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+# Buffers that old transformers versions wrote beside the weights; they follow from the config
+IGNORED = re.compile(r"(.*\.)?(rotary_emb\.((original_)?inv_freq|(cos|sin)_cached)|self_attn\.(masked_)?bias)")
 
 
 def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) -> tuple[Decoder, Tokenizer]:
@@ -58,16 +54,9 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
     UserError: a missing, damaged or unsupported file, or tensors missing, left over or mis-shaped (all are named).
   """
   folder = epath.Path(folder).expanduser()
-  described = foreign.read_object(folder / "config.json")
-  config = families.config_from_hf(described, where=folder / "config.json")
+  config, tensors = _described(folder)
   dtype = jnp.dtype(dtype or "float32").name
   config = dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
-  tensors = weight_files.scan(folder)
-  if families.text_part(described) is not described:
-    tensors = _language_model(tensors)
-  if config.layers > len(tensors):
-    what = f"config.json says {config.layers:,} layers, the weights are {len(tensors):,} tensors"
-    raise UserError(what, where=folder, remedy="weights and config.json must be of one model")
   tokenizer = tokenizers.load(folder)
   model = nnx.eval_shape(lambda: Decoder(config))
   params = nnx.state(model, nnx.Param)
@@ -78,12 +67,41 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
     places = {path: leaf.get_value() for path, leaf in placed}
   table = families.rows(config)
   _check(config, shapes, tensors, folder)
+  _require_tied(config, tensors, folder)
   for row in table:
     for part, offset in zip(_parts(row), _offsets(config, row, shapes), strict=True):
       for path, names in arrays_of(config, part):
         stored = [tensors[name] for name in names]
         params_at(model, path).set_value(_place(part, stored, shapes[path], places[path], offset))
   return model, tokenizer
+
+
+def _described(folder: epath.Path) -> tuple[DecoderConfig, dict[str, Stored]]:
+  """What config.json says of a folder, and the tensors of its language model."""
+  described = foreign.read_object(folder / "config.json")
+  config, tensors = families.config_from_hf(described, where=folder / "config.json"), weight_files.scan(folder)
+  if families.text_part(described) is not described:
+    tensors = _language_model(tensors)
+  if config.layers > len(tensors):
+    what = f"config.json says {config.layers:,} layers, the weights are {len(tensors):,} tensors"
+    raise UserError(what, where=folder, remedy="weights and config.json must be of one model")
+  return config, tensors
+
+
+def _require_tied(config: DecoderConfig, tensors: Mapping[str, Stored], folder: epath.Path) -> None:
+  """Refuses a head that lies beside an embedding to which config.json ties it, and is another: readers disagree."""
+  names = {row.ours: row.theirs for row in families.FAMILIES[config.family].weights}
+  if not config.tie_embeddings or names["head"] not in tensors:
+    return
+  rows = tensors[names["embedding"]].shape[0]
+  with tensors[names["head"]].open() as head, tensors[names["embedding"]].open() as embed:
+    same = tensors[names["head"]].shape == tensors[names["embedding"]].shape and all(
+      np.array_equal(*(np.asarray(each[start : min(rows, start + TIED_ROWS)], np.float32) for each in (head, embed)))
+      for start in range(0, rows, TIED_ROWS)
+    )
+  if not same:
+    what = f"{names['head']} is not {names['embedding']}, though tie_word_embeddings is on"
+    raise UserError(what, where=folder, remedy='write "tie_word_embeddings": false, or remove the tensor')
 
 
 def _language_model(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
@@ -100,13 +118,14 @@ def _language_model(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def stored_dtype(folder: epath.PathLike) -> str:
-  """The type that all weights of a folder have, or the one that holds them all exactly: float32.
+  """The type that all weights of a folder's language model have, or the one that holds them all exactly: float32.
 
   Raises:
-    UserError: the weight files cannot be read.
+    UserError: config.json or the weight files cannot be read.
   """
-  tensors = weight_files.scan(epath.Path(folder).expanduser())
-  kinds = {stored.code for name, stored in tensors.items() if not IGNORED.fullmatch(name)} & DTYPES.keys()
+  config, tensors = _described(epath.Path(folder).expanduser())
+  read = (name for row in families.rows(config) for name in names_of(row, config.layers))
+  kinds = {tensors[name].code for name in read if name in tensors} & DTYPES.keys()
   return DTYPES[kinds.pop()].name if len(kinds) == 1 else "float32"
 
 
@@ -236,7 +255,7 @@ def _check(config: DecoderConfig, shapes: Mapping[Any, Any], tensors: Mapping[st
       problems += [f"{name} is of type {code}, not {'/'.join(DTYPES)}"] * (code not in DTYPES)
   if problems:
     shown = "; ".join(problems[:SHOWN]) + (f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else "")
-    remedy = _remedy(wanted, left, {stored.code for stored in tensors.values()})
+    remedy = misfits.remedy(wanted, left, {stored.code for stored in tensors.values()})
     raise UserError(f"tensors do not fit config.json: {shown}", where=folder, remedy=remedy)
 
 
@@ -244,16 +263,6 @@ def _both(missing: list[str], unexpected: list[str]) -> list[str]:
   """The two kinds in turns, so that neither hides the other where there are many."""
   turns = itertools.zip_longest(missing, unexpected)
   return [problem for pair in turns for problem in pair if problem is not None]
-
-
-def _remedy(wanted: Mapping[str, Any], left: Sequence[str], codes: set[str]) -> str:
-  """What to do about tensors that do not fit, where their names or types tell where they come from."""
-  for prefix, remedy in WRAPPERS.items():
-    if any(name.startswith(prefix) and name.removeprefix(prefix) in wanted for name in left):
-      return f"the names begin with {prefix}: {remedy}"
-  if quantized := sorted(code for code in codes if code not in DTYPES and code[:2] in ("F8", "F4", "I8", "U8", "I4")):
-    return f"{', '.join(quantized)} are quantized weights, whose scales lie elsewhere: take the model before that"
-  return "weights and config.json must be of one model; take both from one place"
 
 
 def save(
@@ -325,9 +334,10 @@ def tensors_of(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[i
     for name, *arrays in zip(names_of(row, config.layers), *parts, strict=True):
       shape = _theirs(row, [array.shape if layer is None else array.shape[1:] for array, layer in arrays])
 
-      def read(row: Row = row, arrays: Sequence[tuple[jax.Array, int | None]] = arrays) -> np.ndarray:
+      def read(name: str = name, row: Row = row, arrays: Sequence[tuple[jax.Array, int | None]] = arrays) -> np.ndarray:
         theirs = [row.layout.to_theirs(_fetch(array, layer)) for array, layer in arrays]
-        return (theirs[0] if len(theirs) == 1 else np.concatenate(theirs)).astype(dtype, copy=False)
+        whole = theirs[0] if len(theirs) == 1 else np.concatenate(theirs)
+        return weight_files.rounded(name, whole, dtype)
 
       yield name, shape, read
 

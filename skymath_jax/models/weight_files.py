@@ -96,6 +96,9 @@ def _nothing(folder: epath.Path) -> UserError:
   if any(path.suffix in PICKLED for path in folder.iterdir()):
     remedy = "convert it once: transformers' AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
     return UserError("only pickled weights here, which can run code", where=folder, remedy=remedy)
+  if any(path.suffix == ".gguf" for path in folder.iterdir()):
+    remedy = "take the model's safetensors: GGUF files are made from them"
+    return UserError("only GGUF weights here, which are not read", where=folder, remedy=remedy)
   return UserError("no weights here", where=folder, remedy=f"it should hold {SINGLE} or {INDEX}")
 
 
@@ -140,6 +143,21 @@ def require_finite(name: str, values: np.ndarray, *, where: object) -> None:
       where=where,
       remedy="take float32 or bfloat16, which reach further, if float16 was asked for; else the model is broken",
     )
+
+
+def rounded(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+  """The values in another type.
+
+  Raises:
+    UserError: float16 turns more than half of them into zeros; the tensor is named.
+  """
+  found = values.astype(dtype, copy=False)
+  if dtype == np.float16 != values.dtype:
+    before, after = np.count_nonzero(values), np.count_nonzero(found)
+    if 2 * after < before:
+      what = f"{before - after:,} of the {values.size:,} numbers of {name} become 0 in float16"
+      raise UserError(what, remedy="take float32 or bfloat16, which hold smaller numbers")
+  return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,11 @@ from skymath_jax.records import Problem
 from skymath_jax.rows import columns
 
 ALIASES = {
-  "question": ("question", "problem", "query", "instruction", "prompt"),
-  "answer": ("answer", "final_answer", "expected_answer", "gold", "ground_truth"),
+  "question": ("question", "problem", "query", "instruction", "prompt", "problem_statement", "input"),
+  "answer": (
+    *("answer", "final_answer", "expected_answer", "gold", "ground_truth", "gold_answer", "correct_answer"),
+    *("reference_answer", "ground_truth_answer", "numerical_answer", "target", "label"),
+  ),
   "solution": ("solution", "response", "rationale", "generated_solution", "r1_solution_1", "completion", "output"),
   "level": ("level",),
   "subject": ("subject", "type", "topic"),
@@ -80,7 +83,7 @@ def problem(row: Mapping[str, Any], where: str, *, source: str, seen: dict[str, 
     solution, answer = answer, None
   if answer is None and solution is not None:
     boxed = "\\boxed" in solution or "####" in solution
-    answer = grading.gold_answer(solution) if boxed else grading.marked_answer(solution)
+    answer = grading.gold_answer(solution) if boxed else grading.announced_answer(solution)
   optional = {key: str(row[key]) for key in ("language", "license") if row.get(key) is not None}
   source = str(row.get("source") or source)
   repeat = seen[question] = seen.get(question, -1) + 1

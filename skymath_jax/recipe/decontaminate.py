@@ -10,6 +10,7 @@ from skymath_jax import files, records, synthesis
 from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.curation import Finding, Pair, Screen
+from skymath_jax.errors import UserError
 from skymath_jax.generation import Sampling
 from skymath_jax.problems import catalog, suites
 from skymath_jax.recipe import seeds
@@ -36,6 +37,9 @@ def decontaminate(config: Experiment, data: str, against: Sequence[str], out: ep
   Raises:
     UserError: data or a test set cannot be read, or the teacher does not answer.
   """
+  if held := [name for name in (HITS, SUMMARY) if (out / name).exists() and not (out / PAGE).exists()]:
+    what = f"{held[0]} in it is not of skymath decontaminate"
+    raise UserError(what, where=out, remedy="name a folder of its own: --out=FOLDER")
   tests = {name: seeds.test_set(config, name) for name in suites.expanded(against)}
   settings = config.curation
   screen = Screen(tests, ngram=settings.ngram, fuzzy=settings.fuzzy, keep=max(NEAREST, judge))

@@ -7,6 +7,7 @@ with workdir.opened(config, made_with):  # locked, bound to the config, seen by 
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Set
 
 from etils import epath
@@ -19,7 +20,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.mirror import Mirror
 from skymath_jax.records import Facts
 
-CONFIG, CONFIG_HASH = "config.json", "config_hash"
+CONFIG, CONFIG_HASH, SEEDS = "config.json", "config_hash", "seeds"
 FETCH_SECONDS = 3600  # how long processes wait for the one that copies a workdir from a bucket
 WORK_SECONDS = 14 * 24 * 3600  # how long they wait for a stage's work
 
@@ -32,8 +33,10 @@ class Workdir:
   """
 
   def __init__(self, where: epath.PathLike):
-    self.where = epath.Path(where)
-    self._mirror = Mirror(where, process=distributed.process_index())
+    if not os.fspath(where):
+      raise UserError("its name is empty", where="--workdir", remedy="name a folder; . is the current one")
+    self.where = files.located(where)
+    self._mirror = Mirror(self.where, process=distributed.process_index())
     self.path = self._mirror.local
     self.checkpoints = self._mirror.durable / "checkpoints"
     self._seen: dict[str, Facts | None] = {}  # folder → facts, of what was looked at and is whole
@@ -116,8 +119,20 @@ class Workdir:
       if found == written:
         return
       self._require_same(config, found, made_with)
+    else:
+      self._require_ours()
     files.write_json(path, written)
     files.write_text(self / CONFIG_HASH, config_lib.config_hash(config) + "\n")
+
+  def _require_ours(self) -> None:
+    """Refuses a folder in which no run has been, where what somebody keeps in it would be written over.
+
+    The seeds of another run may be copied here. The other stages look for themselves (`files.new_folder`).
+    """
+    held = [path.name for path in (self / SEEDS).iterdir()] if (self / SEEDS).is_dir() else []
+    if held and files.COMPLETE not in held:
+      what = f"{SEEDS}/ holds what no run of skymath has made ({held[0]}, …)"
+      raise UserError(what, where=self.where, remedy="choose a new --workdir")
 
   def _require_same(self, config: Experiment, found: Facts, made_with: Mapping[str, Set[str]]) -> None:
     """Refuses a config with which something here was not made; `found` is the one that is stored."""

@@ -57,7 +57,7 @@ def write(folder: epath.PathLike, out: epath.PathLike | None = None) -> epath.Pa
   Raises:
     UserError: there is no evaluation below it.
   """
-  root = epath.Path(folder)
+  root = files.located(folder)
   path = epath.Path(out) if out is not None else root / PAGE
   files.write_bytes(path, render(root).encode("utf-8", errors="replace"))
   return path

@@ -40,7 +40,7 @@ def page(workdir: epath.PathLike, *, refresh: int = REFRESH_SECONDS) -> str:
   Raises:
     UserError: this is no workdir.
   """
-  root = epath.Path(workdir)
+  root = files.located(workdir)
   if not root.is_dir() or not (root / "config.json").exists():
     raise UserError("this is no workdir: it has no config.json", where=root, remedy="name the folder of a run")
   settings = _document(root / "config.json")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from skymath_jax import records
 from skymath_jax.errors import UserError
 from skymath_jax.rows.formats import Row
 from skymath_jax.rows.presets import Preset
@@ -101,7 +102,7 @@ def pairs(row: Row, where: str | None, reading: Reading | None = None) -> Iterat
   Raises:
     UserError: a column is missing, or holds no text.
   """
-  chosen = reading or reading_of(row)
+  chosen = reading or reading_of(row) or usual(frozenset(row))
   if chosen is None:
     raise UserError(
       f"no query and response under usual names (there is {', '.join(sorted(map(str, row))) or 'nothing'})",
@@ -139,7 +140,7 @@ def conversation(turns: Any, where: str | None, *, system: Any = None) -> Row:
   """
   if isinstance(turns, str) and turns.lstrip().startswith("["):  # as CSV has it
     try:
-      turns = json.loads(turns)
+      turns = records.without_surrogates(json.loads(turns))
     except ValueError:
       raise UserError("a conversation that is no JSON", where=where, remedy="repair or remove the row") from None
   if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:

@@ -7,9 +7,11 @@ import bz2
 import csv
 import gzip
 import io
+import itertools
 import json
 import lzma
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
@@ -17,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet
 from etils import epath
 
-from skymath_jax import records
+from skymath_jax import files, records
 from skymath_jax.errors import UserError
 
 Row = dict[str, Any]
 PACKED = (".gz", ".bz2", ".xz", ".zst")
-BEGINNINGS = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}  # no text begins so
+BEGINNINGS = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}  # no row's
 BATCH = 1000  # rows of a Parquet file that are unpacked at a time
 MAX_FIELD = 1 << 27  # characters of one CSV field
 
@@ -45,7 +47,7 @@ def read(path: epath.Path) -> Iterator[tuple[str, Row]]:
     raise UserError("this kind of file is not read", where=path, remedy=remedy)
   try:
     with path.open("rb") as file:
-      yield from READERS[kind](_unpacked(file, path.suffix.lower()), path)
+      yield from READERS[kind](_unpacked(file, path), path)
   except FileNotFoundError:
     raise UserError("no such file", where=path, remedy="check the path") from None
   except IsADirectoryError:
@@ -58,12 +60,14 @@ def _one_line(error: Exception) -> str:
   return " ".join(str(error).split())[:200]
 
 
-def _unpacked(file: IO[bytes], suffix: str) -> IO[bytes]:
-  """The bytes inside of what is packed, by its name or, since some servers send it under a bare one, its beginning."""
-  if suffix not in PACKED:
-    start = file.read(6)
-    file.seek(0)
-    suffix = next((packed for begins, packed in BEGINNINGS.items() if start.startswith(begins)), "")
+def _unpacked(file: IO[bytes], path: epath.Path) -> IO[bytes]:
+  """The bytes inside of what is packed, by its name and its beginning: servers pack it, or unpack it, on the way."""
+  start = file.read(len(files.LFS_POINTER))
+  file.seek(0)
+  if start == files.LFS_POINTER:
+    raise UserError(files.LFS_FOUND[0], where=path, remedy=files.LFS_FOUND[1])
+  named = "" if start.lstrip()[:1] in (b"{", b"[") or path.suffix.lower() not in PACKED else path.suffix.lower()
+  suffix = next((packed for begins, packed in BEGINNINGS.items() if start.startswith(begins)), named)
   if not suffix:
     return file
   openers: dict[str, Callable[[IO[bytes]], Any]] = {
@@ -81,7 +85,7 @@ def _json(file: IO[bytes], path: epath.Path) -> Iterator[tuple[str, Row]]:
   data = file.read()
   try:
     whole = json.loads(data)
-  except ValueError:  # several values one after the other
+  except (ValueError, RecursionError):  # several values one after the other
     yield from records.parse_lines(io.BytesIO(data), path)
     return
   if isinstance(whole, dict):
@@ -99,16 +103,22 @@ def _separated(separator: str) -> Callable[[IO[bytes], epath.Path], Iterator[tup
   def read_file(file: IO[bytes], path: epath.Path) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(MAX_FIELD)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    rows = csv.DictReader(text, delimiter=separator, strict=True)
+    number = 0
     try:
+      first = text.readline()
+      cut = next((other for other in ";\t" if other in first and separator not in first), separator)
+      rows = csv.DictReader(itertools.chain([first] if first else [], text), delimiter=cut, strict=True)
+      if twice := [name for name, count in Counter(rows.fieldnames or ()).items() if count > 1 and name]:
+        raise UserError(f"two columns are called {twice[0]!r}", where=f"{path}:1", remedy="give each a name of its own")
       for row in rows:
+        number = rows.line_num
         if None in row or None in row.values():
           wanted = f"{len(rows.fieldnames or ())} as the first line has"
-          raise UserError("not as many fields as columns", where=f"{path}:{rows.line_num}", remedy=f"write {wanted}")
-        yield f"{path}:{rows.line_num}", row
+          raise UserError("not as many fields as columns", where=f"{path}:{number}", remedy=f"write {wanted}")
+        yield f"{path}:{number}", row
     except (csv.Error, UnicodeDecodeError) as error:
-      where = f"{path}:{rows.line_num + 1}"
-      raise UserError(f"this is no CSV in UTF-8 ({error})", where=where, remedy="repair or remove the line") from None
+      what, remedy = f"this is no CSV in UTF-8 ({error})", "repair or remove the line"
+      raise UserError(what, where=f"{path}:{number + 1}", remedy=remedy) from None
 
   return read_file
 

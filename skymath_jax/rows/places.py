@@ -6,6 +6,7 @@ refused with their names, and one that holds no training rows wants its split na
 by accident.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -16,7 +17,7 @@ from typing import Any
 
 from etils import epath
 
-from skymath_jax import files, hub
+from skymath_jax import files, hub, mirror
 from skymath_jax.errors import UserError
 from skymath_jax.rows import formats
 from skymath_jax.rows.formats import Row
@@ -28,11 +29,11 @@ MAX_DEPTH = 4
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}\b")
 # Words between which a split's name may stand, as the `datasets` library has them
 _WORDS = {
-  split: re.compile(rf"(?:^|[-._ 0-9])(?:{words})(?:$|[-._ 0-9])")
+  split: re.compile(rf"(?:^|[-._ 0-9])(?:{words})(?:[-_ ]?(?:set|split|data))?(?:$|[-._ 0-9])", re.IGNORECASE)
   for split, words in {
     "train": "train|training",
-    "validation": "validation|valid|val|dev",
-    "test": "test|testing|eval|evaluation",
+    "validation": "validation|valid|val|dev|development",
+    "test": "test|testing|eval|evaluation|held[-_]?out|hold[-_]?out",
   }.items()
 }
 _SPLIT = re.compile(r"[A-Za-z_][\w.+-]*")
@@ -109,6 +110,13 @@ def find(text: str) -> Table:
   Raises:
     UserError: there is no such thing, it holds no rows, or several splits of which none is named.
   """
+  if not text:
+    raise UserError("the name of the data is empty", where="data", remedy="name a file, a folder or a hub id")
+  with mirror.reachable(text) if "://" in text else contextlib.nullcontext():
+    return _found(text)
+
+
+def _found(text: str) -> Table:
   path, split = _split_off(text)
   if path.is_dir():
     return _in_folder(path, split, text)
@@ -130,11 +138,11 @@ def _stem(name: str) -> str:
 
 def _split_off(text: str) -> tuple[epath.Path, str]:
   """(path, split) of `PATH:split`; a path that is there as it stands has no split."""
-  whole = epath.Path(text).expanduser()
+  whole = files.located(text)
   head, colon, split = text.rpartition(":")
   if not colon or not _SPLIT.fullmatch(split) or whole.exists():
     return whole, ""
-  return epath.Path(head).expanduser(), split
+  return files.located(head), split
 
 
 def _in_folder(folder: epath.Path, split: str, text: str) -> Table:
@@ -208,7 +216,9 @@ def _files_below(folder: epath.Path, above: str = "") -> Iterator[str]:
     if _aside(path.name):
       continue
     if path.is_dir():
-      yield from _files_below(path, f"{name}/") if name.count("/") < MAX_DEPTH else ()
+      around = files.absolute(folder)
+      if name.count("/") < MAX_DEPTH and files.absolute(path) not in (around, *around.parents):  # no link upwards
+        yield from _files_below(path, f"{name}/")
     else:
       yield name
 
@@ -250,5 +260,6 @@ def _chosen(found: Iterable[str], split: str, text: str) -> list[str]:
     return splits
   what = f"this holds {len(splits)} splits ({names})" if len(splits) > 1 else f"this holds only the split {names}"
   configurations = sorted({name.rpartition("/")[0] for name in splits if "/" in name})
-  remedy = f"{text}/{configurations[0]}:train" if configurations else f"{text}:{max(splits)}"
+  usual = "train" if "train" in splits else max(splits)
+  remedy = f"{text}/{configurations[0]}:train" if configurations else f"{text}:{usual}"
   raise UserError(what, where=text, remedy=f"say which is meant, such as {remedy}")

@@ -17,11 +17,16 @@ MAX_CHOICES = 128
 MAX_MESSAGES = 10_000
 HARMLESS = {
   *("model", "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "request_id"),
+  "cache_prompt",
   *("parallel_tool_calls", "tool_choice", "function_call"),  # there is no tool that could be called
   *("skip_special_tokens", "spaces_between_special_tokens"),  # a response has none
 }
 # Fields of other servers, with the one value (beside null) that asks for nothing; of all others it is false, 0 or empty
-NEUTRAL = {"repetition_penalty": 1, "length_penalty": 1, "add_special_tokens": True, "add_generation_prompt": True}
+NEUTRAL: dict[str, Any] = {
+  **{"repetition_penalty": 1, "length_penalty": 1, "typical_p": 1, "tfs_z": 1, "truncate_prompt_tokens": -1},
+  **{"add_special_tokens": True, "add_generation_prompt": True, "detokenize": True},
+  **{"modalities": ["text"], "reasoning_effort": "none"},
+}
 MAX_TOP = 20  # likeliest tokens
 
 Number = Annotated[float, pydantic.Field(ge=-1e3, le=1e3)]  # JSON has integers that no float can hold
@@ -45,7 +50,7 @@ class Options(pydantic.BaseModel, abc.ABC):
 
   model_config = pydantic.ConfigDict(strict=True, extra="allow")
 
-  max_tokens: int | None = None
+  max_tokens: int | None = None  # -1 is none, as other servers have it
   max_completion_tokens: int | None = None
   temperature: Number = 1.0
   top_p: Number = 1.0
@@ -95,8 +100,8 @@ class Options(pydantic.BaseModel, abc.ABC):
       temperature=self.temperature,
       top_p=self.top_p,
       top_k=0 if self.top_k == -1 else self.top_k,
-      max_tokens=next(length for length in lengths if length is not None),
-      stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+      max_tokens=next(length for length in lengths if length not in (None, -1)),
+      stop=tuple(text for text in ([self.stop] if isinstance(self.stop, str) else self.stop) if text),
       seed=seed,
     )
 
@@ -138,6 +143,7 @@ class Completion(Options):
 class Part(pydantic.BaseModel):
   """A piece of a message."""
 
+  type: Literal["text", "input_text"] = "text"
   text: str
 
 

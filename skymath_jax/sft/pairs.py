@@ -18,9 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etils import epath
-
-from skymath_jax import rows
+from skymath_jax import files, rows
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.rows import columns
@@ -131,14 +129,14 @@ def split(text: str) -> dict[str, float]:
   Raises:
     UserError: a weight is none, or the mapping is damaged.
   """
-  if text.lstrip().startswith("{") and not epath.Path(text).exists():
+  if text.lstrip().startswith("{") and not files.located(text).exists():
     return _mapping(text)
-  if epath.Path(text).expanduser().exists():
+  if files.located(text).exists():
     return {text: 1.0}
   found: dict[str, float] = {}
   for item in filter(None, (item.strip() for item in text.split(","))):
     head, colon, weight = item.rpartition(":")
-    weighted = bool(colon) and _WEIGHT.fullmatch(weight) is not None and not epath.Path(item).exists()
+    weighted = bool(colon) and _WEIGHT.fullmatch(weight) is not None and not files.located(item).exists()
     source, times = (head, float(weight)) if weighted else (item, 1.0)
     found[source] = found.get(source, 0.0) + times
   return _positive(found, text)
@@ -183,7 +181,7 @@ def table_of(text: str) -> rows.Table | dataset.SFTDataset:
   Raises:
     UserError: there is none.
   """
-  folder = epath.Path(text).expanduser()
+  folder = files.located(text)
   return dataset.open(folder) if (folder / dataset.FACTS).exists() else rows.find(text)
 
 

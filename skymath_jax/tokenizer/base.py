@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from etils import epath
 
 from skymath_jax import files
+from skymath_jax.errors import UserError
 
 # What travels with a model, unread and byte for byte: from the imported folder through checkpoints to the exported one
 SIDE_FILES = (
@@ -92,7 +93,7 @@ class Tokenizer:
     found = [] if self.eos_id is None else [self.eos_id]
     for ids in named:
       found += ids if isinstance(ids, list) else [] if ids is None else [ids]
-    return tuple(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i))
+    return tuple(dict.fromkeys(i for i in found if type(i) is int and 0 <= i))
 
   def encode(self, text: str, *, bos: bool = False) -> list[int]:
     """Ids of `text`.
@@ -124,7 +125,10 @@ class Tokenizer:
   def chat_template(self) -> str | None:
     """The Jinja text that turns chat messages into a prompt, as transformers stores it; None if there is none."""
     if "chat_template.jinja" in self._files:
-      return self._files["chat_template.jinja"].decode()
+      try:
+        return self._files["chat_template.jinja"].decode()
+      except UnicodeDecodeError as error:
+        raise UserError(f"no UTF-8 ({error})", where="chat_template.jinja", remedy="write it again in UTF-8") from None
     found = json.loads(self._files.get("tokenizer_config.json", b"{}")).get("chat_template")
     if isinstance(found, list):  # several, by name
       found = next((entry["template"] for entry in found if entry["name"] == "default"), None)

@@ -8,6 +8,7 @@ about blanks, which overrule the file's (`_rules`); tokens may be named outside 
 import functools
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from skymath_jax.tokenizer.vocabulary import DECODERS, SPACE, as_json
 if TYPE_CHECKING:
   import tokenizers
 
+TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
+CONVERT = "make a tokenizer.json of it: transformers' AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
 LONG_TEXT = 2048  # characters: they take a millisecond
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # What transformers' classes name where the folder does not: by the stem of the class, without `Fast`
@@ -59,7 +62,11 @@ def load(folder: epath.PathLike) -> Tokenizer:
         what, remedy = f"not a readable tokenizer ({error})", "copy the file again"
         if files.is_lfs_pointer(folder / name):
           what, remedy = files.LFS_FOUND
+        elif TIKTOKEN.match(side_files[name]):
+          what, remedy = "a tiktoken vocabulary, which is not read", CONVERT
         raise UserError(what, where=folder / name, remedy=remedy) from error
+  if others := [name for name in ("vocab.json", "tekken.json") if name in side_files]:
+    raise UserError(f"no tokenizer but {others[0]}, which is not read", where=folder, remedy=CONVERT)
   raise UserError("no tokenizer here", where=folder, remedy=f"put {' or '.join(BUILDERS)} into the folder")
 
 

@@ -32,6 +32,24 @@ JSON = {"Content-Type": "application/json"}
     pytest.param(completion("<think>Hm.</think>"), "", "Hm.", "stop", id="a thought and no answer"),
     pytest.param(completion("4", reasoning_content="Hm.", reasoning="Hm."), "4", "Hm.", "stop", id="twice the same"),
     pytest.param(completion("4", reasoning={"summary": "Hm."}), "4", "Hm.", "stop", id="a thought as an object"),
+    *(
+      pytest.param(completion(text), "4", "Hm.", "stop", id=text.strip()[:12])
+      for text in (
+        '<think time="3">Hm.</think>4', "<think >Hm.</think >4", "<antThinking>Hm.</antThinking>4",
+        "<deep_think>Hm.</deep_think>4", "<reasoning_content>Hm.</reasoning_content>4", "<mm:think>Hm.</mm:think>4",
+        "<inner_monologue>Hm.</inner_monologue>4", "＜think＞Hm.＜/think＞4", "[thinking]Hm.[/thinking]4",
+        "<|channel>thought\nHm.<channel|>4", "<|think|>Hm.<|end|><|begin|>assistant<|content|>4",
+        "Here is my thought process:\nHm.\nHere is my response:\n4", "```thinking\nHm.\n```\n4",
+        '<details type="reasoning" done="true">Hm.</details>4', "<thinking>Hm.</thinking>\n<output>4</output>",
+        "<|start|>assistant<|channel|>commentary<|message|>Hm.<|end|>"
+        "<|channel|>final <|constrain|>json<|message|>4<|return|>",
+        "<think>Hm.</think>4[|endofturn|]", "<think>Hm.</think>4<end_of_utterance>", "<think>Hm.</think>4<turn|>",
+      )
+    ),
+    pytest.param(completion("<think>a\n```\nb\n```\nc</think>4"), "4", "a\n```\nb\n```\nc", "stop", id="code inside"),
+    pytest.param(completion("<no_think>4"), "4", "", "stop", id="no thought"),
+    pytest.param(completion("See </details> and ```\nx\n``` here"), "See </details> and ```\nx\n``` here", "", "stop",
+                 id="no marks of thoughts"),
     pytest.param(completion("4", "length"), "4", "", "length", id="cut at the last word"),
     pytest.param(completion("4", "repetition"), "4", "", "repetition", id="a guard against loops"),
     pytest.param(completion("4<|eot_id|><|start_header_id|>user<|end_header_id|>"), "4", "", "stop", id="Llama's turn"),

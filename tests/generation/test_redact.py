@@ -25,7 +25,7 @@ def test_a_key_is_hidden_wherever_its_text_is_cut(frame):
 
 
 def test_what_others_put_in_its_place_is_hidden():
-  for form in (KEY[:8] + "***" + KEY[-4:], KEY[:5] + "…" + KEY[-4:], KEY[:4] + "..." + KEY[-4:]):
+  for form in (KEY[10:], KEY.upper(), KEY[:8] + "***" + KEY[-4:], KEY[:5] + "…" + KEY[-4:], KEY[:4] + "..." + KEY[-4:]):
     assert redacted(f"key {form} is wrong", [KEY]) == "key [key] is wrong"
   assert redacted("a%2Fb%2Bc of the query", ["a/b+c"]) == "[key] of the query"
 

@@ -113,6 +113,9 @@ def test_tied_model_may_carry_its_head(tmp_path, words):
   assert "lm_head.weight" not in safetensors.numpy.load_file(tmp_path / "m" / "model.safetensors")
   rewrite(tmp_path / "m", lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].copy()}))
   hf.load(tmp_path / "m")
+  rewrite(tmp_path / "m", lambda t: t["lm_head.weight"].__setitem__((299, 31), 5.0))  # readers disagree on which counts
+  with pytest.raises(UserError, match=r"lm_head\.weight is not model\.embed_tokens\.weight, though"):
+    hf.load(tmp_path / "m")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -160,10 +163,14 @@ def test_the_largest_and_smallest_numbers_are_finite():
     weight_files.require_finite("w", values, where="here")
 
 
-def test_buffers_that_are_not_read_do_not_decide_the_type(tmp_path, words):
-  hf.save(Decoder(CONFIG), tmp_path / "m", words, dtype="bfloat16")
-  extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(4, np.float32)}
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_is_not_read_does_not_decide_the_type(tmp_path, words, tied):
+  hf.save(Decoder(DecoderConfig(**{**vars(CONFIG), "tie_embeddings": tied})), tmp_path / "m", words, dtype="bfloat16")
+  names = ("layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq", "layers.0.self_attn.rotary_emb.cos_cached")
+  extra = {f"model.{name}": np.ones(4, np.float32) for name in (*names, "layers.1.self_attn.masked_bias")}
   rewrite(tmp_path / "m", lambda t: t.update(extra))
+  if tied:
+    rewrite(tmp_path / "m", lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].astype(np.float32)}))
   assert hf.stored_dtype(tmp_path / "m") == "bfloat16"
   hf.load(tmp_path / "m")
 
@@ -174,6 +181,38 @@ def test_a_stale_index_beside_a_whole_file_is_not_read(folder, capsys):
   (folder / weight_files.INDEX).write_text(json.dumps(index))
   jax.tree.map(np.testing.assert_array_equal, weights(hf.load(folder)[0]), before)
   assert "model.safetensors is read" in capsys.readouterr().err
+
+
+def test_a_type_that_holds_none_of_a_tensor_stops_the_export(tmp_path, words):
+  ours = Decoder(CONFIG)
+  ours.layers.q.set_value(ours.layers.q[...] * 1e-9)
+  with pytest.raises(UserError, match=r"numbers of model\.layers\.0\.self_attn\.q_proj\.weight become 0 in float16"):
+    hf.save(ours, tmp_path / "m", words, dtype="float16")
+
+
+@pytest.mark.parametrize(
+  ("change", "remedy"),
+  [
+    (lambda name: name.removeprefix("model."), "the names lack model. at their beginning"),
+    (lambda name: f"policy.{name}", "the names begin with policy., which another program put there"),
+    (lambda name: f"model.{name}", "the names begin with model., which another"),
+    (lambda name: name.replace("layers.1.", "layers.1._orig_mod."), "the names hold _orig_mod.: saved from under"),
+    (lambda name: f"module._orig_mod.{name}", "the names begin with module._orig_mod.: saved from under Distr"),
+    (lambda name: name.replace("q_proj.weight", "q_proj.qweight"), "quantized weights"),
+    (lambda name: name.replace("q_proj.weight", "q_proj.weight_scale_inv"), "quantized weights"),
+  ],
+)
+def test_odd_names_of_tensors_are_told_with_what_to_do(folder, change, remedy):
+  rewrite(folder, lambda tensors: [tensors.update({change(name): tensors.pop(name)}) for name in list(tensors)])
+  with pytest.raises(UserError) as error:
+    hf.load(folder)
+  assert remedy in str(error.value)
+
+
+def test_other_formats_of_weights_are_told(folder):
+  (folder / "model.safetensors").rename(folder / "m-Q4_K_M.gguf")
+  with pytest.raises(UserError, match="only GGUF weights here"):
+    hf.load(folder)
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "base_model.model."])
@@ -195,7 +234,7 @@ def test_eight_bit_floats_are_told(folder):
     hf.load(folder)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "generation_config.json"])
 def test_what_git_lfs_did_not_fetch_is_told(folder, name):
   (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
   with pytest.raises(UserError, match=r"a Git LFS pointer.*git lfs pull"):
@@ -207,6 +246,15 @@ def test_parts_without_their_index_are_told(tmp_path, words):
   (tmp_path / "m" / weight_files.INDEX).unlink()
   with pytest.raises(UserError, match=r"weight files \(model-00001.*without model\.safetensors\.index\.json"):
     hf.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "tekken.json", "tokenizer.model"])
+def test_other_kinds_of_vocabulary_are_told(folder, name):
+  (folder / "tokenizer.json").unlink(missing_ok=True)
+  (folder / "tokenizer.model").unlink(missing_ok=True)
+  (folder / name).write_text("IQ== 0\nIg== 1\n" if name == "tokenizer.model" else "{}")
+  with pytest.raises(UserError, match=r"is not read\. make a tokenizer\.json of it"):
+    hf.load(folder)
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])

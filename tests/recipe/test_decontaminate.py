@@ -78,6 +78,17 @@ def test_a_teacher_judges_the_nearest_once(folder):
   assert "judged to be the same problem" in page and "judged different" in page
 
 
+def test_a_folder_of_somebody_else_is_not_written_over(folder, capfd):
+  (folder / "out").mkdir()
+  (folder / "out" / "summary.json").write_text("mine")
+  assert cli.call(words(folder)) == 1
+  assert "summary.json in it is not of skymath decontaminate" in capfd.readouterr().err
+  assert [path.name for path in (folder / "out").iterdir()] == ["summary.json"]
+  data, tests = folder / "rows.jsonl", folder / "tests.jsonl"
+  assert cli.call(["decontaminate", str(data), f"--against={tests}", f"--out={data}"]) == 1
+  assert f"skymath decontaminate: {data}: File exists" in capfd.readouterr().err  # and no traceback
+
+
 def test_problems_without_responses_can_be_compared(folder, capsys):
   command = ["decontaminate", "micro_gsm:test*20", "--against=micro_gsm:test*20", f"--out={folder / 'out'}"]
   assert cli.call(command) == 0

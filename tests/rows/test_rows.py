@@ -88,10 +88,18 @@ def test_every_format_packed_or_not_gives_the_same_rows(tmp_path, kind, packed):
   assert rows.find(str(path)).name == "odd [1] *? ü {x}"
 
 
-@pytest.mark.parametrize("packed", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz", ".zst"])
 def test_what_is_packed_under_a_bare_name_is_unpacked(tmp_path, packed):
   (tmp_path / "a.jsonl").write_bytes(PACK[packed](lines(ROWS)))
   assert read(tmp_path / "a.jsonl") == ROWS
+  (tmp_path / f"b.jsonl{packed}").write_bytes(lines(ROWS))  # and what was unpacked keeps its name
+  assert read(tmp_path / f"b.jsonl{packed}") == ROWS
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_another_separator_of_a_csv_file_is_seen_in_its_first_line(tmp_path, separator):
+  separated(ROWS, separator, tmp_path / "a.csv")
+  assert read(tmp_path / "a.csv") == ROWS
 
 
 def test_json_may_be_lines_an_object_around_a_list_or_one_row(tmp_path):
@@ -119,6 +127,11 @@ def test_json_may_be_lines_an_object_around_a_list_or_one_row(tmp_path):
     ("a.jsonl.zst", b"not packed", "a.jsonl.zst: this file cannot be read"),
     ("a.parquet", b"not parquet", "a.parquet: this file cannot be read"),
     ("a.arrow", b"not arrow at all", "a.arrow: this file cannot be read"),
+    ("a.json", b"[" * 100_000, "a.json:1: this line is not JSON"),
+    ("a.jsonl", '{"a": 1}\n'.encode("utf-16"), "write the file in UTF-8"),
+    ("a.csv", "a,b\n1,2\n".encode("utf-16"), "a.csv:1: this is no CSV in UTF-8"),
+    ("a.csv", b"a,b,a\n1,2,3\n", "a.csv:1: two columns are called 'a'"),
+    *((name, b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull") for name in ("a.csv", "a.parquet")),
     ("a.docx", b"", "a.docx: this kind of file is not read"),
   ],
 )
@@ -163,6 +176,9 @@ def test_save_to_disk_says_itself_which_files_and_rows_count(tmp_path):
     ("gsm8k_train.csv", "gsm8k_test.csv"),
     ("train/0.parquet", "eval/0.parquet"),
     ("main/train-00000-of-00001.parquet", "main/test-00000-of-00001.parquet"),
+    ("Train.jsonl", "TEST.jsonl"),
+    ("trainset.jsonl", "test_set.jsonl"),
+    ("data/train/a.jsonl", "data/held-out/a.jsonl"),
   ],
 )  # fmt: skip
 def test_several_splits_are_refused_with_their_names(tmp_path, names):
@@ -175,6 +191,22 @@ def test_several_splits_are_refused_with_their_names(tmp_path, names):
   assert read(f"{tmp_path}{'/' if train.startswith('main') else ''}{train}") == ROWS[:1]
   with pytest.raises(UserError, match="no split 'valid' here"):
     read(f"{tmp_path}:valid")
+
+
+def test_a_link_upwards_gives_no_row_twice(tmp_path):
+  put(tmp_path / "a" / "x.jsonl")
+  (tmp_path / "a" / "again").symlink_to(tmp_path)
+  assert read(tmp_path) == ROWS
+
+
+def test_addresses_are_read_or_told(tmp_path):
+  path = put(tmp_path / "a b.jsonl") or tmp_path / "a b.jsonl"
+  assert read(path.as_uri()) == ROWS  # file:///…/a%20b.jsonl
+  for address in ("https://example.org/x.jsonl", "ftp://x/y.csv"):
+    with pytest.raises(UserError, match="an address of this kind is not read"):
+      rows.find(address)
+  with pytest.raises(UserError, match="the name of the data is empty"):
+    rows.find("")
 
 
 def test_a_test_split_alone_must_be_named(tmp_path):

@@ -15,6 +15,24 @@ SOLUTIONS = [
   ("It is 8. The answer is 8.", "It is 8.\nThe answer is 8", "8"),
   # what real models write instead
   ("Sum.\nThe answer is 8.\n\nI hope this helps!", "Sum.\nThe answer is 8", "8"),
+  *(
+    (f"Sum.\nThe answer is{form}", "Sum.\nThe answer is 8", "8")
+    for form in (
+      " ${8}$",
+      " \\fbox{8}",
+      " 8</answer>",
+      " $\\boxed{\\text{8}}$.",
+      " 8\n\n---",
+      " $\\color{red}{8}$.",
+      " <b>8</b>.",
+      " $\\mathbf{8}$.",
+      " \\textbf{8}.",
+      "：8",
+      " 8。",
+    )
+  ),
+  ("Sum.\n\\boxed{The answer is 8}", "Sum.\nThe answer is 8", "8"),
+  ("Sum.\nThe answer is $\\mathbf{i}$", "Sum.\nThe answer is $\\mathbf{i}$", "$\\mathbf{i}$"),
   ("Sum.\n**The answer is:** **8**", "Sum.\nThe answer is 8", "8"),
   ("Sum.\nThe answer is 8.\n\nThe answer is 8", "Sum.\nThe answer is 8", "8"),
   ("Solution:\n5 + 3 = 8\n\nThe answer is `8`.", "5 + 3 = 8\nThe answer is 8", "8"),

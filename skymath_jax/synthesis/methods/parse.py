@@ -45,7 +45,10 @@ _WRAPPED = tuple(
   re.compile(form, re.DOTALL)
   for form in (
     r"\\\[(?P<inner>(?:(?!\\\[).)*)\\\]", r"\\\((?P<inner>(?:(?!\\\().)*)\\\)", r"\$\$(?P<inner>[^$]*)\$\$",
-    r"```\w*\n(?P<inner>[^`]*)```", r"`(?P<inner>[^`]*)`",
+    r"```\w*\n(?P<inner>[^`]*)```", r"`(?P<inner>[^`]*)`", r"_(?P<inner>[^_]*)_", r"\$\{(?P<inner>[^{}$]*)\}\$",
+    r"<(b|strong|em|i|u)>(?P<inner>.*)</\1>", r"\\text\{(?P<inner>[-\d.,]+)\}",
+    r"(\$?)\\(?:fbox|framebox|bbox)\{(?P<inner>[^{}]*)\}\1", r"(\$?)\\(?:math|text)bf\{(?P<inner>[-\d.,]+)\}\1",
+    r"(\$?)\{?\\color\{?\w+\}?\{(?P<inner>[^{}]*)\}\}?\1",
   )
 )  # fmt: skip
 
@@ -56,10 +59,12 @@ def solution(reply: Reply) -> Worked:
   Raises:
     Rejection: it ends without an answer, or gives several.
   """
-  text = _COURTESY.sub("", whole(reply)).rstrip()
+  text = _COURTESY.sub("", _ruled(whole(reply))).rstrip()
   if text.endswith("\n```") and text.count("```") == 2:
     text = re.sub(r"\n?```\w*", "", text).strip()
   text = _without_remark(_MENTION.sub("", _SOLUTION.sub("", text)).strip())
+  if (box := last_box(text)) and _MARKER in box:
+    text = text[: text.rfind("\\boxed")] + box
   body, marker, answer = text.rpartition(_MARKER)
   if marker:
     if body[-1:] in _QUOTES and answer.rstrip()[-1:] in _QUOTES:
@@ -101,7 +106,7 @@ def worked(reply: Reply, body: str, answer: str) -> Worked:
 
 def _stated(text: str) -> str:
   """The answer in what follows a marker."""
-  answer = text.lstrip("*_ ").removeprefix(":")
+  answer = text.lstrip("*_ ").lstrip(":：")
   return _bare(answer.strip().strip(_QUOTES) if answer.count("`") < 2 else answer)
 
 
@@ -124,7 +129,7 @@ def _bare(answer: str) -> str:
   """The answer without what only sets it off: bold, a full stop, display mathematics, code, a box."""
   while True:
     before = answer
-    answer = answer.strip().strip("*").strip().removesuffix(".").strip()
+    answer = answer.strip().strip("*").removesuffix("</answer>").strip().removesuffix(".").removesuffix("。").strip()
     for form in _WRAPPED:
       if match := form.fullmatch(answer):
         inner = match["inner"].strip()
