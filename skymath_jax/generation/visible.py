@@ -57,7 +57,7 @@ _ANSWER = re.compile(r"\A<(answer|response|solution|output|final_answer)>(.*?)(?
 _CONTROL_TOKEN = re.compile(
   r"<\|[a-z_]{3,}\|>|<｜[^｜<>\n]{3,40}｜>|<(?:start|end)_of_turn>|\[/?INST\]|<unk>|<0x[0-9A-F]{2}>", re.IGNORECASE
 )
-# C0 and C1 but tab and line feed, lone surrogates, what a decoder puts for broken bytes, marks that reorder text, hidden ones
+# C0 and C1 but tab and line feed, lone surrogates, what stands for broken bytes, marks that reorder text, hidden ones
 _CONTROL_CHARACTER = re.compile(
   "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffd\u202a-\u202e\u2066-\u2069\ufffe\uffff\U000e0000-\U000e007f]"
 )

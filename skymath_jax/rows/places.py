@@ -147,7 +147,7 @@ def _split_off(text: str) -> tuple[epath.Path, str]:
 
 def _in_folder(folder: epath.Path, split: str, text: str) -> Table:
   if (folder / "dataset_dict.json").exists():
-    splits = files.read_json(folder / "dataset_dict.json").get("splits", [])
+    splits = _splits(folder / "dataset_dict.json")
     return _joined([_saved(folder / name) for name in _chosen(splits, split, text)], folder.name)
   if (folder / "state.json").exists():
     return _saved(folder)
@@ -155,6 +155,14 @@ def _in_folder(folder: epath.Path, split: str, text: str) -> Table:
     return Table(name=folder.name, files=(folder / KEPT,))
   names = _chosen_files(_files_below(folder), split, text)
   return Table(name=folder.name, files=tuple(folder / name for name in names))
+
+
+def _splits(path: epath.Path) -> list[str]:
+  found = files.read_json(path)
+  splits = found.get("splits") if isinstance(found, dict) else None
+  if not isinstance(splits, list) or any(not isinstance(s, str) or "/" in s or s in ("", "..") for s in splits):
+    raise UserError("splits is no list of folders here", where=path, remedy="save the data set again")
+  return splits
 
 
 def _on_hub(name: str, split: str, text: str) -> Table:
@@ -219,7 +227,7 @@ def _files_below(folder: epath.Path, above: str = "") -> Iterator[str]:
       around = files.absolute(folder)
       if name.count("/") < MAX_DEPTH and files.absolute(path) not in (around, *around.parents):  # no link upwards
         yield from _files_below(path, f"{name}/")
-    else:
+    elif "://" in os.fspath(path) or path.is_file():  # a pipe or a device would never end
       yield name
 
 

@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import lzma
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -197,6 +198,17 @@ def test_a_link_upwards_gives_no_row_twice(tmp_path):
   put(tmp_path / "a" / "x.jsonl")
   (tmp_path / "a" / "again").symlink_to(tmp_path)
   assert read(tmp_path) == ROWS
+
+
+def test_what_never_ends_or_lies_elsewhere_is_not_read(tmp_path):
+  put(tmp_path / "a" / "x.jsonl")
+  os.mkfifo(tmp_path / "a" / "y.jsonl")
+  (tmp_path / "a" / "z.jsonl").symlink_to("/dev/zero")
+  assert read(tmp_path / "a") == ROWS
+  for splits in (["../a"], "train", [""], None, {}):
+    (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+    with pytest.raises(UserError, match="splits is no list of folders here"):
+      read(tmp_path)
 
 
 def test_addresses_are_read_or_told(tmp_path):

@@ -112,7 +112,8 @@ def test_the_probabilities_of_a_response_are_told(client, text):
 # what verl, NeMo-Skills and lm-evaluation-harness send beside the prompt, with what asks for nothing
 OFF = {
   "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0, "typical_p": 1.0,
-  "detokenize": True, "truncate_prompt_tokens": -1, "modalities": ["text"], "reasoning_effort": "none", "frequency_penalty": 0.0, "best_of": 1,
+  "detokenize": True, "truncate_prompt_tokens": -1, "modalities": ["text"], "reasoning_effort": "none",
+  "frequency_penalty": 0.0, "best_of": 1,
   "seed": -1, "ignore_eos": False, "logprobs": None, "skip_special_tokens": False, "length_penalty": 1.0,
   "spaces_between_special_tokens": False, "include_stop_str_in_output": False, "min_tokens": 0, "logit_bias": {},
   "add_special_tokens": True, "guided_json": None, "chat_template_kwargs": {}, "use_beam_search": False,
