@@ -122,9 +122,9 @@ def call(argv: list[str]) -> int:
     print(f"skymath {argv[0]}: stopped; the same command goes on from here.", file=sys.stderr)
     return 130
   except Exception as error:
-    told = isinstance(error, OSError) and (error.errno in DISK_TROUBLE or isinstance(error.filename, str))
-    if told and not debug:
-      where, remedy = error.filename or "disk", DISK_TROUBLE.get(error.errno, "Check that path, or name another.")
+    named = isinstance(error, OSError) and isinstance(error.filename, str)
+    if isinstance(error, OSError) and (named or error.errno in DISK_TROUBLE) and not debug:
+      where, remedy = error.filename or "disk", DISK_TROUBLE.get(error.errno or 0, "Check that path, or name another.")
       print(f"skymath {argv[0]}: {where}: {error.strerror}. {remedy}", file=sys.stderr)
       return _end_of_job(1)
     if isinstance(error, ImportError) and any(name in str(error) for name in BUCKETS):

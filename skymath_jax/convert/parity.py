@@ -86,6 +86,9 @@ def compare(
 
   Returns:
     `compared_with`, `prompts`, `max_abs_logit_diff`, `max_abs_logit` and, with `new_tokens`, `same_greedy_text`.
+
+  Raises:
+    UserError: the other program cannot read the folder.
   """
   name, other = _judge(folder)
   ours = _ours(decoder)

@@ -96,8 +96,8 @@ def _require_tied(config: DecoderConfig, tensors: Mapping[str, Stored], folder: 
   rows = tensors[names["embedding"]].shape[0]
   with tensors[names["head"]].open() as head, tensors[names["embedding"]].open() as embed:
     same = tensors[names["head"]].shape == tensors[names["embedding"]].shape and all(
-      np.array_equal(*(np.asarray(each[start : min(rows, start + TIED_ROWS)], np.float32) for each in (head, embed)))
-      for start in range(0, rows, TIED_ROWS)
+      np.array_equal(np.asarray(head[start:stop], np.float32), np.asarray(embed[start:stop], np.float32))
+      for start, stop in ((at, min(rows, at + TIED_ROWS)) for at in range(0, rows, TIED_ROWS))
     )
   if not same:
     what = f"{names['head']} is not {names['embedding']}, though tie_word_embeddings is on"

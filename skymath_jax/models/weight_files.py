@@ -146,7 +146,7 @@ def require_finite(name: str, values: np.ndarray, *, where: object) -> None:
 
 
 def rounded(name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-  """The values in another type.
+  """The values of a tensor, of any shape, in another type and the same shape.
 
   Raises:
     UserError: float16 turns more than half of them into zeros; the tensor is named.

@@ -30,6 +30,9 @@ class Workdir:
 
   `workdir / NAME` is on a file system: of a workdir in a bucket, in this process's local copy. Training's checkpoints
   lie in `checkpoints`, which all processes share.
+
+  Raises:
+    UserError: the folder has no name, or an address of a kind that is not read.
   """
 
   def __init__(self, where: epath.PathLike):

@@ -123,7 +123,11 @@ class Tokenizer:
 
   @property
   def chat_template(self) -> str | None:
-    """The Jinja text that turns chat messages into a prompt, as transformers stores it; None if there is none."""
+    """The Jinja text that turns chat messages into a prompt, as transformers stores it; None if there is none.
+
+    Raises:
+      UserError: it is not UTF-8.
+    """
     if "chat_template.jinja" in self._files:
       try:
         return self._files["chat_template.jinja"].decode()
