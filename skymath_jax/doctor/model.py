@@ -45,6 +45,8 @@ def audit_model(path: str) -> list[Finding]:
     except UserError as error:
       found.append(_of_error("weights", error))
     found += _ids(folder, tokenizer)
+  else:
+    found += _checkpoint(folder)
   return [*found, *_ends(folder, tokenizer)]
 
 
@@ -93,6 +95,15 @@ def _weights(folder: epath.Path, hf: Mapping[str, Any], tokenizer: Tokenizer) ->
     yield Finding(
       "error", "head", "tie_word_embeddings is true, but lm_head.weight has another shape", "see its origin"
     )
+
+
+def _checkpoint(folder: epath.Path) -> Iterator[Finding]:
+  """Whether a checkpoint, or the model that adapters are for, says what it is and has a finished step."""
+  try:
+    models.config_of(folder)
+    models.weights_hash(folder)
+  except UserError as error:
+    yield _of_error("weights", error)
 
 
 def _largest_id(tokenizer: Tokenizer) -> int:

@@ -25,6 +25,7 @@ CHOICES = {
 
 
 MAX_SIZE = 2**31 - 1  # of anything that is counted
+MAX_LAYERS = 10_000  # ten times what the deepest have: each is a name in lists
 MAY_BE_ZERO = {"may be": 0}  # said of a field for numbers
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
@@ -179,8 +180,9 @@ class DecoderConfig:
           f"{getattr(self, name)!r} is not known", where=f"DecoderConfig.{name}", remedy=f"use one of {allowed}"
         )
     for name in ("vocab_size", "embed", "layers", "heads", "kv_heads", "head_dim", "mlp", "max_positions"):
-      if not 1 <= getattr(self, name) <= MAX_SIZE:
-        what = f"{getattr(self, name)} is not between 1 and {MAX_SIZE:,}"
+      most = MAX_LAYERS if name == "layers" else MAX_SIZE
+      if not 1 <= getattr(self, name) <= most:
+        what = f"{getattr(self, name)} is not between 1 and {most:,}"
         raise UserError(what, where=f"DecoderConfig.{name}", remedy="take config.json of the original model")
     if self.heads % self.kv_heads:
       raise UserError(

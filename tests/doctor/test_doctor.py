@@ -1,6 +1,8 @@
 """Eight model folders and five data sets with a planted fault each: all are found. Healthy ones raise no alarm."""
 
+import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -137,3 +139,23 @@ def test_the_text_of_a_bundled_model_is_that_of_transformers():
 def test_weights_are_not_loaded(folder):
   weights(folder, lambda held: held.update({k: np.full_like(v, np.nan) for k, v in held.items()}))
   assert {f.severity for f in doctor.audit_model(str(folder))} <= {"note"}
+
+
+@pytest.mark.parametrize(
+  ("content", "what"),
+  [
+    ("", "not JSON"),
+    ("[]", "list where an object is wanted"),
+    ('{"layers": 1000000000}', r"model\.json|between 1 and 10,000"),
+    (None, "no finished checkpoint here"),
+  ],
+)
+def test_a_checkpoint_that_cannot_be_read_is_an_error(folder, content, what):
+  (folder / "tokenizer").mkdir()
+  for path in folder.glob("*token*"):
+    if path.is_file():
+      path.rename(folder / "tokenizer" / path.name)
+  config = dataclasses.asdict(models.config_of(folder))
+  (folder / "config.json").unlink()
+  (folder / "model.json").write_text(json.dumps(config) if content is None else content)
+  assert [f for f in doctor.audit_model(str(folder)) if f.severity == "error" and re.search(what, f.what)]
