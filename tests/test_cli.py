@@ -17,18 +17,6 @@ ROOT = Path(__file__).parents[1]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
 
 
-def skymath(*arguments, **options):
-  return subprocess.run(
-    [sys.executable, "-m", "skymath_jax.cli", *arguments],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    check=False,
-    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    **options,
-  )
-
-
 def test_help_is_quick_and_loads_nothing_heavy():
   heavy = "sorted({'jax', 'tensorflow', 'grpc'} & set(sys.modules))"
   code = f"import sys; from skymath_jax.cli import main; main.call(['--help']); print({heavy})"
@@ -239,14 +227,3 @@ def test_config_lists_every_key(capsys):
   listed = capsys.readouterr().out
   for name, key in config.KEYS.items():
     assert f"config.{name} = " in listed and key.meaning in listed
-
-
-def test_a_port_in_use_is_named(tmp_path):
-  import socket
-
-  with socket.socket() as taken:
-    taken.bind(("127.0.0.1", 0))
-    taken.listen()
-    port = taken.getsockname()[1]
-    done = skymath("serve", "--model=asset:micro_teacher", f"--port={port}")
-  assert done.returncode == 1 and str(port) in done.stderr and "another program uses it" in done.stderr

@@ -117,16 +117,25 @@ def trained(tmp_path):
   folder = tmp_path / "checkpoints" / "stage1"
 
   def work(run):
-    facts = train(folder, epochs=3, checkpoint_every=2, keep=3)
+    facts = train(folder, checkpoint_every=4, keep=3)
     return {"output": orbax_folder.weights_hash(folder), "loss": facts["loss"]}
 
   stages.perform([Stage("train stage 1", "checkpoints/stage1", work)], Experiment(), tmp_path)
   return orbax_folder.weights_hash(folder)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  """A workdir with a trained stage, and the checksum of its weights."""
+  workdir = tmp_path_factory.mktemp("undisturbed")
+  return workdir, trained(workdir)
+
+
 @pytest.mark.parametrize("what", ["step", "model.json", "tokenizer"])
-def test_a_stage_whose_step_was_removed_is_finished_to_the_same_weights(tmp_path, what):
-  right, folder = trained(tmp_path), tmp_path / "checkpoints" / "stage1"
+def test_a_stage_whose_step_was_removed_is_finished_to_the_same_weights(undisturbed, tmp_path, what):
+  whole, right = undisturbed
+  shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+  folder = tmp_path / "checkpoints" / "stage1"
   last = max(int(path.name) for path in (folder / "steps").iterdir() if path.name.isdigit())
   gone = {"step": folder / "steps" / str(last), "model.json": folder / "model.json", "tokenizer": folder / "tokenizer"}
   before = {path: path.read_bytes() for path in (folder / "tokenizer").rglob("*") if path.is_file()}

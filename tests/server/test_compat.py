@@ -11,16 +11,11 @@ def run(code: str, timeout: float = 300) -> str:
   return done.stdout
 
 
-def test_importing_the_package_imports_no_jetstream():
-  run(
-    "import sys, skymath_jax.server, skymath_jax.engine.generator\n"
-    "assert not any(m.split('.')[0] == 'jetstream' for m in sys.modules)"
-  )
-
-
-def test_jetstream_leaves_no_trace():
+def test_jetstream_is_not_imported_by_the_package_and_leaves_no_trace():
   run("""
 import logging, sys
+import skymath_jax.server, skymath_jax.engine.generator
+assert not any(m.split(".")[0] == "jetstream" for m in sys.modules)
 root = logging.getLogger()
 before = root.level, list(root.handlers)
 import jax
@@ -99,7 +94,7 @@ class Waited(Job):
       raise RuntimeError("a listener's failure must not end the thread that serves all")
 
 driver = Driver(NullEngine(), NullSlots(2, steps_per_call=4), CodePointTokenizer(), queue_size=8)
-for drain in range(1500):
+for drain in range(600):
   jobs = [Waited(prompt=Prompt(tokens=(drain,), max_tokens=1 + (drain + i) % 9)) for i in range(1 + drain % 3)]
   for job in jobs:
     job.event = threading.Event()
@@ -110,4 +105,4 @@ for drain in range(1500):
 driver.stop()
 print(driver.counters.read()["completed"])
 """)
-  assert out.strip() == str(sum(1 + drain % 3 for drain in range(1500)))
+  assert out.strip() == str(sum(1 + drain % 3 for drain in range(600)))

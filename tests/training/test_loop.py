@@ -42,7 +42,9 @@ def test_leaves_checkpoint_and_metrics_behind(straight):
   assert sum(row["loss_tokens"] for row in rows) == facts["loss_tokens"]
   assert facts["examples"] == 100 and facts["fill"] > 0.9
   assert orbax_folder.committed(folder) == [facts["steps"], 8, 4]
-  assert list(folder.glob("events.out.tfevents.*"))
+  (events,) = folder.glob("events.out.tfevents.*")
+  for tag in (b"loss", b"tokens_per_second", b"loss_tokens_per_second", b"grad_norm"):
+    assert tag in events.read_bytes()
 
 
 def test_one_program_serves_first_step_resumed_steps_and_a_second_stage(straight, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """What a run shows and keeps while it goes: held-out loss, best checkpoint, profile, W&B, failed writes, warnings."""
 
-import json
 import sys
 import time
 import types
@@ -67,20 +66,20 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path, monkeypatch):
 
 
 def test_a_profile_is_left_where_it_is_asked_for(tmp_path, capsys):
-  train(tmp_path, profile_step=3)
+  train(tmp_path, profile_step=3, checkpoint_every=1000)
   assert list((tmp_path / "profile").rglob("*.xplane.pb"))
   assert "profile of steps 3 to 7" in capsys.readouterr().err
 
 
 def test_a_profile_that_the_run_does_not_outlast_is_left_too(tmp_path):
-  train(tmp_path, profile_step=9)
+  train(tmp_path, profile_step=9, checkpoint_every=1000)
   assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_rows_longer_than_the_model_s_positions_are_allowed_with_a_warning(tmp_path, capsys):
-  train(tmp_path / "fits")
+  train(tmp_path / "fits", checkpoint_every=1000)
   assert "warning" not in capsys.readouterr().err
-  train(tmp_path / "long", model=decoder(max_positions=48))
+  train(tmp_path / "long", checkpoint_every=1000, model=decoder(max_positions=48))
   assert "training.max_length is 64, the model was made for 48 positions" in capsys.readouterr().err
 
 
@@ -137,23 +136,14 @@ def test_weights_in_bfloat16_move_as_far_as_those_in_float32_on_the_mean():
 
 
 def test_training_in_bfloat16_follows_float32_and_says_that_it_is_not(tmp_path, capsys):
-  wide = train(tmp_path / "wide", epochs=6)
-  narrow = train(tmp_path / "narrow", epochs=6, model=decoder(param_dtype="bfloat16"))
+  wide = train(tmp_path / "wide", epochs=6, checkpoint_every=1000)
+  narrow = train(tmp_path / "narrow", epochs=6, checkpoint_every=1000, model=decoder(param_dtype="bfloat16"))
   assert narrow["loss"] == pytest.approx(wide["loss"], rel=0.02)
   assert "warning: weights and second moments are bfloat16" in capsys.readouterr().err
   chain = optimizer.make(Training())
   _, state, _ = step.placed(decoder(param_dtype="bfloat16"), chain, None)
   dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
   assert dtypes == {"bfloat16", "float32", "int32"}  # float32: the first moment, by mu_dtype
-
-
-def test_rates_and_memory_reach_the_board(tmp_path):
-  train(tmp_path)
-  (events,) = tmp_path.glob("events.out.tfevents.*")
-  data = events.read_bytes()
-  for tag in (b"loss", b"tokens_per_second", b"loss_tokens_per_second", b"grad_norm"):
-    assert tag in data
-  assert set(json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])) >= {"mfu", "seconds"}
 
 
 def test_the_board_survives_a_clock_that_steps_back_and_a_disk_that_fails(tmp_path, monkeypatch, capsys):
