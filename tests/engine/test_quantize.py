@@ -53,7 +53,7 @@ def test_logits_stay_near(way):
   assert 1e-5 < error < 0.03, error
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["both", *(pytest.param(way, marks=pytest.mark.slow) for way in ("weights", "kv"))])
 def test_whole_responses_are_the_same_whatever_the_neighbours(decoder, tokenizer, way):
   asked = requests(10)
   expected = by_id(local_generator(decoder, tokenizer, **WAYS[way]).generate_all(asked))

@@ -130,8 +130,9 @@ def math_golds() -> list[str]:
 def test_every_math_gold_is_itself_in_both_modes():
   golds = math_golds()
   assert len(golds) == 12_500
-  assert [g for g in golds if not (equivalent(g, g, "strict") and same(g, g))] == []
-  assert [g for g in golds[::7] if not same(g, rf"$\displaystyle {g}$.")] == []
+  assert [g for g in golds if not equivalent(g, g, "strict")] == []
+  assert [g for g in golds[::7] if not same(g, g)] == []  # all of them, however wrapped, in the slow one
+  assert [g for g in golds[3::7] if not same(g, rf"$\displaystyle {g}$.")] == []
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from skymath_jax import prompts
 from skymath_jax.problems.micro_gsm import draw, lexicon, oracle, targets
 
-COUNT = 3000
+COUNT = 2000
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 SPLIT_SENTENCES = re.compile(r"(?<=[.?]) ")
 
@@ -21,6 +21,11 @@ def examples():
   for name, fields, completion in targets.teacher_examples(COUNT, 11):
     found[name].append((fields, completion))
   return found
+
+
+@pytest.fixture(scope="module")
+def texts():
+  return list(targets.base_examples(1200, 1))
 
 
 def pairs(examples, name):
@@ -159,13 +164,13 @@ def test_created_questions_are_verified_and_mended(examples):
   assert 0.1 < flawed / len(examples["xwin/create"]) < 0.4
 
 
-def test_no_text_holds_a_test_problem(examples):
+def test_no_text_holds_a_test_problem(examples, texts):
   for name, found in examples.items():
     for fields, completion in found:
       for text in (fields["question"], *completion.split("\n")):
         solved = oracle.solve(str(text))
         assert solved is None or solved.split == "train", (name, text)
-  for text in targets.base_examples(800, 3):
+  for text in texts:
     solved = oracle.solve(text)
     assert solved is None or solved.split == "train"
 
@@ -175,8 +180,7 @@ def test_the_test_split_can_be_asked_for():
   assert made and all(oracle.solve(question).split == "test" for question in made)
 
 
-def test_base_text_answers_nothing():
-  texts = list(targets.base_examples(1200, 1))
+def test_base_text_answers_nothing(texts):
   assert not any("he answer is" in text or "SOLUTION" in text or "ANSWER" in text for text in texts)
   asked = [text for text in texts if "?" in text]
   assert 0.2 < len(asked) / len(texts) < 0.4
@@ -191,8 +195,8 @@ def test_base_text_answers_nothing():
   assert any(re.search(r": \d+ / \d+ = \d+ and \d+ - \d+ = \d+\.", text) for text in computed)
 
 
-def test_stories_that_are_told_and_then_computed_are_short():
-  found = [text for text in targets.base_examples(1200, 2) if text.count("\n") == 1 and "?" not in text]
+def test_stories_that_are_told_and_then_computed_are_short(texts):
+  found = [text for text in texts if text.count("\n") == 1 and "?" not in text]
   assert found
   for text in found:
     story, computation = text.split("\n")
@@ -207,10 +211,10 @@ def test_deterministic():
   assert list(targets.teacher_examples(0, 5)) == []
 
 
-def test_few_words_are_enough():
+def test_few_words_are_enough(examples):
   """The vocabulary beyond numbers and the prompts' own text."""
   words = set()
-  for _, fields, completion in targets.teacher_examples(1500, 2):
+  for fields, completion in (example for found in examples.values() for example in found):
     words |= set(re.findall(r"[A-Za-z]+", f"{fields['question']} {completion}"))
   print(len(words), "words")
   assert len(words) <= 350

@@ -175,7 +175,7 @@ def test_kills_change_nothing_and_cost_only_what_was_in_flight(disturbance, even
     disturbance.wait_for(number * whole * 9 // 10 // len(events))
     if event == "2":
       second = disturbance.start_client()
-      time.sleep(4)  # until it is up and takes its share
+      time.sleep(2)  # until it is up and takes its share
     elif event == "s":
       disturbance.kill(disturbance.server)
       disturbance.server = disturbance.start_server()
