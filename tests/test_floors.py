@@ -35,7 +35,7 @@ JAX_FREE = BASEMENT | {
 }  # fmt: skip
 MAY_IMPORT_LATE = {"cli", "models"}  # the last: Orbax costs a second that a Hugging Face folder does not need
 KNOWS_NO_SERVER = {"engine", "models", "training", "synthesis"}  # rooms that import nothing of a wire
-SILENT = 5  # public functions that raise one of our errors and do not say so
+SILENT = 4  # public functions that raise one of our errors and do not say so
 LONG = 0.003  # share of functions over 50 lines
 # Tests and benchmarks that use a private attribute, and of what.
 REACHES = {"tests/test_mirror.py": "a bucket in memory: fsspec's and epath's own hooks"}

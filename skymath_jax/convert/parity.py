@@ -19,6 +19,7 @@ from skymath_jax.records import Facts
 from skymath_jax.tokenizer import Tokenizer
 
 PROMPTS = ("2 + 3 = 5", "The answer is 7", "Tom has 12 apples.\nHe eats 5.\n\nHow many are left?")
+TOLERANCE = 1e-4  # of a logit, relative to the largest: float32 has seven digits
 SHARE = 0.7  # of the free memory that both models in float32 may take
 
 Logits = Callable[[np.ndarray], np.ndarray]  # tokens [batch length] → float32 logits [batch length vocab]
@@ -44,20 +45,19 @@ def report(
   return compare(rounded, folder, encoded, new_tokens=new_tokens)
 
 
-def require_same(facts: Facts, where: epath.PathLike, what: str, *, tolerance: float = 1e-4) -> None:
+def require_same(facts: Facts, where: epath.PathLike, what: str) -> None:
   """Compares the difference that `report` found with what rounding explains: NaN is no small one.
 
   Args:
     facts: of `report`.
     where: the folder, for the message.
     what: was made, for the message.
-    tolerance: of a logit; times the largest of them, where that is above 1: float32 has seven digits.
 
   Raises:
-    UserError: the difference is larger.
+    UserError: the difference is above TOLERANCE times the largest logit, where that is above 1.
   """
   difference = facts["max_abs_logit_diff"]
-  if difference is not None and not difference <= tolerance * max(1, facts["max_abs_logit"]):
+  if difference is not None and not difference <= TOLERANCE * max(1, facts["max_abs_logit"]):
     remedy = "do not use this folder, and please report it"
     raise UserError(f"the {what} differ by {difference:.2e} from the original's", where=where, remedy=remedy)
 

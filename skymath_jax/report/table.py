@@ -1,7 +1,5 @@
 """What `skymath run` prints at the end: accuracy by level, instances made, kept and dropped, tokens a second."""
 
-import os
-
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -11,18 +9,10 @@ from skymath_jax.report.read import MODELS, Row
 from skymath_jax.statistics import Estimate
 
 
-def summary_table(summary: Row, report: str | os.PathLike[str] | None = None) -> RenderableType:
-  """The contents of `summary.json` for the terminal; what it lacks is left out.
-
-  Args:
-    summary: as `stages.summarize` makes it.
-    report: path of the report, shown on the last line.
-  """
-  facts = _facts(summary)
-  if report is not None:
-    facts["report"] = os.fspath(report)
+def summary_table(summary: Row) -> RenderableType:
+  """The contents of `summary.json` for the terminal; what it lacks is left out."""
   lines = Table.grid(padding=(0, 2, 0, 1))
-  for name, value in facts.items():
+  for name, value in _facts(summary).items():
     lines.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
   parts = [_accuracy(summary)] if read.part(summary, "accuracy") else []
   return Group(*parts, lines)

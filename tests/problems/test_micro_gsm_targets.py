@@ -175,11 +175,6 @@ def test_no_text_holds_a_test_problem(examples, texts):
     assert solved is None or solved.split == "train"
 
 
-def test_the_test_split_can_be_asked_for():
-  made = [f["question"] for name, f, _ in targets.teacher_examples(60, 1, split="test") if name != "metamath/declare"]
-  assert made and all(oracle.solve(question).split == "test" for question in made)
-
-
 def test_base_text_answers_nothing(texts):
   assert not any("he answer is" in text or "SOLUTION" in text or "ANSWER" in text for text in texts)
   asked = [text for text in texts if "?" in text]

@@ -37,7 +37,7 @@ _OTHER_LEVELS = (0.22, 0.22, 0.22, 0.19, 0.15)
 _BACKWARD = 0.15  # share of backward questions among those of the other prompts
 
 
-def draw_story(rng: random.Random, split: str, levels: tuple[float, ...] = _OTHER_LEVELS) -> Story:
+def draw_story(rng: random.Random, split: str = "train", levels: tuple[float, ...] = _OTHER_LEVELS) -> Story:
   """A random problem of `split` in random wording."""
   level = rng.choices(draw.LEVELS, levels)[0]
   return Story.draw(draw.draw_program(rng, level, split), draw_scene(rng), rng)
@@ -190,15 +190,15 @@ def example(name: str, rng: random.Random, split: str = "train") -> Example:
       return found
 
 
-def teacher_examples(n: int, rng_seed: int, split: str = "train") -> Iterator[Example]:
+def teacher_examples(n: int, rng_seed: int) -> Iterator[Example]:
   """`n` examples (prompt name, fields, completion) over all prompts in the shares of `SHARES`, in random order."""
   rng = random.Random(f"teacher {rng_seed}")
   names, weights = zip(*SHARES.items(), strict=True)
   for _ in range(n):
-    yield example(rng.choices(names, weights)[0], rng, split)
+    yield example(rng.choices(names, weights)[0], rng)
 
 
-def base_examples(n: int, rng_seed: int, split: str = "train") -> Iterator[str]:
+def base_examples(n: int, rng_seed: int) -> Iterator[str]:
   """`n` plain texts of the world, in the shares of `BASE_SHARES`: a base model's language and arithmetic.
 
   None of them is a problem with its solution: the stories that are computed have no question, and those whose
@@ -207,42 +207,42 @@ def base_examples(n: int, rng_seed: int, split: str = "train") -> Iterator[str]:
   rng = random.Random(f"base {rng_seed}")
   makers, weights = [maker for maker, _ in BASE_SHARES], [share for _, share in BASE_SHARES]
   for _ in range(n):
-    yield rng.choices(makers, weights)[0](rng, split)
+    yield rng.choices(makers, weights)[0](rng)
 
 
-def _question(rng: random.Random, split: str) -> str:
-  return draw_story(rng, split).question
+def _question(rng: random.Random) -> str:
+  return draw_story(rng).question
 
 
-def _said_twice(rng: random.Random, split: str) -> str:
-  _, fields, completion = example("metamath/rephrase", rng, split)
+def _said_twice(rng: random.Random) -> str:
+  _, fields, completion = example("metamath/rephrase", rng)
   return f"{fields['question']}\n{completion}"
 
 
-def _annotated(rng: random.Random, split: str) -> str:
-  return annotated(draw_story(rng, split))
+def _annotated(rng: random.Random) -> str:
+  return annotated(draw_story(rng))
 
 
-def _retold(rng: random.Random, split: str) -> str:
+def _retold(rng: random.Random) -> str:
   """A short story without its question, then its computation."""
-  story = draw_story(rng, split, _SHORT)
+  story = draw_story(rng, levels=_SHORT)
   steps, _ = solution.forward_steps(story.program, story.scene, solution.draw_style(rng))
   return f"{' '.join(story.body)}\n{' '.join(steps)}"
 
 
+def drill(rng: random.Random) -> str:
+  """Lines of arithmetic in the world's range."""
+  return "\n".join(_drill_line(rng) for _ in range(6))
+
+
 _SHORT = (0.5, 0.5, 0.0, 0.0, 0.0)  # levels of the stories that are told and then computed
-BASE_SHARES: tuple[tuple[Callable[[random.Random, str], str], float], ...] = (
+BASE_SHARES: tuple[tuple[Callable[[random.Random], str], float], ...] = (
   (_question, 0.1),
-  (lambda rng, split: drill(rng), 0.15),
+  (drill, 0.15),
   (_annotated, 0.3),
   (_retold, 0.25),
   (_said_twice, 0.2),
 )
-
-
-def drill(rng: random.Random, lines: int = 6) -> str:
-  """Lines of arithmetic in the world's range."""
-  return "\n".join(_drill_line(rng) for _ in range(lines))
 
 
 def _drill_line(rng: random.Random) -> str:
