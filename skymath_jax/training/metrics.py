@@ -82,9 +82,8 @@ class Profile:
     """To be called before step `step` is dispatched."""
     if step == self._first:
       options = jax.profiler.ProfileOptions()
-      options.python_tracer_level = (
-        0  # the steps are XLA's; hooks in every Python thread have ended a process (SIGSEGV)
-      )
+      # The steps are XLA's; hooks in every Python thread have ended a process (SIGSEGV).
+      options.python_tracer_level = 0
       jax.profiler.start_trace(str(self._folder), profiler_options=options)
       self._running = True
 
