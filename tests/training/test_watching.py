@@ -7,6 +7,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from skymath_jax.config import Training
 from skymath_jax.errors import UserError
@@ -45,7 +46,7 @@ def test_held_out_loss_is_the_mean_over_all_trained_tokens_however_they_are_pack
   alone = np.zeros((len(held), 64), np.int32)  # each example in a row of its own; what pads it comes after it
   for i in range(len(held)):
     alone[i, : held.lengths[i]] = held.tokens[held.place(i)]
-  log_p = np.asarray(jax.jit(lambda x: jax.nn.log_softmax(decoder()(x)))(alone))
+  log_p = np.asarray(nnx.jit(lambda model: jax.nn.log_softmax(model(alone)))(decoder()))
   for i in range(len(held)):
     trained = np.flatnonzero(held.trained[held.place(i)])
     total, weight = total - log_p[i, trained - 1, alone[i, trained]].sum(), weight + len(trained)
