@@ -5,19 +5,13 @@ import json
 import pytest
 
 from skymath_jax import study
-from skymath_jax.study import cells as cells_lib
-from tests.support.study import Fake, write_sets
+from tests.support.study import in_place, write_sets
 
 
 @pytest.fixture
 def fake(monkeypatch):
   """The fake, in place."""
-  found = Fake()
-  monkeypatch.setattr(cells_lib.training, "train", found.train)
-  monkeypatch.setattr(cells_lib.evaluate, "evaluate_model", found.evaluate)
-  monkeypatch.setattr(cells_lib.models, "load_any", lambda path, **_: (path, None))
-  monkeypatch.setattr(cells_lib.train, "as_trained", lambda decoder, config: decoder)
-  return found
+  return in_place(monkeypatch)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from skymath_jax import files
 from skymath_jax.study import Study, plot, results
 from skymath_jax.study.ablations import ABLATIONS
 from skymath_jax.study.plan import Cell, normal
-from tests.support.study import PROBLEMS, settings, write_sets
+from tests.support.study import PROBLEMS, in_place, settings, write_sets
 
 
 def make_all(config, workdir):
@@ -19,9 +19,17 @@ def make_all(config, workdir):
   return found
 
 
-def test_cells_are_trained_on_what_their_names_say(fake, workdir):
-  config = settings()
-  make_all(config, workdir)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+  """(the fake, the study) of a study that is made, for tests that only look."""
+  workdir = tmp_path_factory.mktemp("made")
+  write_sets(workdir)
+  with pytest.MonkeyPatch.context() as patch:
+    return in_place(patch), make_all(settings(), workdir)
+
+
+def test_cells_are_trained_on_what_their_names_say(made):
+  fake, config = made[0], settings()
   trained = {name: (size, rate, seed) for name, size, rate, seed in fake.trained}
   assert len(fake.trained) == len(trained) == 30  # each once: the starts of the second phases were there
   one, two = config.training.stage1.learning_rate, config.training.stage2.learning_rate
@@ -84,14 +92,15 @@ def test_a_pool_that_is_too_small_is_told_before_anything_is_trained(fake, workd
   assert not fake.trained
 
 
-def test_summary_counts_the_predictions(fake, workdir):
-  summary = results.summarize(make_all(settings(), workdir))
+def test_summary_counts_the_predictions(made):
+  study = made[1]
+  summary = results.summarize(study)
   assert [point["size"] for point in summary["curve"]] == [10, 20, 40, 80, 160]
   accuracies = [point["accuracy"] for point in summary["curve"]]
   assert accuracies == sorted(accuracies)
   for point in summary["curve"]:
     rows = [
-      files.read_json(workdir / "study" / "cells" / f"normal-{point['size']}.seed{seed}" / "summary.json")["accuracy"]
+      files.read_json(study.folder(Cell(phases=(normal(point["size"]),), rng_seed=seed)) / "summary.json")["accuracy"]
       for seed in range(2)
     ]
     assert point["by_seed"] == [row["all"] for row in rows]
@@ -104,8 +113,8 @@ def test_summary_counts_the_predictions(fake, workdir):
   assert summary["cells"][1]["set"]["instances"] == 10
 
 
-def test_verdicts_follow_from_the_intervals(fake, workdir):
-  summary = results.summarize(make_all(settings(), workdir))
+def test_verdicts_follow_from_the_intervals(made):
+  summary = results.summarize(made[1])
   assert set(summary["ablations"]) == set(ABLATIONS)
   for name, found in summary["ablations"].items():
     for other, compared in found["comparisons"].items():

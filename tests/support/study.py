@@ -8,6 +8,7 @@ from skymath_jax import config as config_lib
 from skymath_jax import files, records, sft
 from skymath_jax.evaluation import summarize
 from skymath_jax.records import Instance, stable_id
+from skymath_jax.study import cells
 
 METHODS = ("metamath.rephrase", "metamath.fobar", "evol.deepen", "evol.concretize", "xwin")
 PROBLEMS = 60
@@ -64,6 +65,16 @@ class Fake:
     summary = summarize(rows)
     files.write_json(folder / "summary.json", summary)
     return {benchmarks[0]: summary}
+
+
+def in_place(monkeypatch) -> Fake:
+  """A `Fake` where `study` trains and evaluates."""
+  found = Fake()
+  monkeypatch.setattr(cells.training, "train", found.train)
+  monkeypatch.setattr(cells.evaluate, "evaluate_model", found.evaluate)
+  monkeypatch.setattr(cells.models, "load_any", lambda path, **_: (path, None))
+  monkeypatch.setattr(cells.train, "as_trained", lambda decoder, config: decoder)
+  return found
 
 
 def write_sets(workdir, salt=0):
