@@ -4,7 +4,7 @@
 
 Sizes are those for which the paper's tables give numbers: on MATH 13.96 % from 7.5K instances, 27.84 from 60K, 39.68
 from 360K, 44.56 from 1.0M, 45.86 from 1.5M, 49.10 from 2.1M (tables 11, 9, 3, 4, 4, 13; the first five may be of length
-512, the last is of 2048: method.md 10.1). One seed first: raise study.rng_seeds in another workdir when it is worth it.
+512, the last is of 2048). One seed first: raise study.rng_seeds in another workdir when it is worth it.
 Ours: not run yet. Data of an earlier run serves as it is: copy its seeds/, synthesis/ and sft/ into the workdir.
 """
 

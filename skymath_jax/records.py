@@ -1,4 +1,4 @@
-"""The two records of the pipeline, Problem and Instance, and their JSON lines (design: one object a line, UTF-8).
+"""The two records of the pipeline, Problem and Instance, and their JSON lines (one object a line, UTF-8).
 
 A problem is a seed or a synthesized question; an instance is one (query, response) pair with the whole chain of
 where it came from. Ids are hashes of content, so a record made twice is the same record.

@@ -1,6 +1,6 @@
 """Where the answer is in a response, and in a reference solution.
 
-Two readings. `marked_answer` is the paper's: only what follows the last `The answer is ` counts (method.md section 7).
+Two readings. `marked_answer` is the paper's: only what follows the last `The answer is ` counts.
 `extract` reads what models write everywhere: a box, a field of JSON, an answer tag, `####`, the phrase in the languages
 of the benchmarks, an `A:` line, and last a number.
 """

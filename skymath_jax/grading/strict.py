@@ -1,4 +1,4 @@
-r"""The paper's strict grader: string rules only, near 100 % precision, low recall by intent (method.md section 7).
+r"""The paper's strict grader: string rules only, near 100 % precision, low recall by intent.
 
 Two answers are equal when their normalised strings are. Where the gold is a plain number, a prediction that is a plain
 number too (sign, currency, thousands separators, percent sign and a unit after it are allowed) is compared exactly.
@@ -60,7 +60,7 @@ def plain_number(text: str) -> tuple[Fraction, str] | None:
 
 
 def normalize(text: str) -> str:
-  """The MATH benchmark's normal form of an answer, step by step as in method.md section 7."""
+  """The MATH benchmark's normal form of an answer (Hendrycks et al. 2021), but for what the module names."""
   text = text.strip().removesuffix(".").strip()
   text = _unwrapped_text(text)
   for piece in _DELETED:

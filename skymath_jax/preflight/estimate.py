@@ -2,7 +2,7 @@
 
 Memory is what must be there (states, gradients, kept activations, logits) by the shapes alone; the compiler's peak is
 a little higher. On GPUs, for which nothing can be compiled without one, this is the answer; it is within a tenth of
-what was measured on an H200 (tests/test_preflight.py holds the rows).
+what was measured on an H200 (tests/preflight/test_estimate.py holds the rows).
 """
 
 import dataclasses

@@ -1,1 +1,1 @@
-"""Where the contract of design.md says that the JetStream engine is found; it lives in `server.jetstream`."""
+"""Where other tools import the JetStream engine from; it lives in `server.jetstream`."""

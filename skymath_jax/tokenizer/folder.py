@@ -2,7 +2,7 @@
 
 Where a folder holds both vocabularies, `tokenizer.json` is taken. The class `LlamaTokenizer` brings rules of its own
 about blanks, which overrule the file's (`_rules`); tokens may be named outside the vocabulary, in three places
-(`_added_tokens`); and text that spells a special token is that token.
+(`_add_tokens`); and text that spells a special token is that token.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """A hub on this machine: speaks as much of the Hugging Face hub's HTTP interface as huggingface_hub needs.
 
 `root/models/ORG/NAME/…` and `root/datasets/ORG/NAME/…` are its repositories, with one revision, `main`. A repository
-whose name holds `gated` is refused as the hub refuses one; `posted` keeps what is uploaded.
+whose name holds `gated` is refused as the hub refuses one; `asked` keeps what was asked for.
 """
 
 import contextlib

@@ -34,7 +34,7 @@ def settings(**changes):
 
 
 class Fake:
-  """Stands for `training.train` and `stages.model.evaluate_model`; notes what was trained, on what, from where."""
+  """Stands for `training.train` and `recipe.evaluate.evaluate_model`; notes what was trained, on what, from where."""
 
   def __init__(self):
     self.trained, self.evaluated, self.stop_at = [], [], None
