@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from tests.support.compiled import compiled_programs_are_shared  # noqa: F401, a fixture
 from tests.support.small_recipe import command, environment
 
 

@@ -16,7 +16,7 @@ from skymath_jax.training import held_out, metrics, optimizer, step
 from skymath_jax.training.examples import hold_out
 from skymath_jax.training.packing import Packing, Steps
 from tests.support.doubles import Characters, decoder, tokenize
-from tests.support.processes import environment, python
+from tests.support.processes import python
 from tests.support.short_run import ROWS, curve, train
 
 
@@ -112,17 +112,17 @@ FULL_DISK = """
       resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # the next step's arrays cannot be written
     return {}
   try:
-    train(sys.argv[1], source=some_rows(900), checkpoint_every=4, evaluate=fill)
+    train(sys.argv[1], source=some_rows(400), checkpoint_every=4, evaluate=fill)
   except UserError as error:
     print("UserError:", error)
 """
 
 
 def test_a_checkpoint_that_cannot_be_written_in_the_background_stops_the_run(tmp_path):
-  done = python(FULL_DISK, tmp_path, env=environment(JAX_ENABLE_COMPILATION_CACHE="false"), timeout=300)
+  done = python(FULL_DISK, tmp_path, timeout=300)
   assert "UserError:" in done.stdout and "could not be written" in done.stdout, done.stderr[-3000:]
   assert orbax_folder.committed(tmp_path) in ([4], [8, 4])  # as far as the writer had come
-  assert curve(tmp_path)[-1][0] < 40  # it did not go on to the end (about 100 steps)
+  assert curve(tmp_path)[-1][0] < 40  # it did not go on to the end (about 45 steps)
 
 
 def test_weights_in_bfloat16_move_as_far_as_those_in_float32_on_the_mean():
@@ -141,8 +141,7 @@ def test_training_in_bfloat16_follows_float32_and_says_that_it_is_not(tmp_path, 
   narrow = train(tmp_path / "narrow", epochs=6, checkpoint_every=1000, model=decoder(param_dtype="bfloat16"))
   assert narrow["loss"] == pytest.approx(wide["loss"], rel=0.02)
   assert "warning: weights and second moments are bfloat16" in capsys.readouterr().err
-  chain = optimizer.make(Training())
-  _, state, _ = step.placed(decoder(param_dtype="bfloat16"), chain, None)
+  state = jax.eval_shape(lambda: step.init(decoder(param_dtype="bfloat16"), optimizer.make(Training()))[1])
   dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(state)}
   assert dtypes == {"bfloat16", "float32", "int32"}  # float32: the first moment, by mu_dtype
 
