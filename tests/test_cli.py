@@ -1,6 +1,7 @@
 """The command line: it answers at once, and a mistake gets an exit code and one paragraph, never a traceback."""
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -51,6 +52,17 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(words, unbuffered):
   environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
   done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, check=True)
   assert done.stderr == ""
+
+
+def test_streams_that_are_closed_or_know_few_characters_do(monkeypatch):
+  narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+  for stream in (None, narrow):
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(SystemExit) as ended:
+      cli.main(["config"])
+    assert ended.value.code == 0
+  narrow.seek(0)
+  assert "\\u" in narrow.read()
 
 
 def test_help_says_what_the_verb_does(capsys):

@@ -10,6 +10,7 @@ Nothing heavy is imported before the verb is known, so that `skymath --help` ans
 import errno
 import glob
 import importlib
+import io
 import os
 import select
 import sys
@@ -71,6 +72,7 @@ exit codes: 0 done; 1 failed, with the reason and the remedy; 2 wrong usage; 143
 
 def main(argv: Sequence[str] | None = None) -> None:
   """The console script. Exits with 0, 1 (a failure, told in one paragraph) or 2 (wrong usage)."""
+  _make_printable()
   try:
     try:
       sys.exit(call(list(sys.argv[1:] if argv is None else argv)))
@@ -80,6 +82,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not _reader_is_gone():
       raise
     sys.exit(NO_READER)
+
+
+def _make_printable() -> None:
+  """Gives a program that was started without streams (`>&-`) some, and lets those of few characters print all text."""
+  for name in ("stdout", "stderr"):
+    stream = getattr(sys, name)
+    if stream is None:
+      setattr(sys, name, open(os.devnull, "w"))
+    elif isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="backslashreplace")
 
 
 def _reader_is_gone() -> bool:

@@ -95,7 +95,7 @@ def checked_prompt(tokens: Sequence[int], sampling: Sampling, *, max_length: int
     raise RequestRejected(
       f"the prompt has {len(tokens)} tokens, but prompt and response share {max_length}",
       where="prompt",
-      remedy="shorten it, or serve with a larger max_length",
+      remedy="shorten it, or serve with a larger max_length, if the model knows so many positions",
     )
   if not 0 <= min(tokens) <= max(tokens) < vocab_size:
     raise RequestRejected(

@@ -233,7 +233,11 @@ class Driver(orchestrator.Driver):
     most = self.engine.max_length
     if characters > MAX_TOKEN_LENGTH * most:
       what = f"the prompt has {characters:,} characters, but prompt and response share {most} tokens"
-      raise RequestRejected(what, where="prompt", remedy="shorten it, or serve with a larger max_length")
+      raise RequestRejected(
+        what,
+        where="prompt",
+        remedy="shorten it, or serve with a larger max_length, if the model knows so many positions",
+      )
 
   async def _encode(self, text: str) -> list[int]:
     self.require_room(len(text))
