@@ -8,7 +8,7 @@ import pytest
 from skymath_jax import chat, models, prompts, records
 from skymath_jax.chat import frames
 from skymath_jax.records import Instance
-from skymath_jax.synthesis import METHODS, ResponseStore
+from skymath_jax.synthesis import ResponseStore
 from tests.support.small_recipe import command, environment
 
 
@@ -21,11 +21,12 @@ def test_the_question_alone_is_what_a_model_trained_here_saw():
 
 @pytest.mark.slow
 def test_a_run_in_which_the_student_makes_stage_2(tmp_path):
-  nothing = [f"--config.synthesis.hard.{name}=0.0" for name in METHODS if name != "answer_augmentation"]
-  rounds = ["--config.synthesis.rounds=1", "--config.synthesis.student=true", "--config.synthesis.hard_levels=1,2,3"]
+  runs = {"pass1": 8.0, "pass2": 0.0, "hard": 8.0}  # of answer augmentation alone
+  passes = [f"--config.synthesis.{name}={{'answer_augmentation': {count}}}" for name, count in runs.items()]
+  changes = ["synthesis.rounds=2", "synthesis.student=true", "synthesis.hard_levels=(1, 2, 3)", "teacher.backend=local"]
   workdir = tmp_path / "run"
   done = subprocess.run(
-    command(workdir, "--config.training.stage1.epochs=6", *rounds, *nothing),
+    command(workdir, *passes, *(f"--config.{change}" for change in changes), "--config.training.stage1.epochs=3"),
     env=environment(tmp_path), capture_output=True, text=True, timeout=540, check=False,
   )  # fmt: skip
   assert done.returncode == 0, done.stderr[-3000:]
