@@ -12,6 +12,7 @@ from jax import numpy as jnp
 from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig, attention, cache
 from skymath_jax.models.vocabulary import vocabulary_logits
+from tests.support.quick_jit import jit
 
 CONFIG = DecoderConfig(vocab_size=97, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48)
 VARIANTS = {
@@ -22,7 +23,7 @@ VARIANTS = {
 }
 
 
-run = nnx.jit(lambda model, *args: model(*args))  # eager, each small operation would compile on its own
+run = jit(lambda model, *args: model(*args))  # eager, each small operation would compile on its own
 
 
 def tokens(rows, length, seed=0):
@@ -59,7 +60,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
   whole = run(model, x, None, segment_ids)
   monkeypatch.setattr(attention, "MIN_QUERY_BLOCK", 8)
   monkeypatch.setattr(attention, "MAX_QUERY_BLOCKS", 5)
-  np.testing.assert_allclose(nnx.jit(lambda m: m(x, None, segment_ids))(model), whole, atol=1e-5)
+  np.testing.assert_allclose(jit(lambda m: m(x, None, segment_ids))(model), whole, atol=1e-5)
 
 
 def test_the_future_is_not_seen():
@@ -77,7 +78,7 @@ def test_remat_changes_no_gradient(name, policies):
   grads = []
   for policy in policies:
     m = variant(name).replace(remat=policy)
-    grads.append(nnx.to_pure_dict(nnx.jit(nnx.grad(lambda m: jnp.square(m(tokens(2, 12))).mean()))(m)))
+    grads.append(nnx.to_pure_dict(jit(nnx.grad(lambda m: jnp.square(m(tokens(2, 12))).mean()))(m)))
   for other in grads[1:]:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), grads[0], other)
 
@@ -132,7 +133,7 @@ def test_replace_shares_the_weights_and_leaves_the_model_alone():
 def test_padding_rows_give_finite_gradients():
   model = variant("plain")
   segment_ids = jnp.zeros((2, 12), int).at[0, :5].set(1)
-  grads = nnx.jit(nnx.grad(lambda m: m(tokens(2, 12), None, segment_ids)[0, :5].sum()))(model)
+  grads = jit(nnx.grad(lambda m: m(tokens(2, 12), None, segment_ids)[0, :5].sum()))(model)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
@@ -151,13 +152,13 @@ def test_packed_prompts_are_prefilled_as_if_each_were_alone():
   segment_ids = jnp.repeat(jnp.array([1, 2, 0]), jnp.array([7, 4, 5]))[None]
   positions = jnp.concatenate([jnp.arange(n) for n in (7, 4, 5)])[None]
   kv, held = (
-    nnx.jit(lambda m, *args: m.prefill(*args))(model, packed, positions, segment_ids),
+    jit(lambda m, *args: m.prefill(*args))(model, packed, positions, segment_ids),
     cache.init(CONFIG, 3, 16),
   )
   for slot, start, end in ((2, 0, 7), (0, 7, 11)):
     held = cache.insert(held, jax.tree.map(lambda x, a=start, b=end: x[:, a:b], kv), slot)
   last = jnp.array([prompts[1][0, -1], 0, prompts[0][0, -1]])
-  logits, held = nnx.jit(lambda m, *a: m.decode(*a, length=9))(model, last, held, jnp.array([4, 0, 7]))
+  logits, held = jit(lambda m, *a: m.decode(*a, length=9))(model, last, held, jnp.array([4, 0, 7]))
   np.testing.assert_allclose(logits[2], run(model, prompts[0])[0, -1], atol=1e-5)
   np.testing.assert_allclose(logits[0], run(model, prompts[1])[0, -1], atol=1e-5)
   np.testing.assert_array_equal(held[0][0][1, :, 1:], 0)
@@ -167,13 +168,13 @@ def test_decode_does_not_read_past_length():
   """NaN beyond `length` would reach the logits if it were read."""
   model = variant("plain").unstacked()
   held = jax.tree.map(lambda a: a.at[:, :, 6:].set(jnp.nan), cache.init(CONFIG, 2, 16))
-  logits, _ = nnx.jit(lambda m, *a: m.decode(*a, length=6))(model, jnp.array([1, 2]), held, jnp.array([3, 5]))
+  logits, _ = jit(lambda m, *a: m.decode(*a, length=6))(model, jnp.array([1, 2]), held, jnp.array([3, 5]))
   assert np.isfinite(logits).all()
 
 
 def test_hidden_and_unembed_are_the_forward():
   model, x = variant("plain"), tokens(2, 5)
-  hidden, kv = nnx.jit(lambda m: m.hidden_and_kv(x))(model)
+  hidden, kv = jit(lambda m: m.hidden_and_kv(x))(model)
   np.testing.assert_allclose(model.unembed(hidden), run(model, x), atol=1e-5)
   assert [k.shape for k, _ in kv] == [(2, 5, 2, 8)] * 2
 

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from flax import nnx
 from jax import numpy as jnp
 
 from skymath_jax.errors import UserError
@@ -17,6 +16,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from tests.support import zoo  # noqa: E402, needs both
+from tests.support.quick_jit import jit  # noqa: E402
 
 
 def tokens(rows=3, length=24):
@@ -26,7 +26,7 @@ def tokens(rows=3, length=24):
 SLOTS, LENGTH, CACHE = 3, 24, 96
 
 
-@nnx.jit
+@jit
 def fill(model, x):
   """A cache of SLOTS slots with prompt i in slot i; other text was in it before."""
   held, kv = jax.tree.map(lambda a: a + 7.0, cache.init(model.config, SLOTS, CACHE)), model.prefill(x)
@@ -35,7 +35,7 @@ def fill(model, x):
   return held
 
 
-@nnx.jit
+@jit
 def step(model, tokens, held, positions):
   return model.decode(tokens, held, positions, length=92)
 

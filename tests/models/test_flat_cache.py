@@ -1,6 +1,7 @@
 """The cache in the form for TPUs: heads of a token side by side. It must give what the other form gives."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,15 +11,15 @@ from jax import numpy as jnp
 
 from skymath_jax.engine.programs import idle_state
 from skymath_jax.models import Decoder, DecoderConfig, attention, cache
+from tests.support.quick_jit import jit
 
 CONFIG = DecoderConfig(vocab_size=97, embed=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp=48, scan_layers=False)
 SLOTS, ROOM, LENGTH = 3, 24, 12
 
 
-@nnx.jit(static_argnums=(4, 5))
-def answers(model, x, starts, fed, flat, rubbish):
+def answers(flat, model, x, starts, fed):
   """Logits of three steps after prompts were inserted (row i into slot SLOTS-1-i), in a cache full of rubbish."""
-  held = jax.tree.map(lambda a: a + rubbish, cache.init(model.config, SLOTS, ROOM, flat=flat))
+  held = jax.tree.map(lambda a: a + 7.0, cache.init(model.config, SLOTS, ROOM, flat=flat))
   kv, found = model.prefill(x), []
   for row in range(SLOTS):
     held = cache.insert(held, kv, SLOTS - 1 - row, row=row)
@@ -31,11 +32,11 @@ def answers(model, x, starts, fed, flat, rubbish):
 @pytest.mark.parametrize(("kv_heads", "window"), [(4, None), (2, 4), (1, None)])
 def test_both_forms_give_the_same_logits(kv_heads, window):
   config = dataclasses.replace(CONFIG, kv_heads=kv_heads, window=window)
-  model, rng = Decoder(config, rngs=nnx.Rngs(1)), np.random.default_rng(0)
+  model, rng = nnx.jit(lambda: Decoder(config, rngs=nnx.Rngs(1)))(), np.random.default_rng(0)
   x, fed = rng.integers(0, 97, (SLOTS, 8)), rng.integers(0, 97, (3, SLOTS))
   starts = np.array([7, 2, 5])
-  wanted, by_head = answers(model, x, starts, fed, False, 7.0)
-  found, flat = answers(model, x, starts, fed, True, 7.0)
+  wanted, by_head = jit(functools.partial(answers, False))(model, x, starts, fed)
+  found, flat = jit(functools.partial(answers, True))(model, x, starts, fed)
   np.testing.assert_allclose(found, wanted, atol=1e-5)
   for held, other in zip(jax.tree.leaves(flat), jax.tree.leaves(by_head), strict=True):
     assert held.shape == (SLOTS, ROOM, kv_heads * 8)
@@ -44,9 +45,9 @@ def test_both_forms_give_the_same_logits(kv_heads, window):
 
 
 def test_nothing_past_length_is_read():
-  model = Decoder(CONFIG)
+  model = nnx.jit(lambda: Decoder(CONFIG))()
   held = jax.tree.map(lambda a: a.at[:, 6:].set(jnp.nan), cache.init(CONFIG, 2, 16, flat=True))
-  logits, _ = nnx.jit(lambda m, *a: m.decode(*a, length=6))(model, jnp.array([1, 2]), held, jnp.array([3, 5]))
+  logits, _ = jit(lambda m, *a: m.decode(*a, length=6))(model, jnp.array([1, 2]), held, jnp.array([3, 5]))
   assert np.isfinite(logits).all()
 
 

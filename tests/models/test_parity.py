@@ -18,9 +18,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from tests.support import zoo  # noqa: E402, needs both
+from tests.support.quick_jit import FAST, jit  # noqa: E402
 
 LENGTH, PIECES = 40, (17, 12, 9)  # each longer than the window (7), one longer than the scaled rope's 16 positions
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of compilation
 
 
 def draw(vocab):
@@ -119,9 +119,9 @@ def test_their_padding(both):
     np.testing.assert_allclose(logits[6, here], logits[index, : PIECES[index]], atol=1e-5, rtol=0)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
-def forward(graph, params, arrays):
-  return nnx.merge(graph, params)(*arrays)
+@jit
+def forward(model, *arrays):
+  return model(*arrays)
 
 
 def test_bfloat16(both):
@@ -129,7 +129,8 @@ def test_bfloat16(both):
   theirs, model, _ = both
   *arrays, _ = batch(model.config.vocab_size)
   graph, params = nnx.split(model.replace(dtype="bfloat16"), nnx.Param)
-  logits = np.asarray(forward(graph, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params), arrays))
+  narrow = nnx.merge(graph, jax.tree.map(lambda x: x.astype(jnp.bfloat16), params))
+  logits = np.asarray(forward(narrow, *arrays))
   want = zoo.logits(theirs.to(torch.bfloat16), arrays[0][:3])
   theirs.to(torch.float32)
   real = arrays[2][:3] > 0

@@ -20,17 +20,13 @@ from skymath_jax.models import Decoder, DecoderConfig, RopeScaling, attention, c
 from skymath_jax.models.config import LayerKind
 from skymath_jax.models.published import PUBLISHED
 from tests.support.published import MODELS
+from tests.support.quick_jit import jit
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # of compilation
-
-
-@functools.partial(jax.jit, static_argnums=0, compiler_options=FAST)
-def forward(graph, params, *arrays):
-  return nnx.merge(graph, params)(*arrays)
+forward = jit(lambda model, *arrays: model(*arrays))
 
 
 def run(model, *arrays):
-  return np.asarray(forward(*nnx.split(model, nnx.Param), *map(jnp.asarray, arrays)))
+  return np.asarray(forward(model, *map(jnp.asarray, arrays)))
 
 
 @pytest.mark.parametrize("name", ["olmo-3", "phi-4-mini", pytest.param("gemma-3", marks=pytest.mark.slow)])
@@ -156,13 +152,13 @@ def test_every_way_through_gives_the_same():
   want = run(ours, x)
   plain = ours.unstacked()
   np.testing.assert_allclose(run(plain, x), want, atol=1e-5)
-  whole = jax.jit(lambda m: m.prefill(jnp.asarray(x)), compiler_options=FAST)(ours)
+  whole = jit(lambda m: m.prefill(jnp.asarray(x)))(ours)
   context = jax.tree.map(lambda a: jnp.pad(a[:, :9], ((0, 0), (0, 7), (0, 0), (0, 0)), constant_values=5.0), whole)
-  extend = jax.jit(lambda m, t, c, n: m.extend(t, c, n), compiler_options=FAST)
+  extend = jit(lambda m, t, c, n: m.extend(t, c, n))
   for a, b in zip(jax.tree.leaves(extend(plain, x[:, 9:], context, 9)), jax.tree.leaves(whole), strict=True):
     np.testing.assert_allclose(a, b[:, 9:], atol=1e-5)
   held = cache.insert(cache.init(CONFIG, 1, 16), jax.tree.map(lambda a: a[:, :9], whole), 0)
-  decode = jax.jit(lambda m, t, c, p: m.decode(t, c, p), compiler_options=FAST)
+  decode = jit(lambda m, t, c, p: m.decode(t, c, p))
   for i in range(9, 14):
     logits, held = decode(plain, jnp.asarray(x[:, i]), held, jnp.array([i]))
     np.testing.assert_allclose(logits, want[:, i], atol=1e-5)
