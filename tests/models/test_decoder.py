@@ -31,12 +31,16 @@ def tokens(rows, length, seed=0):
 
 
 @functools.cache
-def variant(name):
+def drawn(config):
   """A decoder with every weight random, also norms and biases; drawn by numpy, which compiles nothing."""
-  model, draw = nnx.eval_shape(lambda: Decoder(dataclasses.replace(CONFIG, **VARIANTS[name]))), np.random.default_rng(1)
+  model, draw = nnx.eval_shape(lambda: Decoder(config)), np.random.default_rng(1)
   state = nnx.state(model, nnx.Param)
   nnx.update(model, jax.tree.map(lambda w: jnp.asarray(0.2 * draw.standard_normal(w.shape), jnp.float32), state))
   return model
+
+
+def variant(name):
+  return drawn(dataclasses.replace(CONFIG, **VARIANTS[name]))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -88,7 +92,7 @@ def test_remat_changes_no_gradient(name, policies):
 )
 def test_remat_keeps_what_it_says_and_each_value_once(policy, kept, capsys):
   """Saved residuals of one unrolled layer, by name and number; a value named twice would be stored twice."""
-  model = Decoder(dataclasses.replace(variant("unstacked").config, layers=1, remat=policy))
+  model = drawn(dataclasses.replace(CONFIG, scan_layers=False, layers=1, remat=policy))
   graph, params = nnx.split(model)
   jax.ad_checkpoint.print_saved_residuals(lambda p: nnx.merge(graph, p).hidden(tokens(2, 12)).sum(), params)
   lines = capsys.readouterr().out.splitlines()
