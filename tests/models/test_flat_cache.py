@@ -32,7 +32,7 @@ def answers(flat, model, x, starts, fed):
 @pytest.mark.parametrize(("kv_heads", "window"), [(4, None), (2, 4), (1, None)])
 def test_both_forms_give_the_same_logits(kv_heads, window):
   config = dataclasses.replace(CONFIG, kv_heads=kv_heads, window=window)
-  model, rng = nnx.jit(lambda: Decoder(config, rngs=nnx.Rngs(1)))(), np.random.default_rng(0)
+  model, rng = Decoder(config, rngs=nnx.Rngs(1)), np.random.default_rng(0)
   x, fed = rng.integers(0, 97, (SLOTS, 8)), rng.integers(0, 97, (3, SLOTS))
   starts = np.array([7, 2, 5])
   wanted, by_head = jit(functools.partial(answers, False))(model, x, starts, fed)
@@ -45,7 +45,7 @@ def test_both_forms_give_the_same_logits(kv_heads, window):
 
 
 def test_nothing_past_length_is_read():
-  model = nnx.jit(lambda: Decoder(CONFIG))()
+  model = Decoder(CONFIG)
   held = jax.tree.map(lambda a: a.at[:, 6:].set(jnp.nan), cache.init(CONFIG, 2, 16, flat=True))
   logits, _ = jit(lambda m, *a: m.decode(*a, length=6))(model, jnp.array([1, 2]), held, jnp.array([3, 5]))
   assert np.isfinite(logits).all()
