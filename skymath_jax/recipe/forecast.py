@@ -30,9 +30,10 @@ TEMPLATE_TOKENS = 60  # of the prompt around a question
 RESPONSE_TOKENS = 250  # of an evaluated model, unless it may say less
 TOKENS = ("prompt_tokens", "completion_tokens")
 
-# What each kind of work reaches of the machine's products. On a CPU measured (benchmarks/results/real.md); on
-# accelerators training is what docs/estimates.py assumes, the others, bound by memory more often than not, are guesses
-CPU = {"prefill": 0.6, "decode": 0.4, "train": 0.3}
+# What each kind of work reaches of the machine's products. On a CPU: what a 0.5B teacher and a 135M student had
+# (benchmarks/results/real.md); on accelerators training is what docs/estimates.py assumes, the others, bound by memory
+# more often than not, are guesses
+CPU = {"prefill": 0.6, "decode": 0.4, "train": 0.5}
 ACCELERATOR = {"prefill": 0.4, "decode": 0.1, "train": 0.4}
 # Seconds that a token takes however small the model is, and a stage however little it does (the quickstart's, measured)
 LEAST = {"prefill": 2e-5, "decode": 1.5e-4, "train": 8e-5}

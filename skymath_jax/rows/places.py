@@ -227,7 +227,7 @@ def _files_below(folder: epath.Path, above: str = "") -> Iterator[str]:
       around = files.absolute(folder)
       if name.count("/") < MAX_DEPTH and files.absolute(path) not in (around, *around.parents):  # no link upwards
         yield from _files_below(path, f"{name}/")
-    elif "://" in os.fspath(path) or path.is_file():  # a pipe or a device would never end
+    elif "://" in os.fspath(path) or os.path.isfile(path):  # a pipe or a device would never end, and is a file to epath
       yield name
 
 
