@@ -1,8 +1,11 @@
+import contextlib
+import time
+
 import pytest
 
 from skymath_jax import prompts
 from skymath_jax.records import Instance, Problem
-from skymath_jax.synthesis import Rejected
+from skymath_jax.synthesis import Rejected, Rejection
 from skymath_jax.synthesis.methods import metamath
 from tests.support.methods import FINAL, GOOD, MIA, XWIN, augment, chosen, refused
 
@@ -99,6 +102,17 @@ def test_bad_solutions_are_rejected_by_every_method_that_solves(text, reason):
   assert refused("self_verification", statement, text) == reason
   [made], _ = augment("evol", question, text)
   assert isinstance(made, Rejected) and made.reason == reason
+
+
+@pytest.mark.parametrize(
+  "piece", ["a", '"', "1", "\n\n", "The answer is ", '"The answer is" ', "final answer ", "- ", "<b>"]
+)
+def test_reading_takes_time_by_the_length_alone(piece):
+  text = piece * (30_000 // len(piece))
+  start = time.process_time()
+  with contextlib.suppress(Rejection):
+    augment("answer_augmentation", f"{text}\nThe answer is 8")
+  assert time.process_time() - start < 2  # seconds; by the square it was seven and more
 
 
 def test_answer_augmentation():
