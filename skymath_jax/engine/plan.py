@@ -29,17 +29,17 @@ def load(
   settings: EngineSettings,
   *,
   dtype: str | None = None,
-  mesh: jax.sharding.Mesh | None = None,
   requests: int = 0,
   tokens: int = 0,
 ) -> tuple[Decoder, Tokenizer, EngineSettings]:
-  """A model for serving, one array per layer, and the settings `planned` for it.
+  """A model for serving on all devices, one array per layer, and the settings `planned` for it.
+
+  In a job of several processes it is on the first device of each, which answers its share by itself.
 
   Args:
     path: see `models.load_any`.
     settings: at most so many slots and so long.
     dtype: of weights and compute; None as stored.
-    mesh: where to place the weights; None = the first device.
     requests: how many there will be at one time; 0 = nobody knows.
     tokens: of the longest prompt with its response; 0 = nobody knows.
 
@@ -48,6 +48,7 @@ def load(
   """
   dtype = dtype or models.stored_dtype(path)
   config = dataclasses.replace(models.config_of(path), dtype=dtype, param_dtype=dtype)
+  mesh = _serving_mesh(config)
   have = memory.usable(1 if mesh is None else mesh.size)
   copies = 1 if mesh is None else mesh.size // sharding.parts(mesh, "mlp")
   plan = planned(settings, config, have=have, copies=copies, requests=requests, tokens=tokens, where=path)
@@ -55,14 +56,10 @@ def load(
   return decoder.unstacked(give_up=True), tokenizer, plan
 
 
-def serving_mesh(path: epath.PathLike) -> jax.sharding.Mesh | None:
-  """All devices of this machine, the matrices of the model at `path` split over them.
-
-  None where there is one device, or one of several processes, each of which answers its share by itself.
-  """
+def _serving_mesh(config: DecoderConfig) -> jax.sharding.Mesh | None:
+  """All devices of this machine, the model's matrices split over them; None where one is all that there is to use."""
   if jax.device_count() == 1 or jax.process_count() > 1:
     return None
-  config = models.config_of(path)
   sizes = sharding.serving_sizes(
     jax.device_count(), kv_heads=config.kv_heads, heads=config.heads, others=(config.mlp, config.vocab_size)
   )

@@ -140,9 +140,8 @@ def _benchmarks(config: Experiment, folder: str, names: Sequence[str]) -> Iterat
 def _evaluator(
   config: Experiment, path: epath.PathLike, asked: Mapping[str, Sequence[Problem]]
 ) -> Callable[..., Facts]:
-  """`evaluation.evaluate` of the model at `path`, on all devices (in a job of several processes, on the first of each).
+  """`evaluation.evaluate` of the model at `path`, with room for these benchmarks.
 
-  There is room for these benchmarks.
   One that we trained is asked as it was trained, others as `evaluation.template` says.
   """
   trained, tokenizer = trained_with(path), models.tokenizer_of(path)
@@ -155,7 +154,6 @@ def _evaluator(
     path,
     EngineSettings(**dataclasses.asdict(config.serving)),
     dtype=config.model.dtype,
-    mesh=plan.serving_mesh(path),
     requests=config.evaluation.samples * max(map(len, asked.values()), default=0),
     tokens=config.evaluation.max_tokens + max((len(encode(prompt)) for prompt in prompts), default=0),
   )

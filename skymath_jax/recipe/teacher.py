@@ -111,10 +111,7 @@ class Teacher:
   def _in_process(self) -> LocalGenerator:
     config = self._config
     most = EngineSettings(**dataclasses.asdict(self._serving))
-    mesh = plan.serving_mesh(config.model)
-    decoder, tokenizer, settings = plan.load(
-      config.model, most, dtype=self._dtype, mesh=mesh, requests=config.concurrency
-    )
+    decoder, tokenizer, settings = plan.load(config.model, most, dtype=self._dtype, requests=config.concurrency)
     encode = chat.question_encoder(tokenizer, config.chat)
     return LocalGenerator(decoder, tokenizer, models.model_id(config.model), settings, encode=encode)
 

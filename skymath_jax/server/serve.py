@@ -281,6 +281,5 @@ def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any
   if values["allow_remote"] and not (token or values["without_token"] or is_loopback(values["host"])):
     token = made_token()
   engine_settings, settings = settings_of(**values, token=token)
-  mesh = plan.serving_mesh(model)
-  decoder, tokenizer, engine_settings = plan.load(model, engine_settings, dtype=dtype or None, mesh=mesh)
+  decoder, tokenizer, engine_settings = plan.load(model, engine_settings, dtype=dtype or None)
   serve(decoder, tokenizer, models.model_id(model), engine_settings, settings, exit_with_parent=exit_with_parent)
