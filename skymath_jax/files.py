@@ -92,6 +92,13 @@ def free_bytes(path: epath.PathLike) -> int | None:
   return shutil.disk_usage(place).free
 
 
+def refuse_lfs_pointer(beginning: bytes, where: epath.PathLike) -> None:
+  """Raises a `UserError` where the first bytes of a file are those of the note that Git leaves in place of it."""
+  if beginning.startswith(LFS_POINTER):
+    what, remedy = LFS_FOUND
+    raise UserError(what, where=where, remedy=remedy)
+
+
 def is_lfs_pointer(path: epath.PathLike) -> bool:
   """Whether a file is the note that Git leaves in place of one that Git LFS would have fetched."""
   with epath.Path(path).open("rb") as f:

@@ -73,8 +73,7 @@ def read_object(path: epath.PathLike) -> dict[str, Any]:
     UserError: as `require_regular`, or it holds something else.
   """
   data = read_bytes(path, most=MAX_JSON)
-  if data.startswith(files.LFS_POINTER):
-    raise UserError(files.LFS_FOUND[0], where=path, remedy=files.LFS_FOUND[1])
+  files.refuse_lfs_pointer(data, path)
   try:
     value = json.loads(data)
   except json.JSONDecodeError as error:

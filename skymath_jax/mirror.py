@@ -44,6 +44,12 @@ def scratch(url: epath.PathLike, process: int = 0) -> epath.Path:
   return epath.Path(root) / f"process{process}" / scheme / rest.strip("/")
 
 
+def not_installed(error: ImportError, where: epath.PathLike | None = None) -> UserError:
+  """What to tell where a bucket's library is missing: gs:// needs gcsfs, others have libraries of their own."""
+  what = f"what reads this kind of bucket is not installed ({str(error)[:100]})"
+  return UserError(what, where=where, remedy='for gs://: pip install "skymath-jax[gcs]"')
+
+
 @contextlib.contextmanager
 def reachable(url: epath.PathLike) -> Iterator[None]:
   """Tells of a bucket that cannot be read.
@@ -53,9 +59,8 @@ def reachable(url: epath.PathLike) -> Iterator[None]:
   """
   try:
     yield
-  except ImportError as error:  # a path in gs:// needs gcsfs; others have libraries of their own
-    what = f"what reads this kind of bucket is not installed ({str(error)[:100]})"
-    raise UserError(what, where=url, remedy='for gs://: pip install "skymath-jax[gcs]"') from None
+  except ImportError as error:
+    raise not_installed(error, url) from None
   except FileNotFoundError:
     raise UserError("no such folder in the bucket", where=url, remedy="check the path") from None
   except UserError:

@@ -59,8 +59,8 @@ class Instance:
   `pseudo_gold` is true where the gold was itself a teacher's answer. `quality` holds what else is known of it:
   `verdict` (the verifier's word), `difficulty` (1 to 5, as the teacher rates the query), `samples` and `solve_rate`
   (responses to the query, and the share of them that agree), `round` (which draw of its problem it was, from 1, where
-  `synthesis.rounds` ends them). `thought` is what a reasoning teacher thought before it
-  wrote the response; a row of a teacher that does not think has no such key.
+  `synthesis.rounds` ends them). `thought` is what a reasoning teacher thought before it wrote the response; a row of a
+  teacher that does not think has no such key.
   """
 
   id: str

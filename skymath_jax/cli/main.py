@@ -140,7 +140,9 @@ def call(argv: list[str]) -> int:
       print(f"skymath {argv[0]}: {where}: {error.strerror}. {remedy}", file=sys.stderr)
       return _end_of_job(1)
     if isinstance(error, ImportError) and any(name in str(error) for name in BUCKETS):
-      print(f"skymath {argv[0]}: what reads this kind of bucket is not installed ({error}).", file=sys.stderr)
+      from skymath_jax import mirror
+
+      print(f"skymath {argv[0]}: {mirror.not_installed(error)}", file=sys.stderr)
       return _end_of_job(1)
     if not _of_several():
       raise

@@ -83,6 +83,10 @@ class Prompt:
     return SamplingMode.PLAIN if self.top_p >= 1 and self.top_k == 0 else SamplingMode.FILTERED
 
 
+# What to do about a prompt that does not fit
+SHORTEN = "shorten it, or serve with a larger max_length, if the model knows so many positions"
+
+
 def checked_prompt(tokens: Sequence[int], sampling: Sampling, *, max_length: int, vocab_size: int) -> Prompt:
   """A prompt that is safe to serve; `max_tokens` is cut to what a slot of `max_length` has room for.
 
@@ -95,7 +99,7 @@ def checked_prompt(tokens: Sequence[int], sampling: Sampling, *, max_length: int
     raise RequestRejected(
       f"the prompt has {len(tokens)} tokens, but prompt and response share {max_length}",
       where="prompt",
-      remedy="shorten it, or serve with a larger max_length, if the model knows so many positions",
+      remedy=SHORTEN,
     )
   if not 0 <= min(tokens) <= max(tokens) < vocab_size:
     raise RequestRejected(

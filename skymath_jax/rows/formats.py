@@ -64,8 +64,7 @@ def _unpacked(file: IO[bytes], path: epath.Path) -> IO[bytes]:
   """The bytes inside of what is packed, by its name and its beginning: servers pack it, or unpack it, on the way."""
   start = file.read(len(files.LFS_POINTER))
   file.seek(0)
-  if start == files.LFS_POINTER:
-    raise UserError(files.LFS_FOUND[0], where=path, remedy=files.LFS_FOUND[1])
+  files.refuse_lfs_pointer(start, path)
   named = "" if start.lstrip()[:1] in (b"{", b"[") or path.suffix.lower() not in PACKED else path.suffix.lower()
   suffix = next((packed for begins, packed in BEGINNINGS.items() if start.startswith(begins)), named)
   if not suffix:

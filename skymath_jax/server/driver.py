@@ -25,7 +25,7 @@ from skymath_jax.engine.counters import Counters
 from skymath_jax.engine.engine import Scores
 from skymath_jax.engine.prefix import Prefix, PrefixCache
 from skymath_jax.engine.sizes import MAX_PREFILL_TOKENS
-from skymath_jax.engine.types import Prompt, checked_prompt, prefix_budget
+from skymath_jax.engine.types import SHORTEN, Prompt, checked_prompt, prefix_budget
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.server import compat
 from skymath_jax.server.fair import FairQueue, Waiting
@@ -233,11 +233,7 @@ class Driver(orchestrator.Driver):
     most = self.engine.max_length
     if characters > MAX_TOKEN_LENGTH * most:
       what = f"the prompt has {characters:,} characters, but prompt and response share {most} tokens"
-      raise RequestRejected(
-        what,
-        where="prompt",
-        remedy="shorten it, or serve with a larger max_length, if the model knows so many positions",
-      )
+      raise RequestRejected(what, where="prompt", remedy=SHORTEN)
 
   async def _encode(self, text: str) -> list[int]:
     self.require_room(len(text))
