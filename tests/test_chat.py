@@ -352,3 +352,10 @@ def test_messages_become_a_prompt_by_template_or_frame(tmp_path):
   words = tokenizer.load(tmp_path)
   assert chat.encoder(words, "raw")(messages) == words.encode("Be brief.\n\n2+2?", bos=True)
   assert "### Instruction:\nBe brief.\n\n2+2?\n" in words.decode(chat.encoder(words, "sft/alpaca")(messages))
+
+
+def test_a_template_that_is_no_utf8_is_told(tmp_path):
+  FOLDERS["qwen"](tmp_path)
+  (tmp_path / "chat_template.jinja").write_bytes(b"caf\xe9 {{ messages }}")
+  with pytest.raises(UserError, match=r"chat_template\.jinja: no UTF-8"):
+    chat.template_of(tokenizer.load(tmp_path))

@@ -8,6 +8,7 @@ import pytest
 from skymath_jax import files, models
 from skymath_jax.cli import main as cli
 from skymath_jax.convert import parity
+from skymath_jax.errors import UserError
 
 SOURCE = "asset:micro_base"
 
@@ -120,3 +121,14 @@ def test_logits_that_differ_end_with_1(tmp_path, capfd, monkeypatch, verb, diffe
   found = {"compared_with": "another", "prompts": 3, "max_abs_logit_diff": difference, "max_abs_logit": 20.0}
   monkeypatch.setattr(parity, "report", lambda *_, **__: found)
   assert f"logits differ by {difference:.2e}" in refused(capfd, verb, SOURCE, tmp_path / "out")
+
+
+def test_a_folder_that_transformers_cannot_read_is_told(tmp_path, monkeypatch):
+  transformers = pytest.importorskip("transformers")
+
+  def no_metadata(*_, **__):
+    raise KeyError("metadata")
+
+  monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", no_metadata)
+  with pytest.raises(UserError, match=r"transformers cannot read this folder \(KeyError: 'metadata'\).*--logits=false"):
+    parity._judge(tmp_path)

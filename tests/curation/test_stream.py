@@ -201,11 +201,26 @@ def test_a_bad_row_is_named_and_leaves_nothing(tmp_path, line, workers):
 
 def test_rows_of_other_tools_are_read_or_named(tmp_path):
   own = records.to_json(instance(story("horse")))
-  odd = {**own, "level": "5", "tokens": 12.0, "quality": None, "sampling": '{"top_p": 1}', "gold_match": None}
+  odd = {
+    **own,
+    "level": "5",
+    "tokens": 12.0,
+    "quality": None,
+    "sampling": '{"top_p": 1, "x": "\\ud835"}',
+    "gold_match": None,
+  }
   records.write_lines(tmp_path / "in.jsonl", [odd])
   (found,) = curation.read_inputs(str(tmp_path / "in.jsonl"))
-  assert (found.level, found.tokens, found.quality, found.sampling) == (5, 12, {}, {"top_p": 1})
-  for change in ({"query": 5}, {"level": "hard"}, {"quality": [1]}, {"parents": "p"}, {"gold_match": "yes"}, {"x": 1}):
+  assert (found.level, found.tokens, found.quality, found.sampling) == (5, 12, {}, {"top_p": 1, "x": "\ufffd"})
+  for change in (
+    {"query": 5},
+    {"level": "hard"},
+    {"quality": [1]},
+    {"parents": "p"},
+    {"gold_match": "yes"},
+    {"x": 1},
+    {"level": 1e400},
+  ):
     records.write_lines(tmp_path / "in.jsonl", [own, {**own, **change}])
     with pytest.raises(UserError, match=r"in\.jsonl:2: not an Instance"):
       run(tmp_path / "in.jsonl", tmp_path / "out")

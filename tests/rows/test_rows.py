@@ -13,6 +13,7 @@ import pytest
 
 from skymath_jax import rows
 from skymath_jax.errors import UserError
+from skymath_jax.rows import columns
 
 ROWS = [{"question": "2 + 3 =\n?", "answer": "5"}, {"question": 'äöü, "x"', "answer": "6"}]
 PACK = {"": lambda data: data, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
@@ -146,6 +147,13 @@ def test_what_is_damaged_is_one_paragraph_with_its_place(tmp_path, name, data, w
 def test_half_a_surrogate_pair_becomes_the_replacement_character(tmp_path):
   (tmp_path / "a.jsonl").write_bytes(b'{"q": "x\\ud835", "a": ["\\uDE00 \\ud83d\\ude00"]}\n')
   assert read(tmp_path / "a.jsonl") == [{"q": "x\ufffd", "a": ["\ufffd 😀"]}]
+
+
+def test_text_within_text_is_read_alike_and_a_null_response_is_an_empty_one():
+  turns = '[{"role": "user", "content": "x\\ud835"}, {"role": "assistant", "content": "y"}]'
+  assert columns.conversation(turns, None)["query"] == "x\ufffd"
+  (row,) = columns.pairs({"query": "q", "response": None}, None)
+  assert (row["query"], row["response"]) == ("q", "")
 
 
 def saved(folder, made, **state):
