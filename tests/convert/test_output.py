@@ -9,6 +9,7 @@ from skymath_jax import files, models
 from skymath_jax.cli import main as cli
 from skymath_jax.convert import parity
 from skymath_jax.errors import UserError
+from tests.support.doubles import decoder
 
 SOURCE = "asset:micro_base"
 
@@ -131,4 +132,4 @@ def test_a_folder_that_transformers_cannot_read_is_told(tmp_path, monkeypatch):
 
   monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", no_metadata)
   with pytest.raises(UserError, match=r"transformers cannot read this folder \(KeyError: 'metadata'\).*--logits=false"):
-    parity._judge(tmp_path)
+    parity.compare(decoder(), tmp_path, [[1, 2]])
