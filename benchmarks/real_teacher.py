@@ -8,12 +8,11 @@ workdir with another `teacher.chat` is the comparison with bare prompts.
 """
 
 import collections
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from skymath_jax import files
+from skymath_jax import files, records
 from skymath_jax.statistics import wilson
 
 
@@ -45,9 +44,8 @@ def counted(workdir: Path) -> dict[str, tuple[collections.Counter[bool | None], 
   found: dict[str, Any] = collections.defaultdict(lambda: (collections.Counter(), collections.Counter()))
   for stage in sorted((workdir / "synthesis").glob("stage*")):
     for number, (name, key) in enumerate((("instances.jsonl", "gold_match"), ("rejected.jsonl", "reason"))):
-      with (stage / name).open() as file:
-        for row in map(json.loads, file):
-          found[_family(row["method"])][number][row[key]] += 1
+      for _, row in records.read_lines(stage / name):
+        found[_family(row["method"])][number][row[key]] += 1
   return dict(found)
 
 
