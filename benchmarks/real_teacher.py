@@ -3,8 +3,8 @@
     skymath bench real_teacher WORKDIR [WORKDIR ...]
 
 Of each workdir (`skymath run`, `skymath synthesize`): instances made and rejected, the share that could be read, and of
-those with a known answer the share that is right, with 95 % intervals; the reasons of the rest behind them. A forked
-workdir with another `teacher.chat` is the comparison with bare prompts.
+those with a known answer the share that is right, with 95 % intervals; the reasons of the rest behind them. A second
+workdir of the same seeds, made with `teacher.chat=raw`, is the comparison with bare prompts.
 """
 
 import collections
