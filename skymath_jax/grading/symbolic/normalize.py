@@ -40,10 +40,15 @@ def clean(text: str) -> str:
     text = pattern.sub(replacement, text)
   if "\\" not in text:
     text = re.sub(r"\b([A-Za-z])_([A-Za-z]{2,})\b(?!\()", r"\1_{\2}", text)  # `v_max`, as programs write it
-  text = with_unit(text.strip())
-  text = re.sub(r"(?<![.?])[.?]$", "", re.sub(r"\s+", " ", text).strip(" ")).strip(" ,;")
+  text = with_unit(_without_full_stop(re.sub(r"\s+", " ", text).strip()))
+  text = _without_full_stop(text.strip()).strip(" ,;")
   text = re.sub(r"(?<!\\)\\+$", "", text)
   return re.sub(r"^(?:=|\\approx(?![a-z]))\s*", "", text)
+
+
+def _without_full_stop(text: str) -> str:
+  """`text` without the end of a sentence, also where a gold has its own: two stops; three are an ellipsis."""
+  return re.sub(r"(?<![.?])(?:\.{1,2}|\?)$", "", text).rstrip()
 
 
 def joined_thousands(text: str) -> str | None:
