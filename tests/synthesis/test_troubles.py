@@ -128,4 +128,5 @@ def test_storms_cost_little_more_time_than_the_endpoints_limit_allows(tmp_path):
   rows(tmp_path, endpoint, 800)
   taken = time.monotonic() - endpoint.began
   allowed = endpoint.let_in / endpoint.rate / UP
-  assert taken <= 1.5 * allowed, (taken, allowed)  # 1.3 on a machine that does nothing else
+  print(f"{taken:.0f} s where the endpoint allows {allowed:.0f}: {taken / allowed:.2f}")
+  assert taken <= 1.5 * allowed  # 1.3 on a machine that does nothing else
