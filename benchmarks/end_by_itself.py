@@ -1,12 +1,13 @@
 """A real instruct model, fine-tuned on a few pairs in its own chat template: the same text everywhere, and it ends.
 
-    skymath bench end_by_itself --data=PAIRS [--model=FOLDER] [--workdir=DIR] [--pairs=500] [--questions=100]
+    skymath bench end_by_itself [--data=PAIRS] [--model=FOLDER] [--workdir=DIR] [--pairs=500] [--questions=100]
                                 [--new=256] [--config.training.KEY=VALUE ...]
 
-The first pairs are trained on (`skymath train`, whose recipe is configs/finetune.py), the model is exported in float32,
-and the next questions are asked, greedily, before and after: through `skymath serve`'s chat endpoint and through
-transformers' chat pipeline on the exported folder. Counted are the answers that end before the token limit, and those
-that are the same on both sides, character for character. A workdir that is kept goes on where it was.
+The first pairs (without `--data` the micro world's word problems and solutions) are trained on (`skymath train`, whose
+recipe is configs/finetune.py), the model is exported in float32, and the next questions are asked, greedily, before
+and after: through `skymath serve`'s chat endpoint and through transformers' chat pipeline on the exported folder.
+Counted are the answers that end before the token limit, and those that are the same on both sides, character for
+character. A workdir that is kept goes on where it was.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any
 from skymath_jax import models
 from skymath_jax.cli import bench, main
 from skymath_jax.errors import UserError
+from skymath_jax.problems import catalog
 from skymath_jax.server.process import ServerProcess
 from skymath_jax.sft import pairs
 
@@ -89,7 +91,7 @@ def fine_tuned(data: str, model: str, workdir: Path, more: Sequence[str]) -> str
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   """Rows: the shares that end by themselves before and after, and that of equal greedy texts."""
   parser = argparse.ArgumentParser("skymath bench end_by_itself")
-  parser.add_argument("--data", required=True)
+  parser.add_argument("--data", default="")
   parser.add_argument("--model", default="~/.cache/skymath/models/smollm2-135m-instruct")
   parser.add_argument("--workdir", default="")
   parser.add_argument("--pairs", type=int, default=500)
@@ -100,7 +102,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   with tempfile.TemporaryDirectory() as temporary:
     workdir = Path(chosen.workdir or temporary).resolve()
     workdir.mkdir(parents=True, exist_ok=True)
-    rows = list(itertools.islice(pairs.open(chosen.data), chosen.pairs + chosen.questions))
+    rows = list(itertools.islice(_rows(chosen.data), chosen.pairs + chosen.questions))
     trained, asked = rows[: chosen.pairs], [row["query"] for row in rows[chosen.pairs :]]
     data, questions = workdir / "pairs.jsonl", workdir / "questions.json"
     data.write_text("".join(json.dumps(row) + "\n" for row in trained))
@@ -117,6 +119,13 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     yield _share("after.transformers", [ended for _, ended in theirs], settings)
     same = [ours == other for (ours, _), (other, _) in zip(after, theirs, strict=True)]
     yield _share("same_greedy_text", same, settings)
+
+
+def _rows(data: str) -> Iterator[Any]:
+  """The pairs of `data`, or the micro world's problems with their solutions."""
+  if data:
+    return iter(pairs.open(data))
+  return ({"query": problem.question, "response": problem.solution} for problem in catalog.load("micro_gsm:train"))
 
 
 def _share(name: str, held: Sequence[bool], settings: dict[str, Any]) -> dict[str, Any]:
