@@ -6,6 +6,7 @@ import json
 import math
 import random
 import time
+import zlib
 
 import pytest
 from aiohttp import web
@@ -24,6 +25,8 @@ TROUBLES = (
   *("429", "500", "503", "529", "cut", "no JSON", "error as an answer"),
   *("think", "parts", "channel", "no usage", "wrong usage"),
 )  # fmt: skip
+REFUSED = 0.05  # of the prompts: a content filter never lets them through
+FILTERED = {"error": {"message": "blocked by policy", "code": "content_filter"}}
 STORM_EVERY, STORM_LASTS = 4.0, 0.8  # seconds: nothing gets through, by turns for 429, 503 and 500
 UP = 1 - STORM_LASTS / STORM_EVERY
 PROBE = "What is 2 + 3?"
@@ -31,6 +34,8 @@ PROBE = "What is 2 + 3?"
 
 class Endpoint:
   """Thinks, then answers as the scripted teacher; with `share` of each trouble, and storms.
+
+  A content filter refuses the same prompts at any share; where there are troubles, in the ways of several vendors.
 
   Args:
     rate: requests a second that it takes in, whatever becomes of them.
@@ -66,8 +71,14 @@ class Endpoint:
       return {"error": {"message": "Provider returned error", "code": 502}}
     if kind == "cut":
       return self.cut(call.request)
+    if zlib.crc32(call.prompt.encode()) < REFUSED * 2**32:
+      return self.refusal() if self.share else completion("", reason="content_filter")
     self.answered[call.prompt + str(call.body["seed"])] = self.answered.get(call.prompt + str(call.body["seed"]), 0) + 1
     return self.good(reply(call.prompt, call.body["seed"]), kind)
+
+  def refusal(self):
+    ways = [completion("I was going to s", reason="content_filter"), completion("", refusal="I cannot help with that.")]
+    return self.rng.choice([*ways, (400, json.dumps(FILTERED), {})])
 
   def good(self, text: str, kind: str):
     usage = {"prompt_tokens": 30, "completion_tokens": 20}
