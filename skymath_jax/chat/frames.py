@@ -288,10 +288,10 @@ class ChatFrame:
   def _end(self, tokens: Sequence[int], places: Sequence[Span], start: int, bound: int) -> int:
     """Where the first end token from `start` on ends."""
     first, after = _tokens_of(places, (start, bound))
-    end = next((at for at in range(first, after) if tokens[at] in self._ends), None)
-    if end is None:
+    ends = [tokens.index(token, first, after) for token in self._ends.intersection(tokens[first:after])]
+    if not ends:
       raise RequestRejected(NO_END, where="messages")
-    return places[end][1]
+    return places[min(ends)][1]
 
   def _end_of_answers(self) -> int:
     """The first control token that the template writes after an answer.

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import sentencepiece
 from etils import epath
 
@@ -138,9 +139,16 @@ def _over_json(
     before, after = ((end,) if want and end is not None else () for end, want in zip(ends, wanted, strict=True))
 
   plain = functools.cache(lambda: _without_added(inner))
+  lengths = _byte_lengths(inner, content)
 
   def spans(text: str, as_text: bool) -> Spans:
-    found = _encoding(plain() if as_text else inner, text)
+    chosen = plain() if as_text else inner
+    if lengths is not None and text.isascii():
+      ids = chosen.encode_batch_fast([text], add_special_tokens=False)[0].ids  # without places: a quarter less time
+      stops = np.cumsum(lengths[ids]).tolist()
+      if ids and stops[-1] == len(text):  # else a token takes in more, such as the blanks around it
+        return ids, list(zip([0, *stops[:-1]], stops, strict=True))
+    found = _encoding(chosen, text)
     return found.ids, found.offsets
 
   added = inner.get_added_tokens_decoder().values()
@@ -164,6 +172,18 @@ def _encoding(inner: "tokenizers.Tokenizer", text: str) -> "tokenizers.Encoding"
   if len(text) < LONG_TEXT:
     return inner.encode(text, add_special_tokens=False)
   return inner.encode_batch([text], add_special_tokens=False)[0]
+
+
+def _byte_lengths(inner: "tokenizers.Tokenizer", content: Mapping[str, Any]) -> np.ndarray | None:
+  """Bytes of the text that each token stands for `[vocabulary]`, where a character of its name is a byte; else None."""
+  trims = '"trim_offsets": true' in json.dumps(content.get("post_processor"))  # then places leave blanks out
+  names = inner.get_vocab(with_added_tokens=True)
+  largest = max(names.values(), default=0)
+  if trims or (content.get("decoder") or {}).get("type") != "ByteLevel" or largest > 2 * len(names):
+    return None
+  lengths = np.zeros(largest + 1, np.int64)
+  lengths[list(names.values())] = [len(name) for name in names]
+  return lengths
 
 
 def _without_added(inner: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
