@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 CONVERT = "make a tokenizer.json of it: transformers' AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
 LONG_TEXT = 2048  # characters: they take a millisecond
+UNICODE_FORMS = ("NFC", "NFD", "NFKC", "NFKD")  # normalizers that leave ASCII as it is
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 # What transformers' classes name where the folder does not: by the stem of the class, without `Fast`
 DEFAULTS = {
@@ -139,13 +140,13 @@ def _over_json(
     before, after = ((end,) if want and end is not None else () for end, want in zip(ends, wanted, strict=True))
 
   plain = functools.cache(lambda: _without_added(inner))
-  lengths = _byte_lengths(inner, content)
+  lengths = functools.cache(lambda: _byte_lengths(inner, content))
 
   def spans(text: str, as_text: bool) -> Spans:
     chosen = plain() if as_text else inner
-    if lengths is not None and text.isascii():
+    if text.isascii() and (bytes_of := lengths()) is not None:
       ids = chosen.encode_batch_fast([text], add_special_tokens=False)[0].ids  # without places: a quarter less time
-      stops = np.cumsum(lengths[ids]).tolist()
+      stops = np.cumsum(bytes_of[ids]).tolist()
       if ids and stops[-1] == len(text):  # else a token takes in more, such as the blanks around it
         return ids, list(zip([0, *stops[:-1]], stops, strict=True))
     found = _encoding(chosen, text)
@@ -175,14 +176,15 @@ def _encoding(inner: "tokenizers.Tokenizer", text: str) -> "tokenizers.Encoding"
 
 
 def _byte_lengths(inner: "tokenizers.Tokenizer", content: Mapping[str, Any]) -> np.ndarray | None:
-  """Bytes of the text that each token stands for `[vocabulary]`, where a character of its name is a byte; else None."""
+  """Bytes of ASCII text that each token stands for `[vocabulary]`; None where the tokens are not that text cut up."""
+  kinds = [(content.get(part) or {}).get("type") for part in ("model", "decoder", "normalizer")]
   trims = '"trim_offsets": true' in json.dumps(content.get("post_processor"))  # then places leave blanks out
   names = inner.get_vocab(with_added_tokens=True)
   largest = max(names.values(), default=0)
-  if trims or (content.get("decoder") or {}).get("type") != "ByteLevel" or largest > 2 * len(names):
+  if kinds[:2] != ["BPE", "ByteLevel"] or kinds[2] not in (None, *UNICODE_FORMS) or trims or largest > 2 * len(names):
     return None
   lengths = np.zeros(largest + 1, np.int64)
-  lengths[list(names.values())] = [len(name) for name in names]
+  lengths[list(names.values())] = [len(name) for name in names]  # a character of a name is a byte
   return lengths
 
 

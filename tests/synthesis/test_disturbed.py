@@ -5,6 +5,7 @@ times, two clients at once for a while) is slow.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -123,12 +125,20 @@ class Disturbance:
       time.sleep(0.1 + answered / 20_000)
 
   def kill(self, process: subprocess.Popen) -> None:
+    if process is not self.server:
+      process.send_signal(signal.SIGSTOP)
+      self.await_server()  # else what it has sent and a busy server has not read yet would not count as in flight
     killed = time.time()
     process.send_signal(signal.SIGKILL)
     process.wait()
     answers = self.answers()
     arrived = {key for key, kind in answers if kind == "asked"} - {key for key, kind in answers if kind == "refused"}
     self.lost.append(arrived - self.stored(killed))
+
+  def await_server(self) -> None:
+    """Returns when the server has answered once more, behind all that was sent to it before, or is not up at all."""
+    with contextlib.suppress(OSError):  # 404, too
+      urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=60).close()
 
   def stored(self, killed: float) -> set[str]:
     """What was asked before `killed` and is stored: a living client may have asked and stored the dead one's since."""

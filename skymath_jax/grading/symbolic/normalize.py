@@ -26,6 +26,7 @@ _IN_GROUPS = re.compile(  # 1,234,567; 12,34,567 as in India; 1'234'567 as in Sw
   r"(?<![\w.,'])(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:'\d{3})+)(?!\d)"
 )
 _IN_DOTS = re.compile(r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){2,}(?:,\d+)?|\.\d{3},\d{1,2})(?![\d.,])")  # 1.234.567,89
+_ENDING = re.compile(r"(?<![.?\s])[ ,;]*(?:[.?。](?: ?\.)?)?$")  # a gold's own full stop, too; three are an ellipsis
 _MONEY = re.compile(  # a currency by its letters, before or after the amount
   r"\b(?:US|CA|AU|NZ|HK|[CARS])\s*(?=\\?\$\s*\d)|\b(?:Rs\.?|EUR|GBP|INR|RMB|CNY|JPY|CHF|USD)\s*(?=\d)"
   r"|(?<=\d)\s*(?:EUR|GBP|INR|RMB|CNY|JPY|CHF)\b"
@@ -40,15 +41,9 @@ def clean(text: str) -> str:
     text = pattern.sub(replacement, text)
   if "\\" not in text:
     text = re.sub(r"\b([A-Za-z])_([A-Za-z]{2,})\b(?!\()", r"\1_{\2}", text)  # `v_max`, as programs write it
-  text = with_unit(_without_full_stop(re.sub(r"\s+", " ", text).strip()))
-  text = _without_full_stop(text.strip()).strip(" ,;")
+  text = with_unit(_ENDING.sub("", re.sub(r"\s+", " ", text).strip())).strip(" ,;")
   text = re.sub(r"(?<!\\)\\+$", "", text)
   return re.sub(r"^(?:=|\\approx(?![a-z]))\s*", "", text)
-
-
-def _without_full_stop(text: str) -> str:
-  """`text` without the end of a sentence, also where a gold has its own: two stops; three are an ellipsis."""
-  return re.sub(r"(?<![.?])(?:\.{1,2}|\?)$", "", text).rstrip()
 
 
 def joined_thousands(text: str) -> str | None:

@@ -21,11 +21,8 @@ from skymath_jax.synthesis.methods.base import Rejection, Reply, Worked
 _MARKER = ANSWER_MARKER.strip()
 _DRESS = r"[\s*_#>`]*"  # Markdown around a label
 _QUOTES = "\"'“”‘’`"
-_MENTION = (
-  re.compile(  # a sentence that speaks of the marker and states nothing; begun at its beginning, so in one pass
-    rf"(?:\A|(?<=[.!?\n]))[^.!?\n]*[{_QUOTES}]{_MARKER}[,.:]?[{_QUOTES}][^.!?\n]*[.!?]?"
-  )
-)
+# A sentence that speaks of the marker and states nothing; sought from its beginning alone, so that one pass is enough
+_MENTION = re.compile(rf"(?:\A|(?<=[.!?\n]))[^.!?\n]*[{_QUOTES}]{_MARKER}[,.:]?[{_QUOTES}][^.!?\n]*[.!?]?")
 _ANNOUNCED = re.compile(
   r"(?i)(?:\A|\n)[ \t*#]*(?:(?:step )?\d+[.:)][ \t]*)?"
   r"(?:[^\n\d\\]{0,60}\b(?:last|final) (?:line|answer)\b[^\n\d]{0,60})?\Z"
