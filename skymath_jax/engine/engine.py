@@ -145,7 +145,7 @@ class Engine:
       rows = self.sizes.rows_of(length)
       for start in range(0, len(missing), rows[-1]):
         batch = missing[start : start + rows[-1]]
-        found |= self._prefill_batch(batch, (rows[0] if len(batch) == 1 else rows[-1], length))
+        found |= self._prefill_batch(batch, (bucket_for(rows, len(batch)), length))
     return [found[key] for key in keys]
 
   def _prefill_batch(

@@ -11,6 +11,7 @@ ROWS = (4, 16, 64, 256)  # that an elastic state may have; a row more costs litt
 FIRST_ROWS = 16
 MAX_PREFILL_ROWS = 16  # prompts in one prefill
 MAX_PREFILL_TOKENS = 2048  # of one prefill of several prompts, padding included
+WIDE_ENOUGH = 512  # such tokens where the matrix units of a CPU are near their best
 
 
 def buckets(smallest: int, largest: int, *, halves: bool) -> tuple[int, ...]:
@@ -42,10 +43,10 @@ class Sizes:
     settings: slots and lengths.
     max_positions: that the model knows.
     elastic: whether the cache grows and shrinks with the live lengths. So it is on a CPU, where reading part of a cache
-      copies that part at every step; there buckets are finer, too (arithmetic is what costs), and prompts gain nothing
-      from being prefilled together.
-    compact: whether the rows of the state are no more than the busy slots need. So it is where arithmetic costs and
-      where a row's numbers do not depend on how many there are (see `models.product`).
+      copies that part at every step; there buckets are finer, too (arithmetic is what costs).
+    compact: whether the rows of the state are no more than the busy slots need, and those of an elastic prefill several.
+      So it is where arithmetic costs and where a row's numbers do not depend on how many there are (see
+      `models.product`).
 
   Attributes:
     prefill: lengths of first pieces of prompts.
@@ -73,7 +74,7 @@ class Sizes:
     self.context = buckets(self.chunk, capacity, halves=False) if several else ()
     self.cache = buckets(MIN_CACHE, capacity, halves=elastic)
     self.scored = buckets(MIN_CACHE, self.max_length, halves=False)
-    self.prefill_rows = 1 if elastic else MAX_PREFILL_ROWS
+    self.prefill_rows = 1 if elastic and not compact else MAX_PREFILL_ROWS
 
   def first_state(self) -> tuple[int, int]:
     """(rows, length) of the state before anything is asked."""
@@ -81,8 +82,9 @@ class Sizes:
     return rows, self.cache[0] if self.elastic else self.cache[-1]
 
   def rows_of(self, length: int) -> list[int]:
-    """The numbers of rows that prefills of this bucket come in."""
-    return sorted({1, max(1, min(self.prefill_rows, MAX_PREFILL_TOKENS // length))})
+    """The numbers of rows that prefills of this bucket come in: few where each is compiled beforehand."""
+    most = max(1, min(self.prefill_rows, (WIDE_ENOUGH if self.elastic else MAX_PREFILL_TOKENS) // length))
+    return [1 << i for i in range(most.bit_length())] if self.elastic else sorted({1, most})
 
   def prefill_shapes(self) -> list[tuple[int, int]]:
     """(rows, bucket) of every prefill of first pieces."""

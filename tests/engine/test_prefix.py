@@ -45,6 +45,26 @@ def test_pieces_hold_what_one_pass_gives(long_decoder, window):
       )  # values up to 11
 
 
+def test_prompts_that_share_a_pass_in_bfloat16_get_the_bits_they_get_alone(long_decoder):
+  lengths = (*(30,) * 13, 5, 60, 61, 62, 90, 150)
+  prompts = [
+    Prompt(tokens=tuple(np.random.default_rng(i).integers(3, 259, length).tolist()), max_tokens=1)
+    for i, length in enumerate(lengths)
+  ]
+
+  def found(*, together: bool) -> list[bytes]:
+    engine = Engine(long_decoder.replace(dtype="bfloat16"), engine_settings(max_length=LONG, prefix_tokens=0))
+    prefixes = engine.prefill(prompts) if together else [engine.prefill([prompt])[0] for prompt in prompts]
+    shared = [prefix.pieces[0].kv[0][0].shape[0] for prefix in prefixes]
+    assert set(shared) == ({1, 4, 16} if together else {1})  # of 14, 3, 1 and 1 in a bucket
+    return [
+      b"".join(np.asarray(part)[p.row, : p.length].tobytes() for p in prefix.pieces for kv in p.kv for part in kv)
+      for prefix in prefixes
+    ]
+
+  assert found(together=True) == found(together=False)
+
+
 def test_long_prompts_give_the_tokens_of_one_pass(long_decoder, tokenizer):
   asked = few_shot()
   expected = by_id(generator(long_decoder, tokenizer, prefill_chunk=LONG).generate_all(asked))
