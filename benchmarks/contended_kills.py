@@ -87,13 +87,19 @@ def owner(root: str, host: str, *words: str) -> None:
   socket.gethostname = lambda: host
   lease.LEASE_SECONDS, lease.RENEW_SECONDS, lease.SETTLE_SECONDS = LEASE_SECONDS, RENEW_SECONDS, 0.5
   mirror.PUSH_SECONDS = PUSH_SECONDS
-  opened = Workdir.__init__
+  opened, completed = Workdir.__init__, Workdir.complete
 
   def with_checkpoints(self: Workdir, where: epath.PathLike) -> None:
     opened(self, where)  # what reads and writes arrays takes no stand-in for gs://
     self.checkpoints = epath.Path(f"{root}/{os.fspath(where).removeprefix('gs://')}/checkpoints")
 
-  Workdir.__init__ = with_checkpoints  # type: ignore[method-assign]
+  def with_metrics(self: Workdir, folder: str, facts: dict[str, Any]) -> dict[str, Any]:
+    found = completed(self, folder, facts)
+    if folder.startswith("checkpoints/"):
+      self.pull(folder)  # of a checkpoint in gs:// the local copy has them from the start
+    return found
+
+  Workdir.__init__, Workdir.complete = with_checkpoints, with_metrics  # type: ignore[method-assign]
   main.main(words)
 
 

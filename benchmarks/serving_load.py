@@ -1,32 +1,48 @@
 """A server under load that behaves badly: thousands of clients at once, some of which vanish and some of which err.
 
     skymath bench serving_load [--minutes=10] [--clients=2000] [--model=asset:micro_teacher] [--slots=64]
+    skymath bench serving_load --minutes=1 --clients=1,8,64,256,1000,4500 [--code=CHECKOUT]    a server for each
+    skymath bench serving_load --minutes=60 --clients=256                                       an hour
 
 Each client sends one request after the other over gRPC: prompts and responses of mixed lengths, greedy or sampled. One
 in ten is cut off after a random time, one in twenty is malformed. The requests come from a pool of 400, so that each
-answer is compared with the first one to the same request, which was given in other company. Memory is the server's
-resident set: its mean in the last tenth of the time against its mean in the second tenth.
+answer is compared with the first one to the same request, which was given in other company. Beside them, in a process
+of its own, somebody posts a prompt of 4 MB every second and broken JSON between, leaves twenty connections silent or in
+the midst of a header, and asks ten times a second whether the server is well. Memory is the server's resident set: its
+mean in the last tenth of the time against its mean in the second tenth. `--code` serves with another version's code.
 """
 
 import argparse
 import asyncio
 import collections
+import concurrent.futures
+import contextlib
+import http.client
+import json
 import random
 import re
+import socket
+import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
+from skymath_jax.cli import bench
 from skymath_jax.server.process import ServerProcess
 
 VOCAB, POOL = 896, 400  # of the bundled models; requests to choose from
 CONNECTIONS = 16
 PATIENCE = 3600.0  # seconds: a busy machine makes a long queue, which is no fault of the server
+QUEUE = 8192  # requests that may wait
+HUGE = 4_000_000  # bytes of a prompt that no slot can hold
+SILENT = 20  # connections that are opened and left alone
 BAD = (  # (token ids, max_tokens, metadata): each must come back as INVALID_ARGUMENT
   ([], 4, ()),
   ([VOCAB], 4, ()),
@@ -61,6 +77,8 @@ class Crowd:
     self.first: dict[int, list[int]] = {}  # number of the request → its first answer
     self.seen: collections.Counter[str] = collections.Counter()
     self.tokens = 0
+    self.first_seconds: list[float] = []  # until the first token of a good request
+    self.seconds: list[float] = []  # until its last
 
   async def client(self) -> None:
     """One request after the other until time is up."""
@@ -98,8 +116,10 @@ class Crowd:
     """Must be answered whole, and like the first time."""
     number = self.rng.randrange(POOL)
     got, call = [], self.call(*self.requests[number])
+    start, first = time.monotonic(), 0.0
     try:
       async for part in call:
+        first = first or time.monotonic() - start
         for sample in part.stream_content.samples:
           got += sample.token_ids
       reason = dict(await call.trailing_metadata())["finish-reason"]
@@ -107,9 +127,68 @@ class Crowd:
       self.seen[f"good got {error.code().name}"] += 1
       return
     self.tokens += len(got)
+    self.first_seconds.append(first)
+    self.seconds.append(time.monotonic() - start)
     whole = len(got) == self.requests[number][1] if reason == "length" else reason == "stop"
     same = self.first.setdefault(number, got) == got
     self.seen["good" if whole and same else "good but broken" if not whole else "good but different"] += 1
+
+
+def beside(address: str, seconds: str) -> None:
+  """In a process of its own: those who ask for more than they get. Prints what became of it as JSON."""
+  host = urllib.parse.urlsplit(address).netloc
+  end = time.monotonic() + float(seconds)
+  outcomes: collections.Counter[str] = collections.Counter()
+  took: dict[str, list[float]] = collections.defaultdict(list)  # what was asked → seconds of the answers
+
+  def ask(name: str, method: str, path: str, body: bytes | None) -> None:
+    connection, start = http.client.HTTPConnection(host, timeout=120), time.monotonic()
+    try:
+      connection.request(method, path, body)
+      answer = connection.getresponse()
+      answer.read()
+      outcomes[f"{name}: {answer.status}"] += 1
+    except OSError as error:
+      outcomes[f"{name}: {type(error).__name__}"] += 1
+    finally:
+      connection.close()
+      took[name].append(time.monotonic() - start)
+
+  def every(pause: float, do: Callable[[], None]) -> None:
+    while time.monotonic() < end:
+      start = time.monotonic()
+      do()
+      time.sleep(max(0.0, pause - (time.monotonic() - start)))
+
+  def silent() -> None:
+    """Opens connections, half of them in the midst of a header, and comes back to see which are closed."""
+    with contextlib.ExitStack() as held:
+      for number in range(SILENT):
+        name, _, port = host.rpartition(":")
+        with contextlib.suppress(OSError):
+          connection = held.enter_context(socket.create_connection((name, int(port)), timeout=10))
+          connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n" if number % 2 else b"")
+      time.sleep(min(30.0, max(0.0, end - time.monotonic())))
+
+  huge = json.dumps({"prompt": "12 + 3 = " * (HUGE // 9), "max_tokens": 4}).encode()
+  jobs = (
+    (0.1, lambda: ask("health", "GET", "/health", None)),
+    (1.0, lambda: ask("4 MB prompt", "POST", "/v1/completions", huge)),
+    (0.5, lambda: ask("broken JSON", "POST", "/v1/completions", b'{"prompt": [[[')),
+    (1.0, silent),
+  )
+  with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+    for done in [pool.submit(every, pause, do) for pause, do in jobs]:
+      done.result()
+  print(json.dumps({"outcomes": outcomes, "seconds": {name: percentiles(found) for name, found in took.items()}}))
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+  """p50, p99 and the largest; empty for fewer than two."""
+  if len(seconds) < 2:
+    return {}
+  cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+  return {"p50": round(cuts[49], 4), "p99": round(cuts[98], 4), "max": round(max(seconds), 4)}
 
 
 def resident(pid: int) -> int:
@@ -131,7 +210,10 @@ async def drive(server: ServerProcess, clients: int, seconds: float) -> dict[str
       await asyncio.sleep(1.0)
 
   watcher = asyncio.ensure_future(watch())
-  await asyncio.gather(*(crowd.client() for _ in range(clients)))
+  command = bench.in_child("serving_load", "beside", server.http_address, str(seconds))
+  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as neighbours:
+    await asyncio.gather(*(crowd.client() for _ in range(clients)))
+    told, _ = await asyncio.to_thread(neighbours.communicate)
   watcher.cancel()
   took = time.monotonic() - begin
   await asyncio.gather(*(channel.close() for channel in channels))
@@ -145,6 +227,9 @@ async def drive(server: ServerProcess, clients: int, seconds: float) -> dict[str
     "minutes": round(took / 60, 2),
     "outcomes": dict(sorted(crowd.seen.items())),
     "tokens_per_second": round(crowd.tokens / took),
+    "seconds_to_the_first_token": percentiles(crowd.first_seconds),
+    "seconds_to_the_last_token": percentiles(crowd.seconds),
+    "beside": json.loads(told.splitlines()[-1]),
     "memory_mb_over_time": [round(size / 1e6) for _, size in memory[:: max(1, len(memory) // 20)]],
     "memory_second_tenth_mb": round(mean(0.1, 0.2) / 1e6, 1),
     "memory_last_tenth_mb": round(mean(0.9, 1.0) / 1e6, 1),
@@ -163,28 +248,36 @@ def idle_after(server: ServerProcess, seconds: float = 30.0) -> dict[str, float]
 
 
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
-  """One row: good requests that were answered whole and alike, against all good requests."""
+  """For each number of clients: good requests that were answered whole and alike, against all good requests."""
   parser = argparse.ArgumentParser("skymath bench serving_load")
   parser.add_argument("--minutes", type=float, default=10.0)
-  parser.add_argument("--clients", type=int, default=2000)
+  parser.add_argument("--clients", default="2000")
   parser.add_argument("--model", default="asset:micro_teacher")
   parser.add_argument("--slots", type=int, default=64)
+  parser.add_argument("--code", type=Path, default=Path.cwd())
   chosen = parser.parse_args(arguments)
-  command = [sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={chosen.model}", "--port=0"]
-  command += [f"--slots={chosen.slots}", "--max_length=256", "--exit_with_parent"]
+  command = ["env", "-C", str(chosen.code), sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={chosen.model}"]
+  command += ["--port=0", f"--slots={chosen.slots}", f"--queue_size={QUEUE}", "--max_length=256", "--exit_with_parent"]
+  for clients in map(int, chosen.clients.split(",")):
+    yield _level(command, clients, 60 * chosen.minutes)
+
+
+def _level(command: Sequence[str], clients: int, seconds: float) -> dict[str, Any]:
+  """The row of this many clients."""
   with ServerProcess(command) as server:
     server.wait_until_ready(600)
-    facts = asyncio.run(drive(server, chosen.clients, 60 * chosen.minutes))
+    facts = asyncio.run(drive(server, clients, seconds))
     counters = idle_after(server)
     server.check()
     server.stop(120)
   names = ("requests_accepted", "requests_completed", "requests_cancelled", "requests_failed", "requests_rejected")
   facts["server"] = {name: int(counters[name]) for name in (*names, "slots_busy", "requests_waiting")}
   facts["exit_code"] = server.process.returncode
+  facts["log_bytes"] = server.log_path.stat().st_size
   outcomes = facts["outcomes"]
   good = sum(count for name, count in outcomes.items() if name.startswith("good"))
-  yield {
-    "name": "serving.load",
+  return {
+    "name": f"serving.load.{clients}",
     "value": outcomes.get("good", 0) / good,
     "unit": "share of good requests answered whole and alike",
     "settings": facts,

@@ -179,7 +179,7 @@ class Mirror:
           (self.durable / name).unlink(missing_ok=True)
         del self._pushed[name]
       for name in sorted(names, key=lambda n: (n.endswith(files.COMPLETE), n)):
-        if name.endswith(".sqlite") or self._pushed.get(name) != _state(self.local / name):
+        if _has_log(self.local / name) or self._pushed.get(name) != _state(self.local / name):
           self._upload(name)
 
   def push_files(self, *names: str) -> None:
@@ -248,10 +248,19 @@ def _state(path: epath.Path) -> tuple[int, int]:
   return found.st_size, found.st_mtime_ns
 
 
+def _has_log(path: epath.Path) -> bool:
+  """Whether this is a database, and rows of it lie in its write-ahead log, as they do while it is open."""
+  return path.name.endswith(".sqlite") and path.with_name(f"{path.name}-wal").exists()
+
+
 @contextlib.contextmanager
 def _snapshot(path: epath.Path) -> Iterator[epath.Path]:
-  """The file itself, or of a database a consistent copy, write-ahead log included."""
-  if not path.name.endswith(".sqlite"):
+  """The file itself, or of a database that is open a consistent copy, write-ahead log included.
+
+  Such a copy has the same rows, not the same bytes. Closed, a database has no log and is copied as any file: its bytes
+  are what the record of a complete folder holds.
+  """
+  if not _has_log(path):
     yield path
     return
   with tempfile.TemporaryDirectory() as temporary:

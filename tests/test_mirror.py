@@ -1,5 +1,6 @@
 """A workdir in a bucket (fsspec in memory): what is there, what comes back, what a new machine sees."""
 
+import contextlib
 import shutil
 import sqlite3
 from pathlib import Path
@@ -155,6 +156,28 @@ def test_a_database_is_copied_whole_while_it_is_written(scratch):
   again = opened()
   with sqlite3.connect(again.local / "synthesis" / "responses.sqlite") as db:
     assert db.execute("SELECT x FROM t").fetchall() == [(1,), (2,)]
+
+
+def test_a_complete_folder_with_a_database_is_undamaged_on_the_next_machine(scratch):
+  here = opened()
+  folder = here.local / "synthesis"
+  folder.mkdir(parents=True)
+  with contextlib.closing(sqlite3.connect(folder / "responses.sqlite")) as db:
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("CREATE TABLE t (x)")
+    for number in range(500):
+      db.execute("INSERT INTO t VALUES (?)", (f"answer {number}" * 20,))
+      db.commit()
+      if number == 200:
+        here.push("synthesis")  # in the midst of its making
+    db.execute("DELETE FROM t WHERE rowid < 300")
+    db.commit()
+  integrity.complete(folder, {"output": "x"})
+  here.push("synthesis")
+  shutil.rmtree(here.local)
+  again = opened()
+  assert integrity.completion(again.local / "synthesis") == {"output": "x"}
+  assert integrity.damages(again.local / "synthesis", contents=True) == {}
 
 
 def test_a_copy_that_another_machine_has_overtaken_is_thrown_away(scratch):

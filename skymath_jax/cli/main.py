@@ -49,6 +49,8 @@ NO_READER = 141  # as a program that SIGPIPE ends
 DISK_TROUBLE = {
   errno.ENOSPC: "Make room, then run the same command again: it goes on from here.",
   errno.EDQUOT: "Make room, then run the same command again: it goes on from here.",
+  errno.EFBIG: "No file may grow further here (ulimit -f, or the kind of file system): allow more, then run it again.",
+  errno.EIO: "The device failed: look at it, then run the same command again, which goes on from the last whole step.",
   errno.EROFS: "Choose a --workdir that can be written.",
   errno.EACCES: "Choose a --workdir that can be written.",
 }

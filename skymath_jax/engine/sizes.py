@@ -44,7 +44,7 @@ class Sizes:
     max_positions: that the model knows.
     elastic: whether the cache grows and shrinks with the live lengths. So it is on a CPU, where reading part of a cache
       copies that part at every step; there buckets are finer, too (arithmetic is what costs).
-    compact: whether the rows of the state are no more than the busy slots need, and those of an elastic prefill several.
+    compact: whether the rows of the state are no more than the busy slots need, and prompts share an elastic prefill.
       So it is where arithmetic costs and where a row's numbers do not depend on how many there are (see
       `models.product`).
 
