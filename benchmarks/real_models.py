@@ -12,6 +12,7 @@ had, it says which and goes on with the others.
 import argparse
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -138,6 +139,8 @@ def provide(name: str, root: Path = FOLDER) -> Path:
   model, folder = MODELS[name], root / name
   if folder.is_dir():
     return folder
+  if missing := [library for library in ("gguf", "torch", "transformers") if importlib.util.find_spec(library) is None]:
+    raise UnavailableError(f'{" and ".join(missing)} must be installed: pip install "skymath-jax[real]"')
   root.mkdir(parents=True, exist_ok=True)
   needed, free = 5 * model.bytes, shutil.disk_usage(root).free
   if free < needed:

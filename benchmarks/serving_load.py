@@ -2,14 +2,15 @@
 
     skymath bench serving_load [--minutes=10] [--clients=2000] [--model=asset:micro_teacher] [--slots=64]
     skymath bench serving_load --minutes=1 --clients=1,8,64,256,1000,4500 [--code=CHECKOUT]    a server for each
-    skymath bench serving_load --minutes=60 --clients=256                                       an hour
+    skymath bench serving_load --minutes=60 --clients=256 --pause=4                             an hour
 
-Each client sends one request after the other over gRPC: prompts and responses of mixed lengths, greedy or sampled. One
-in ten is cut off after a random time, one in twenty is malformed. The requests come from a pool of 400, so that each
-answer is compared with the first one to the same request, which was given in other company. Beside them, in a process
-of its own, somebody posts a prompt of 4 MB every second and broken JSON between, leaves twenty connections silent or in
-the midst of a header, and asks ten times a second whether the server is well. Memory is the server's resident set: its
-mean in the last tenth of the time against its mean in the second tenth. `--code` serves with another version's code.
+Each client sends one request after the other over gRPC (with `--pause`, so many seconds apart on the mean): prompts and
+responses of mixed lengths, greedy or sampled. One in ten is cut off after a random time, one in twenty is malformed.
+The requests come from a pool of 400, so that each answer is compared with the first one to the same request, which was
+given in other company. Beside them, in a process of its own, somebody posts a prompt of 4 MB every second and broken
+JSON between, leaves twenty connections silent or in the midst of a header, and asks ten times a second whether the
+server is well. Memory is the server's resident set: its mean in the last tenth of the time against its mean in the
+second tenth. `--code` serves with another version's code.
 """
 
 import argparse
@@ -71,8 +72,8 @@ def pool(rng: random.Random) -> list[Pooled]:
 class Crowd:
   """The clients, and what they saw."""
 
-  def __init__(self, stubs: list[Any], seconds: float, rng: random.Random):
-    self.stubs, self.rng, self.end = stubs, rng, time.monotonic() + seconds
+  def __init__(self, stubs: list[Any], seconds: float, pause: float, rng: random.Random):
+    self.stubs, self.rng, self.end, self.pause = stubs, rng, time.monotonic() + seconds, pause
     self.requests = pool(rng)
     self.first: dict[int, list[int]] = {}  # number of the request → its first answer
     self.seen: collections.Counter[str] = collections.Counter()
@@ -83,6 +84,7 @@ class Crowd:
   async def client(self) -> None:
     """One request after the other until time is up."""
     while time.monotonic() < self.end:
+      await asyncio.sleep(self.rng.expovariate(1 / self.pause) if self.pause else 0.0)
       lot = self.rng.random()
       if lot < 0.05:
         await self.malformed()
@@ -196,11 +198,11 @@ def resident(pid: int) -> int:
   return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
-async def drive(server: ServerProcess, clients: int, seconds: float) -> dict[str, Any]:
+async def drive(server: ServerProcess, clients: int, seconds: float, pause: float) -> dict[str, Any]:
   """The crowd against the server; facts."""
   options = [("grpc.use_local_subchannel_pool", 1)]
   channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(CONNECTIONS)]
-  crowd = Crowd([jetstream_pb2_grpc.OrchestratorStub(c) for c in channels], seconds, random.Random(0))
+  crowd = Crowd([jetstream_pb2_grpc.OrchestratorStub(c) for c in channels], seconds, pause, random.Random(0))
   memory: list[tuple[float, int]] = []
   begin = time.monotonic()
 
@@ -224,6 +226,7 @@ async def drive(server: ServerProcess, clients: int, seconds: float) -> dict[str
 
   return {
     "clients": clients,
+    "pause": pause,
     "minutes": round(took / 60, 2),
     "outcomes": dict(sorted(crowd.seen.items())),
     "tokens_per_second": round(crowd.tokens / took),
@@ -254,19 +257,20 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--clients", default="2000")
   parser.add_argument("--model", default="asset:micro_teacher")
   parser.add_argument("--slots", type=int, default=64)
+  parser.add_argument("--pause", type=float, default=0.0)
   parser.add_argument("--code", type=Path, default=Path.cwd())
   chosen = parser.parse_args(arguments)
   command = ["env", "-C", str(chosen.code), sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={chosen.model}"]
   command += ["--port=0", f"--slots={chosen.slots}", f"--queue_size={QUEUE}", "--max_length=256", "--exit_with_parent"]
   for clients in map(int, chosen.clients.split(",")):
-    yield _level(command, clients, 60 * chosen.minutes)
+    yield _level(command, clients, 60 * chosen.minutes, chosen.pause)
 
 
-def _level(command: Sequence[str], clients: int, seconds: float) -> dict[str, Any]:
+def _level(command: Sequence[str], clients: int, seconds: float, pause: float) -> dict[str, Any]:
   """The row of this many clients."""
   with ServerProcess(command) as server:
     server.wait_until_ready(600)
-    facts = asyncio.run(drive(server, clients, seconds))
+    facts = asyncio.run(drive(server, clients, seconds, pause))
     counters = idle_after(server)
     server.check()
     server.stop(120)
