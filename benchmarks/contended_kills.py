@@ -5,11 +5,14 @@
 The bucket is a folder behind gs:// (objects appear whole and are made only where there is none, as a bucket does it);
 the two machines are processes with a host name and a local copy each; the teacher is one server that counts what it is
 asked. Whoever owns the workdir is killed after a random time; by lot it is started again at once, or stays away until
-the other one has taken over. The run beside it is killed never; its result is kept in FOLDER. Leases last seconds here,
-and what is made is copied to the bucket every second.
+the other one has taken over. The run beside it is killed never; its result is kept in FOLDER. Leases last seconds here.
+
+Paid twice is an answer that a machine had stored when it was killed, and that is not the one in the end. What the
+teacher had under way for a machine that was killed is asked again by whoever goes on, and told apart.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -18,8 +21,10 @@ import secrets
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +45,7 @@ WORDS = (
   "--config.training.stage2.epochs=1", "--config.training.checkpoint_every=2", "--config.evaluation.limit=40",
   "--config.serving.slots=32",
 )  # fmt: skip
-LEASE_SECONDS, RENEW_SECONDS, PUSH_SECONDS = 8.0, 1.0, 1.0
+LEASE_SECONDS, RENEW_SECONDS, PUSH_SECONDS = 8.0, 1.0, 20.0
 AGAIN_SECONDS = 5.0  # from one start of a machine's program to the next
 
 
@@ -166,6 +171,20 @@ def owned_by(workdir: Path) -> str:
     return ""
 
 
+def answers_in(workdir: Path) -> dict[str, float]:
+  """Key → time of storing, of the answers in a workdir as a killed process has left it."""
+  found: dict[str, float] = {}
+  with tempfile.TemporaryDirectory() as temporary:
+    for number, path in enumerate(sorted(workdir.glob("synthesis/stage*/responses.sqlite"))):
+      for end in ("", "-wal"):  # a copy: whoever opens a database writes to it
+        if (source := path.with_name(path.name + end)).exists():
+          shutil.copyfile(source, f"{temporary}/{number}.sqlite{end}")
+      with contextlib.closing(sqlite3.connect(f"{temporary}/{number}.sqlite")) as database:
+        if database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'responses'").fetchone()[0]:
+          found |= dict(database.execute("SELECT key, stored_at FROM responses"))
+  return found
+
+
 def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Random) -> dict[str, Any]:
   """Two machines, `kills` kills; what came out and what it took."""
   workdir = folder / "bucket" / "contended"
@@ -175,6 +194,7 @@ def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Rand
   for machine in machines.values():
     machine.log.unlink(missing_ok=True)
   before, killed, owners, away = teacher.counters()["requests_completed"], 0, [""], ""
+  stored: dict[str, float] = {}  # by machines that were killed
   strike = time.monotonic() + rng.uniform(5, 30)
   while not (workdir / "summary.json").exists() or owned_by(workdir):
     for host, machine in machines.items():
@@ -186,6 +206,8 @@ def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Rand
       away = "" if now != away else away
     if now and killed < kills and time.monotonic() > strike:
       machines[now].kill()
+      here = answers_in(folder / "scratch" / now / "process0" / "gs" / "bucket" / "contended")
+      stored |= {key: when for key, when in here.items() if key not in stored}
       killed += 1
       away = now if rng.random() < 0.3 else ""
       strike = time.monotonic() + rng.uniform(5, 30)
@@ -194,7 +216,9 @@ def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Rand
     machine.kill()
   answers = teacher.counters()["requests_completed"] - before
   text = "".join(machine.log.read_text(errors="replace") for machine in machines.values())
+  last = answers_in(workdir)
   return {
+    "paid_twice": sum(last.get(key) != when for key, when in stored.items()), "stored": len(stored),
     "result": outcome(workdir), "answers": answers, "kills": killed, "owners": len(owners) - 1,
     "refused": text.count("works here"), "tracebacks": text.count("Traceback"),
   }  # fmt: skip
@@ -220,7 +244,10 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   yield {"name": "contended_kills.differ", "value": len(differ), "unit": "parts", "settings": {"parts": differ}}
   yield {
     "name": "contended_kills.paid_twice",
-    "value": found["answers"] - alone["answers"],
+    "value": found["paid_twice"],
     "unit": "answers",
-    "settings": {"answers": alone["answers"]},
-  }
+    "settings": {
+      "answers": alone["answers"], "stored_at_a_kill": found["stored"],
+      "under_way_at_a_kill": found["answers"] - alone["answers"] - found["paid_twice"],
+    },
+  }  # fmt: skip

@@ -31,6 +31,7 @@ from skymath_jax.lease import OWNER, Lease
 
 SCRATCH_VARIABLE, SCRATCH = "SKYMATH_SCRATCH", "~/.cache/skymath/workdirs"
 NEVER_COPIED = {"steps", "profile"}  # folders
+AHEAD = ".ahead-"  # begins the name of a file whose rows are in another file of its folder, and go with that one's copy
 TOKEN = ".mirror.json"  # names the local copy that wrote to the bucket last
 PUSH_SECONDS = 300.0  # between two copies of the stage at work: what a lost host may lose of the teacher's answers
 
@@ -163,24 +164,33 @@ class Mirror:
       self._pushed[name] = _state(target) if target.exists() else (0, 0)
 
   def push(self, folder: str) -> None:
-    """Copies what has changed since it was last copied; what is gone locally goes in the bucket, too."""
+    """Copies what has changed since it was last copied; then what is gone locally goes in the bucket, too.
+
+    Files that were sent ahead are gone with that, here as there: what they hold has been copied.
+    """
     if not self.remote:
       return
     with self._pushing:
+      known = list(self._pushed)  # before the listing: what is sent ahead meanwhile is in neither
       here, _ = url_to_fs(os.fspath(self.local))
-      names = [
+      listed = [
         n
         for n in _sizes(here, os.fspath(self.local), folder)
         if not n.endswith((TOKEN, OWNER, ".lock", "-wal", "-shm"))
       ]
+      ahead = [n for n in listed if n.rpartition("/")[2].startswith(AHEAD)]
       below = f"{folder}/" if folder else ""
-      for name in [n for n in self._pushed if n.startswith(below) and n not in names and below]:
-        if not any(part in NEVER_COPIED for part in name.split("/")) and not name.startswith("checkpoints/"):
-          (self.durable / name).unlink(missing_ok=True)
-        del self._pushed[name]
+      gone = [n for n in known if n.startswith(below) and n not in listed and below]
+      names = set(listed) - set(ahead)
       for name in sorted(names, key=lambda n: (n.endswith(files.COMPLETE), n)):
         if _has_log(self.local / name) or self._pushed.get(name) != _state(self.local / name):
           self._upload(name)
+      for name in (*gone, *ahead):
+        if not any(part in NEVER_COPIED for part in name.split("/")) and not name.startswith("checkpoints/"):
+          (self.durable / name).unlink(missing_ok=True)
+        self._pushed.pop(name, None)
+      for name in ahead:
+        (self.local / name).unlink(missing_ok=True)
 
   def push_files(self, *names: str) -> None:
     """Copies these files, whether they have changed or not."""

@@ -1,5 +1,6 @@
 """A workdir in a bucket (fsspec in memory): what is there, what comes back, what a new machine sees."""
 
+import asyncio
 import contextlib
 import shutil
 import sqlite3
@@ -18,6 +19,8 @@ from skymath_jax.mirror import Mirror
 from skymath_jax.recipe import seeds, stages
 from skymath_jax.recipe.workdir import Workdir
 from skymath_jax.sft import pairs
+from skymath_jax.synthesis import ResponseStore, ahead
+from skymath_jax.synthesis.store import StoredResponse
 from skymath_jax.training.metrics import Writer
 
 URL = "gs://bucket/runs/a"
@@ -178,6 +181,60 @@ def test_a_complete_folder_with_a_database_is_undamaged_on_the_next_machine(scra
   again = opened()
   assert integrity.completion(again.local / "synthesis") == {"output": "x"}
   assert integrity.damages(again.local / "synthesis", contents=True) == {}
+
+
+def answer(number):
+  texts = dict.fromkeys(("problem_id", "method", "prompt_name", "prompt_hash", "prompt", "teacher", "sampling"), "x")
+  more = {"finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1, "asked_at": 1.0}
+  return StoredResponse(key=str(number), text=f"answer {number}", **texts, **more)
+
+
+def test_an_answer_is_in_the_bucket_when_it_is_stored_and_a_lost_machine_takes_none_along(scratch):
+  here = opened()
+  with ResponseStore(
+    here.local / "synthesis" / "responses.sqlite", lambda name: here.push_files(f"synthesis/{name}")
+  ) as store:
+    for number in range(3):
+      store.put(answer(number))
+    here.push("synthesis")  # the database, and what was sent ahead of it goes
+    assert [p.name for p in (here.durable / "synthesis").iterdir()] == ["responses.sqlite"]
+    store.put(answer(3))
+    asyncio.run(store.put_async(answer(4)))
+    shutil.copytree(here.local, scratch / "lost")  # as a machine is lost: nothing is closed
+    other = Mirror(URL, process=7)
+    other.open(writer=True)
+    with ResponseStore(other.local / "synthesis" / "responses.sqlite") as found:
+      assert [row.text for row in found] == [f"answer {number}" for number in range(5)]
+    other.push("synthesis")
+    assert [p.name for p in (other.durable / "synthesis").iterdir()] == ["responses.sqlite"]
+    assert not list(other.local.glob(f"synthesis/{mirror.AHEAD}*"))
+
+
+def test_a_bucket_that_refuses_for_a_while_gets_the_answers_later(scratch, monkeypatch, capfd):
+  monkeypatch.setattr(ahead, "AGAIN_SECONDS", 0.01)
+  here, refusals = opened(), [OSError("no network")] * 3
+
+  def send(name):
+    if refusals:
+      raise refusals.pop()
+    here.push_files(f"synthesis/{name}")
+
+  with ResponseStore(here.local / "synthesis" / "responses.sqlite", send) as store:
+    assert store.put(answer(1)).text == "answer 1"
+    assert len(list((here.durable / "synthesis").iterdir())) == 1
+    assert capfd.readouterr().err.count("could not be copied to the bucket (OSError: no network)") == 1
+    monkeypatch.setattr(ahead, "PATIENCE_SECONDS", 0.0)
+    refusals.append(OSError("no network"))
+    with pytest.raises(UserError, match="could not be copied"):
+      store.put(answer(2))
+    assert store.get("2").text == "answer 2"  # on this machine it is kept
+
+
+def test_a_file_sent_ahead_that_holds_no_answers_is_named(scratch):
+  here = opened()
+  files.write_text(here.local / "synthesis" / f"{mirror.AHEAD}1.jsonl", '{"key": "x"}\n')
+  with pytest.raises(UserError, match=r"holds no answer .*missing"):
+    ResponseStore(here.local / "synthesis" / "responses.sqlite")
 
 
 def test_a_copy_that_another_machine_has_overtaken_is_thrown_away(scratch):

@@ -6,6 +6,7 @@ all of them see them.
 
 import itertools
 import multiprocessing
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -120,7 +121,7 @@ class RayWorkers:
 
   def __enter__(self) -> "RayWorkers":
     if not self._ray.is_initialized():
-      self._ray.init(log_to_driver=False, logging_level="ERROR")
+      self._ray.init(log_to_driver=False, logging_level=logging.ERROR)
       self._begun = True
     count = self._count or int(self._ray.cluster_resources().get("CPU", 1))
     log(f"{count} processes on {len(self._ray.nodes())} machines of a Ray cluster")
@@ -141,7 +142,7 @@ class RayWorkers:
     Raises:
       UserError: a task says so.
     """
-    pool = self._actor_pool(self._actors)
+    pool: Any = self._actor_pool(self._actors)
     try:
       yield from pool.map(lambda actor, task: actor.do.remote(function, task, [self._reference]), tasks)
     except self._ray.exceptions.RayTaskError as error:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 from skymath_jax.console import log
@@ -32,6 +32,10 @@ PATIENCE = 20  # attempts in a row without an answer from the vendor
 class Journal:
   """What was submitted, one JSON object a line: {"name", "ids"} before, {"name", "batch"} after.
 
+  Args:
+    path: of the file.
+    written: called when a line is on disk.
+
   Attributes:
     ids: name → ids of its requests.
     batches: name → the vendor's id; a name without one may or may not have arrived.
@@ -39,8 +43,8 @@ class Journal:
     tries: id → batches that it was in.
   """
 
-  def __init__(self, path: os.PathLike[str]):
-    self._path = Path(path)
+  def __init__(self, path: os.PathLike[str], written: Callable[[], None] = lambda: None):
+    self._path, self._written = Path(path), written
     self.ids: dict[str, list[str]] = {}
     self.batches: dict[str, str] = {}
     self.last: dict[str, str] = {}
@@ -71,6 +75,7 @@ class Journal:
       file.write(("\n" if torn else "") + json.dumps(row) + "\n")
       file.flush()
       os.fsync(file.fileno())
+    self._written()
     self._take(row)
 
 
@@ -80,7 +85,7 @@ class BatchGenerator:
   Args:
     vendor: takes the batches.
     model: the vendor's name for the model.
-    journal: file that holds what was submitted.
+    journal: holds what was submitted.
     chat: one user message; False asks with the bare prompt.
     concurrency: requests that may wait for their batch at one time.
     batch_size, idle_seconds, poll_seconds: when a batch is full, when it goes out, how often it is looked after.
@@ -96,7 +101,7 @@ class BatchGenerator:
     self,
     vendor: Vendor,
     model: str,
-    journal: os.PathLike[str],
+    journal: Journal,
     *,
     concurrency: int,
     chat: bool,
@@ -113,7 +118,7 @@ class BatchGenerator:
     self._vendor = vendor
     self._model = model
     self._chat = chat
-    self._journal = Journal(journal)
+    self._journal = journal
     self._concurrency = concurrency
     self._batch_size = batch_size
     self._idle = idle_seconds

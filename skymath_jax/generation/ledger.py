@@ -6,6 +6,7 @@ under way; after a kill it counts as paid, whatever became of it.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Ledger:
   Args:
     path: of the file.
     model: whose tokens they are.
+    written: called when the file has changed, which it does seldom.
 
   Attributes:
     lost: prompt tokens and response tokens that may have been charged in vain, earlier runs included.
@@ -29,8 +31,8 @@ class Ledger:
     UserError: the file holds something else.
   """
 
-  def __init__(self, path: os.PathLike[str], model: str):
-    self._path, self._model = Path(path), model
+  def __init__(self, path: os.PathLike[str], model: str, written: Callable[[], None] = lambda: None):
+    self._path, self._model, self._tell = Path(path), model, written
     self._written = self.lost = self._entry(self._found())
 
   def cover(self, prompt: int, completion: int) -> None:
@@ -62,4 +64,5 @@ class Ledger:
 
   def _write(self, prompt: int, completion: int) -> None:
     files.write_json(self._path, {**self._found(), self._model: [prompt, completion]})
+    self._tell()
     self._written = (prompt, completion)

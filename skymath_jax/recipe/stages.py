@@ -108,7 +108,7 @@ def opened(config: Experiment, workdir: epath.PathLike, stages: Sequence[Stage] 
   folder = Workdir(workdir)
   with (
     folder.opened(config, made_with(config)),
-    Teacher(config.teacher, config.serving, config.model.dtype, folder.path) as teacher,
+    Teacher(config.teacher, config.serving, config.model.dtype, folder.path, folder.push_files) as teacher,
   ):
     yield Run(config=config, workdir=folder, teacher=teacher)
 

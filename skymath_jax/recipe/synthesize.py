@@ -17,7 +17,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator, Sampling
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.recipe import seeds
-from skymath_jax.recipe.teacher import LEDGER, Teacher
+from skymath_jax.recipe.teacher import Teacher
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts, Instance, Problem
 from skymath_jax.synthesis import ResponseStore
@@ -56,7 +56,7 @@ def normal(run: Run) -> Facts:
   if config.rounds and "gold" not in run.config.curation.quality:
     log("warning: rounds draw hard problems again, and wrong answers stay: set config.curation.quality=gold")
   problems, _ = _checked_seeds(run)
-  with ResponseStore(folder / RESPONSES) as store:
+  with _store(run, 1) as store:
     first = _pass(run, store, problems, config.pass1, stage=1, number=1)
     synthetic = synthesis.as_problems(first.outcomes.instances())
     chosen = coreset.select(
@@ -80,9 +80,16 @@ def hard(run: Run) -> Facts:
   """
   folder = run.workdir / "synthesis" / "stage2"
   _, problems = _checked_seeds(run)
-  with ResponseStore(folder / RESPONSES) as store:
+  with _store(run, 2) as store:
     result = _pass(run, store, problems, run.config.synthesis.hard, stage=2, number=1)
     return _finish(run, folder, store, [result], seeds=len(problems))
+
+
+def _store(run: Run, stage: int) -> ResponseStore:
+  """The answers of a stage; those of a workdir in a bucket are there before anything is made of them."""
+  folder = f"synthesis/stage{stage}"
+  send = (lambda name: run.workdir.push_files(f"{folder}/{name}")) if run.workdir.in_bucket else None
+  return ResponseStore(run.workdir / folder / RESPONSES, send)
 
 
 def _checked_seeds(run: Run) -> tuple[list[Problem], list[Problem]]:
@@ -158,8 +165,6 @@ async def _client(run: Run, *, by_student: bool = False) -> AsyncIterator[Genera
     yield client
   finally:
     await client.close()
-    if (run.workdir / LEDGER).exists():
-      run.workdir.push_files(LEDGER)
 
 
 def student_of(run: Run) -> Teacher:

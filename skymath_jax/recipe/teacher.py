@@ -1,6 +1,7 @@
 """The teacher of a run: a client for each pass, the server process behind it, and the money that it has cost."""
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -16,7 +17,7 @@ from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Generator
-from skymath_jax.generation.batch import BatchGenerator
+from skymath_jax.generation.batch import BatchGenerator, Journal
 from skymath_jax.generation.jetstream import TOKEN_VARIABLE, JetStreamGenerator
 from skymath_jax.generation.ledger import Ledger
 from skymath_jax.generation.limits import Limits
@@ -26,6 +27,7 @@ from skymath_jax.generation.vendors import AnthropicBatches, BatchFiles, OpenAIB
 from skymath_jax.server.process import ServerProcess
 from skymath_jax.synthesis import ResponseStore
 
+BATCHES = "synthesis/batches.jsonl"  # what was submitted to a vendor's batches
 LEDGER = "synthesis/unanswered.json"  # tokens that may be charged though no answer to them is kept
 
 
@@ -37,13 +39,22 @@ class Teacher:
     serving: how a server, or an engine in this process, serves it, at most.
     dtype: in which such a one computes.
     folder: of the run: the server's log goes there, and what is stored there tells the money spent.
+    keep: called with the name of a file in it that tells what may be charged, when that has changed.
   """
 
-  def __init__(self, config: config_lib.Teacher, serving: Serving, dtype: str, folder: epath.PathLike):
+  def __init__(
+    self,
+    config: config_lib.Teacher,
+    serving: Serving,
+    dtype: str,
+    folder: epath.PathLike,
+    keep: Callable[[str], None] = lambda name: None,
+  ):
     self._config = config
     self._dtype = dtype
     self._serving = serving
     self._folder = epath.Path(folder)
+    self._keep = keep
     self._server: ServerProcess | None = None
     self._served = 0  # requests of stages that are finished
 
@@ -87,7 +98,7 @@ class Teacher:
 
   def _endpoint(self) -> OpenAIGenerator:
     client = endpoint_of(self._config, chat=self._config.chat != "raw")
-    client.meter.ledger = Ledger(self._folder / LEDGER, client.model_id)
+    client.meter.ledger = Ledger(self._folder / LEDGER, client.model_id, functools.partial(self._keep, LEDGER))
     lost = client.meter.limits.cost(*client.meter.ledger.lost)
     if lost:
       log(f"{self._folder / LEDGER}: {lost:,.2f} may have been charged for requests without an answer, and counts")
@@ -99,7 +110,7 @@ class Teacher:
     client = BatchGenerator(
       vendor_of(config, parameters),
       config.model,
-      self._folder / "synthesis" / "batches.jsonl",
+      Journal(self._folder / BATCHES, functools.partial(self._keep, BATCHES)),
       concurrency=config.concurrency,
       chat=config.chat != "raw",
       parameters=parameters,

@@ -44,6 +44,11 @@ class Workdir:
     self.checkpoints = self._mirror.durable / "checkpoints"
     self._seen: dict[str, Facts | None] = {}  # folder → facts, of what was looked at and is whole
 
+  @property
+  def in_bucket(self) -> bool:
+    """Whether what is worked on here is a local copy."""
+    return self._mirror.remote
+
   def __truediv__(self, name: str) -> epath.Path:
     return self.path / name
 

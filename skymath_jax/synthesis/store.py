@@ -6,6 +6,7 @@ prompt is a new question. Write-ahead log, synchronous FULL; what waits while th
 Rows are only ever added.
 
 Several processes may work on one file: who asks first writes a claim (`claims.py`), the others wait for the answer.
+The file of a workdir in a bucket is a local copy; there answers are sent ahead of it (`ahead.py`).
 """
 
 import asyncio
@@ -16,14 +17,17 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
+from skymath_jax import mirror
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Sampling
-from skymath_jax.synthesis import claims
+from skymath_jax.synthesis import ahead, claims
 from skymath_jax.synthesis.writer import GroupWriter, transaction
 
 SCHEMA_VERSION = 3
@@ -104,6 +108,10 @@ def request_key(
 class ResponseStore:
   """The responses in one SQLite file; a context manager. Methods may be called from any thread.
 
+  Args:
+    path: of the file, which is made where there is none. Answers that were sent ahead and lie beside it are taken in.
+    send: copies a file beside it, by its name, to the bucket that the folder is a copy of; None where there is none.
+
   Attributes:
     connection: the writer's connection to SQLite, for looking into the file; only the store's own thread writes.
 
@@ -111,7 +119,7 @@ class ResponseStore:
     UserError: the path is not local, cannot be written, is no store of ours, is damaged, or is newer than this code.
   """
 
-  def __init__(self, path: epath.PathLike):
+  def __init__(self, path: epath.PathLike, send: Callable[[str], None] | None = None):
     if "://" in str(path):
       raise UserError("the response store needs a local file", where=path, remedy="synthesize into a local --workdir")
     self.path = Path(path)
@@ -128,6 +136,9 @@ class ResponseStore:
       undo.pop_all()
     self._claims = claims.Claims(self.path, self.connection)
     self._writer = GroupWriter(self.connection, self._translated, self._claims.renew)
+    for row in ahead.recover(self.path.parent):
+      self._writer.submit(self._insert, _response(row, self.path.parent)).result()
+    self._ahead = ahead.Ahead(self.path.parent, send) if send else None
 
   def _connect(self, undo: contextlib.ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -196,11 +207,27 @@ class ResponseStore:
 
   def put(self, response: StoredResponse) -> StoredResponse:
     """Stores `response` and returns what is now stored under its key: a row that was there first stays as it is."""
-    return self._writer.submit(self._insert, response).result()
+    return self._put(response).result()
 
   async def put_async(self, response: StoredResponse) -> StoredResponse:
     """`put`, awaited; the response is durable when this returns, and also if the wait is cancelled."""
-    return await asyncio.shield(asyncio.wrap_future(self._writer.submit(self._insert, response)))
+    return await asyncio.shield(asyncio.wrap_future(self._put(response)))
+
+  def _put(self, response: StoredResponse) -> Future[StoredResponse]:
+    """Done when the response is on disk and, of a folder in a bucket, there."""
+    stored = self._writer.submit(self._insert, response)
+    if (sender := self._ahead) is None:
+      return stored
+    done: Future[StoredResponse] = Future()
+
+    def go_on(stored: Future[StoredResponse]) -> None:
+      if error := stored.exception():
+        done.set_exception(error)
+      else:
+        sender.add(stored.result(), done)
+
+    stored.add_done_callback(go_on)
+    return done
 
   def _insert(self, response: StoredResponse) -> StoredResponse:
     response = dataclasses.replace(response, stored_at=response.stored_at or time.time())
@@ -260,6 +287,8 @@ class ResponseStore:
     with contextlib.suppress(UserError):  # on a full disk the claims stay, but their owner is dead
       self._writer.submit(self._claims.release_all, durable=False).result()
     self._writer.close()
+    if self._ahead is not None:
+      self._ahead.close()
     self._claims.close()
     self._reader.close()
     self.connection.close()
@@ -269,6 +298,15 @@ class ResponseStore:
 
   def __exit__(self, *_: object) -> None:
     self.close()
+
+
+def _response(row: dict[str, Any], where: Path) -> StoredResponse:
+  """The row of a file that was sent ahead."""
+  try:
+    return StoredResponse(**row)
+  except TypeError as error:
+    what, remedy = f"a file that was sent ahead holds no answer ({error})", f"remove {where}/{mirror.AHEAD}*"
+    raise UserError(what, where=where, remedy=remedy) from None
 
 
 def _find(connection: sqlite3.Connection, key: str) -> StoredResponse | None:

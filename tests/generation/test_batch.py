@@ -84,7 +84,7 @@ def test_batches_that_expire_fail_and_die_lose_nothing_and_pay_once(tmp_path, fo
       points = ["before it is sent", "before the acceptance is written down", "before the answers are kept", None]
       for point in points:
         client = BatchGenerator(
-          Dies(CLIENTS[format_](url), point), "m", tmp_path / "b.jsonl", batch_size=size, limits=limits, **FAST
+          Dies(CLIENTS[format_](url), point), "m", Journal(tmp_path / "b.jsonl"), batch_size=size, limits=limits, **FAST
         )
         client.meter.spent = 4.0 * len(kept)
         await answers(client, prompts, kept)
@@ -104,7 +104,12 @@ def test_a_refused_request_is_its_own_and_a_failure_that_stays_ends(tmp_path):
   async def run():
     async with vendor.serving() as url:
       client = BatchGenerator(
-        CLIENTS["openai"](url), "m", tmp_path / "b.jsonl", batch_size=10, parameters=Parameters(attempts=1), **FAST
+        CLIENTS["openai"](url),
+        "m",
+        Journal(tmp_path / "b.jsonl"),
+        batch_size=10,
+        parameters=Parameters(attempts=1),
+        **FAST,
       )
       found = await answers(client, [str(n) for n in range(20)], kept)
       await client.close()
@@ -118,7 +123,7 @@ def test_files_wait_for_somebody_elses_run(tmp_path):
   kept = {}
 
   async def run():
-    client = BatchGenerator(BatchFiles(str(tmp_path / "f"), chat=True), "m", tmp_path / "b.jsonl", **FAST)
+    client = BatchGenerator(BatchFiles(str(tmp_path / "f"), chat=True), "m", Journal(tmp_path / "b.jsonl"), **FAST)
     asking = asyncio.ensure_future(answers(client, ["1", "2"], kept))
     while not (found := list((tmp_path / "f").glob("*.input.jsonl"))):
       await asyncio.sleep(0.01)
@@ -147,7 +152,7 @@ def test_a_batch_that_the_vendor_refuses_ends_the_run_with_its_words(tmp_path):
 
   async def run():
     async with Vendor().serving() as url:
-      client = BatchGenerator(Refuses(CLIENTS["openai"](url), None), "m", tmp_path / "b.jsonl", **FAST)
+      client = BatchGenerator(Refuses(CLIENTS["openai"](url), None), "m", Journal(tmp_path / "b.jsonl"), **FAST)
       found = await answers(client, ["1", "2"], {})
       await client.close()
       return found
@@ -168,7 +173,7 @@ def test_a_vendor_that_cannot_be_reached_for_a_while_is_asked_again(tmp_path):
 
   async def run(kept):
     async with Vendor().serving() as url:
-      client = BatchGenerator(Flaky(CLIENTS["openai"](url), None), "m", tmp_path / "b.jsonl", **FAST)
+      client = BatchGenerator(Flaky(CLIENTS["openai"](url), None), "m", Journal(tmp_path / "b.jsonl"), **FAST)
       await answers(client, ["1", "2"], kept)
       await client.close()
     return kept
