@@ -33,7 +33,7 @@ SCRATCH_VARIABLE, SCRATCH = "SKYMATH_SCRATCH", "~/.cache/skymath/workdirs"
 NEVER_COPIED = {"steps", "profile"}  # folders
 AHEAD = ".ahead-"  # begins the name of a file whose rows are in another file of its folder, and go with that one's copy
 TOKEN = ".mirror.json"  # names the local copy that wrote to the bucket last
-PUSH_SECONDS = 300.0  # between two copies of the stage at work: what a lost host may lose of the teacher's answers
+PUSH_SECONDS = 300.0  # between two copies of the stage at work; paid answers do not wait for it (`synthesis.ahead`)
 
 
 def scratch(url: epath.PathLike, process: int = 0) -> epath.Path:

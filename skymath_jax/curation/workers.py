@@ -5,8 +5,8 @@ all of them see them.
 """
 
 import itertools
-import multiprocessing
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
