@@ -3,11 +3,13 @@
     skymath bench bit_rot --workdir=RUN [--flips=200] [--seed=0]
 
 Works on a copy. Size and time of the file stay as they were, so that only reading finds the damage (`skymath verify`).
-Without effect are files that each run writes anew (summary, report), and those that nothing of ours reads.
+Without effect are files that each run writes anew (summary, report), those that nothing of ours reads (logs, events),
+and a config that says the same in other words.
 """
 
 import argparse
 import collections
+import json
 import os
 import random
 import re
@@ -18,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from skymath_jax.recipe.verify import verify
+from skymath_jax.recipe.workdir import CONFIG
 
 WITHOUT_EFFECT = {
   "written anew by each run": re.compile(r"(summary\.json|report\.html)$"),  # in the workdir itself
+  "a log": re.compile(r".*\.log$"),
   "read by TensorBoard alone": re.compile(r".*events\.out\.tfevents[^/]*$"),
   "only its being there counts": re.compile(r"(.*/)?(\.skymath_jax|\.[^/]*\.?lock)$"),
 }
@@ -41,14 +45,16 @@ def restore(path: Path, data: bytes, stat: os.stat_result) -> None:
   os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def outcome(root: Path, name: str) -> str:
-  """How the damage of the file `name` is met."""
+def outcome(root: Path, name: str, before: bytes) -> str:
+  """How the damage of the file `name` is met, which held `before`."""
   try:
     found = "\n".join(wrong for _, wrong in verify(root) if wrong)
   except Exception as error:  # the config cannot be read: told, too
     found = str(error)
   if Path(name).name in found and "emove" in found:
     return "named with a remedy"
+  if name == CONFIG and json.loads((root / name).read_text()) == json.loads(before):
+    return "says the same in other words"
   return next((why for why, pattern in WITHOUT_EFFECT.items() if pattern.match(name)), "SILENT")
 
 
@@ -69,7 +75,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
       name = rng.choice(names)
       stat = (root / name).stat()
       data = flip(root / name, rng)
-      how = outcome(root, name)
+      how = outcome(root, name, data)
       restore(root / name, data, stat)
       outcomes[how] += 1
       silent += [name] if how == "SILENT" else []

@@ -28,6 +28,8 @@ PASSED_OVER = re.compile(
   r"(^|/)(\.[^/]*|events\.out\.[^/]*|[^/]*\.lock|[^/]*-(wal|shm)|profile/.*|weights/.*|damaged-[^/]*/.*)$"
 )
 STEP = re.compile(r"(?:^|.*/)steps/\d+(?=/)")  # a step of a checkpoint is used whole or not at all
+# What is made again only with all that lies beside it: a training's rows, and its tokens
+WHOLE = re.compile(r"(^|/)(metrics\.jsonl|tokens\.json|tokens|trained|lengths|targets)$")
 
 
 class DamagedError(UserError):
@@ -48,7 +50,7 @@ def to_remove(name: str) -> str:
   """What has to be removed of a folder so that the damaged file `name` is made again; "" is the whole folder."""
   if step := STEP.match(name):
     return step[0]
-  return "" if name.endswith("metrics.jsonl") else name
+  return "" if WHOLE.search(name) else name
 
 
 def complete(folder: epath.PathLike, facts: Mapping[str, Any], *, files_in: epath.PathLike | None = None) -> None:

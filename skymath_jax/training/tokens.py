@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from etils import epath
 
-from skymath_jax import files
+from skymath_jax import files, integrity
 from skymath_jax.chat import encoding, frames
 from skymath_jax.console import bar
 from skymath_jax.errors import UserError
@@ -87,10 +87,10 @@ def keep(folder: epath.PathLike, source: Source, tokenizer: Tokenizer, template:
   """`make` by all cores, into a folder of a file system; at once where they lie there already.
 
   Raises:
-    UserError: see `make`; or the folder holds something else.
+    UserError: see `make`; or the folder holds something else, or what is there is damaged.
   """
   bound = key(source, tokenizer, template)
-  if _about(folder).get("key") == bound:
+  if _about(folder).get("key") == bound and integrity.completion(folder) is not None:
     return
   with files.new_folder(folder) as temporary:
     counts, largest = dict.fromkeys(ARRAYS, 0), -1
@@ -106,6 +106,7 @@ def keep(folder: epath.PathLike, source: Source, tokenizer: Tokenizer, template:
       for file in out.values():
         file.close()
     files.write_json(temporary / ABOUT, {"key": bound, "largest": largest, **counts})
+  integrity.complete(folder, {"output": bound})
 
 
 def open(folder: epath.PathLike) -> Tokens:

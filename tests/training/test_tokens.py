@@ -1,5 +1,7 @@
 """Tokens are made once: by any number of processes the same, kept with what they were made of, mapped when read."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -89,3 +91,18 @@ def test_a_template_that_refuses_one_conversation_of_many_names_its_row(words, t
   rows = Rows([{"query": "good", "response": "r"}, {"query": "bad", "response": "r"}])
   with pytest.raises(UserError, match=r"row 1: the chat template refuses these messages \(no\)"):
     tokens.make(rows, words, str(path))
+
+
+def test_kept_tokens_that_are_damaged_are_named_and_made_again_when_their_folder_is_removed(words, tmp_path):
+  rows, folder = source(), tmp_path / "tokens"
+  tokens.keep(folder, rows, words, "chat")
+  for name in tokens.ARRAYS:
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (folder / name).write_bytes(data)
+    with pytest.raises(UserError) as caught:
+      tokens.keep(folder, rows, words, "chat")
+    assert f"{name} changed" in str(caught.value) and f"remove {folder}/, then" in str(caught.value)
+    shutil.rmtree(folder)
+    tokens.keep(folder, rows, words, "chat")
+  same(tokens.open(folder), tokens.make(rows, words, "chat"))
