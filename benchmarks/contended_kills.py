@@ -7,8 +7,8 @@ the two machines are processes with a host name and a local copy each; the teach
 asked. Whoever owns the workdir is killed after a random time; by lot it is started again at once, or stays away until
 the other one has taken over. The run beside it is killed never; its result is kept in FOLDER. Leases last seconds here.
 
-Paid twice is an answer that a machine had stored when it was killed, and that is not the one in the end. What the
-teacher had under way for a machine that was killed is asked again by whoever goes on, and told apart.
+Paid twice is an answer that a machine had stored and gone on with when it was killed, and that is not the one in the
+end. What was on its way from the teacher to the bucket at a kill is asked again by whoever goes on, and told apart.
 """
 
 import argparse
@@ -24,9 +24,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from skymath_jax import lease, mirror
 from skymath_jax.cli import bench, main, shipped
 from skymath_jax.recipe.workdir import Workdir
 from skymath_jax.server.process import ServerProcess
+from skymath_jax.synthesis.store import ResponseStore, StoredResponse
 
 HOSTS = ("left", "right")
 WORDS = (
@@ -46,6 +47,7 @@ WORDS = (
   "--config.serving.slots=32",
 )  # fmt: skip
 LEASE_SECONDS, RENEW_SECONDS, PUSH_SECONDS = 8.0, 1.0, 20.0
+TOLD = ".told"  # ends the name of a machine's list of the answers that it has gone on with
 AGAIN_SECONDS = 5.0  # from one start of a machine's program to the next
 
 
@@ -104,6 +106,17 @@ def owner(root: str, host: str, *words: str) -> None:
       self.pull(folder)  # of a checkpoint in gs:// the local copy has them from the start
     return found
 
+  put = ResponseStore._put
+  told = (Path(root) / f"{host}{TOLD}").open("a", buffering=1)
+
+  def with_telling(self: ResponseStore, response: StoredResponse) -> Future[StoredResponse]:
+    future = put(self, response)
+    future.add_done_callback(
+      lambda done: None if done.exception() else print(done.result().key, done.result().stored_at, file=told)
+    )
+    return future
+
+  ResponseStore._put = with_telling  # type: ignore[method-assign]
   Workdir.__init__, Workdir.complete = with_checkpoints, with_metrics  # type: ignore[method-assign]
   main.main(words)
 
@@ -172,17 +185,18 @@ def owned_by(workdir: Path) -> str:
 
 
 def answers_in(workdir: Path) -> dict[str, float]:
-  """Key → time of storing, of the answers in a workdir as a killed process has left it."""
+  """Key → time of storing, of the answers in a workdir that nobody works in."""
   found: dict[str, float] = {}
-  with tempfile.TemporaryDirectory() as temporary:
-    for number, path in enumerate(sorted(workdir.glob("synthesis/stage*/responses.sqlite"))):
-      for end in ("", "-wal"):  # a copy: whoever opens a database writes to it
-        if (source := path.with_name(path.name + end)).exists():
-          shutil.copyfile(source, f"{temporary}/{number}.sqlite{end}")
-      with contextlib.closing(sqlite3.connect(f"{temporary}/{number}.sqlite")) as database:
-        if database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'responses'").fetchone()[0]:
-          found |= dict(database.execute("SELECT key, stored_at FROM responses"))
+  for path in workdir.glob("synthesis/stage*/responses.sqlite"):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+      found |= dict(database.execute("SELECT key, stored_at FROM responses"))
   return found
+
+
+def gone_on_with(folder: Path) -> dict[str, float]:
+  """The same of the answers that any machine has told to be stored, whatever became of it."""
+  lines = [line.split() for host in HOSTS for line in (folder / f"{host}{TOLD}").read_text().splitlines()]
+  return {line[0]: float(line[1]) for line in reversed(lines) if len(line) == 2}
 
 
 def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Random) -> dict[str, Any]:
@@ -190,11 +204,12 @@ def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Rand
   workdir = folder / "bucket" / "contended"
   for path in (workdir, *(folder / "scratch" / host for host in HOSTS)):
     shutil.rmtree(path, ignore_errors=True)
+  for host in HOSTS:
+    (folder / f"{host}{TOLD}").unlink(missing_ok=True)
   machines = {host: Machine(folder, host, "contended", teacher.address) for host in HOSTS}
   for machine in machines.values():
     machine.log.unlink(missing_ok=True)
   before, killed, owners, away = teacher.counters()["requests_completed"], 0, [""], ""
-  stored: dict[str, float] = {}  # by machines that were killed
   strike = time.monotonic() + rng.uniform(5, 30)
   while not (workdir / "summary.json").exists() or owned_by(workdir):
     for host, machine in machines.items():
@@ -206,8 +221,6 @@ def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Rand
       away = "" if now != away else away
     if now and killed < kills and time.monotonic() > strike:
       machines[now].kill()
-      here = answers_in(folder / "scratch" / now / "process0" / "gs" / "bucket" / "contended")
-      stored |= {key: when for key, when in here.items() if key not in stored}
       killed += 1
       away = now if rng.random() < 0.3 else ""
       strike = time.monotonic() + rng.uniform(5, 30)
@@ -216,7 +229,7 @@ def contended(folder: Path, teacher: ServerProcess, kills: int, rng: random.Rand
     machine.kill()
   answers = teacher.counters()["requests_completed"] - before
   text = "".join(machine.log.read_text(errors="replace") for machine in machines.values())
-  last = answers_in(workdir)
+  last, stored = answers_in(workdir), gone_on_with(folder)
   return {
     "paid_twice": sum(last.get(key) != when for key, when in stored.items()), "stored": len(stored),
     "result": outcome(workdir), "answers": answers, "kills": killed, "owners": len(owners) - 1,
@@ -247,7 +260,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     "value": found["paid_twice"],
     "unit": "answers",
     "settings": {
-      "answers": alone["answers"], "stored_at_a_kill": found["stored"],
-      "under_way_at_a_kill": found["answers"] - alone["answers"] - found["paid_twice"],
+      "answers": alone["answers"], "gone_on_with": found["stored"],
+      "on_their_way_at_a_kill": found["answers"] - alone["answers"] - found["paid_twice"],
     },
   }  # fmt: skip
