@@ -69,7 +69,7 @@ def is_complete(stage: Stage, run: Run) -> bool:
     facts = run.workdir.completion(stage.folder)
   except integrity.DamagedError as error:
     raise damaged(error, stage.folder, run.config) from None
-  return facts is not None and facts["inputs"] == inputs_of(stage, run)
+  return facts is not None and facts.get("inputs") == inputs_of(stage, run)
 
 
 def damaged(error: integrity.DamagedError, folder: str, config: Experiment) -> UserError:
@@ -89,7 +89,7 @@ def inputs_of(stage: Stage, run: Run) -> Facts:
   A cheap stage's inputs are the values that it reads, too; elsewhere the workdir is bound to them.
   """
   marks = {folder: run.workdir.mark(folder) for folder in stage.needs}
-  outputs = {folder: mark and mark["output"] for folder, mark in marks.items()}
+  outputs = {folder: mark and mark.get("output") for folder, mark in marks.items()}
   values = config_lib.bound(run.config, *stage.reads) if stage.cheap else {}
   return outputs | {f"config.{key}": value for key, value in values.items()} | stage.outside(run)
 

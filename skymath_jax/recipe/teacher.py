@@ -130,7 +130,7 @@ class Teacher:
       decoder_id,
       concurrency=config.concurrency,
       certificate=config.certificate,
-      token=os.environ.get(TOKEN_VARIABLE, ""),
+      token=os.environ.get(TOKEN_VARIABLE, "").strip(),
       encode=chat.question_encoder(tokenizer, config.chat),
     )
 

@@ -56,6 +56,19 @@ def test_a_row_is_never_overwritten(tmp_path):
     assert store.get("a").text == "first" and len(store) == 1
 
 
+def test_a_row_that_cannot_be_stored_takes_no_other_with_it(tmp_path):
+  bad = [{"finish_reason": "\ud800"}, {"prompt_tokens": 10**30}, {"completion_tokens": float("nan")}, {"thought": {}}]
+
+  async def main(store):
+    rows = [*(row(f"bad {number}", **fields) for number, fields in enumerate(bad)), *(row(f"{n}") for n in range(50))]
+    return await asyncio.gather(*map(store.put_async, rows), return_exceptions=True)
+
+  with ResponseStore(tmp_path / "r.sqlite") as store:
+    said = asyncio.run(main(store))
+    assert [isinstance(each, Exception) for each in said] == [True] * len(bad) + [False] * 50
+    assert sorted(stored.key for stored in store) == sorted(str(n) for n in range(50))
+
+
 def test_iteration_passes_block_borders_in_order(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
     fill(store, (row(f"{number:x}") for number in range(2100)))
