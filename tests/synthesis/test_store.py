@@ -320,6 +320,20 @@ def test_a_claim_dies_with_its_process(tmp_path):
   assert [found.name for found in tmp_path.iterdir()] == ["r.sqlite"]
 
 
+@pytest.mark.parametrize("weeks", [-3, 3])
+def test_a_clock_that_is_set_takes_no_claim_away(tmp_path, monkeypatch, weeks):
+  async def main():
+    with ResponseStore(tmp_path / "r.sqlite") as first, ResponseStore(tmp_path / "r.sqlite") as second:
+      assert await first.claim("a") is True
+      now = time.time()
+      monkeypatch.setattr(time, "time", lambda: now + weeks * 7 * 86400)
+      assert await second.claim("a") is False  # else it would be paid twice
+      first.put(row("a"))
+      assert (await second.claim("a")).text == "8 apples"
+
+  asyncio.run(main())
+
+
 def test_a_process_that_hangs_loses_its_claims_and_its_late_answer_changes_nothing(tmp_path, monkeypatch):
   async def main(hung, store):
     assert await hung.claim("a") is True and await store.claim("a") is False
