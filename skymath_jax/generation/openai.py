@@ -336,6 +336,9 @@ def checked_key(variable: str) -> str:
   Raises:
     UserError: it cannot be one.
   """
+  if not re.fullmatch(r"[A-Za-z_]\w*", variable):  # a key that was put here by mistake is not shown
+    what, remedy = "this is no name of an environment variable", "put the key into one, and give its name here"
+    raise UserError(what, where="teacher.api_key_variable", remedy=remedy)
   key = os.environ.get(variable, "").strip()
   if not (key.isascii() and key.isprintable()) or " " in key:
     raise UserError(

@@ -152,6 +152,18 @@ class Teacher:
     return served
 
 
+def require_nothing_secret(config: config_lib.Teacher) -> None:
+  """Looks for keys in what names the endpoint, before the config is written into a workdir, which others may read.
+
+  Raises:
+    UserError: there is one; its value is not shown.
+  """
+  Parameters.from_json(config.parameters)
+  checked_key(config.api_key_variable)
+  if "://" in config.base_url:
+    checked_address(config.base_url)
+
+
 def limits_of(config: config_lib.Teacher) -> Limits:
   """Rates, prices and the cost ceiling of a paid endpoint."""
   return Limits(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Limits)})

@@ -2,7 +2,8 @@
 
 A claim belongs to an owner, one opened store. An owner lives as long as it holds the lock on its file beside the store
 (the kernel drops it with the process, also at a kill -9) and its lease runs (a process that hangs loses its claims
-after LEASE_SECONDS, on the monotonic clock that all processes of a machine share: the other may be set). Claims of the dead are void. Every method runs inside a transaction of the store's writer.
+after LEASE_SECONDS, on the monotonic clock that all processes of a machine share: the other may be set). Claims of the
+dead are void. Every method runs inside a transaction of the store's writer.
 """
 
 import contextlib

@@ -2,14 +2,18 @@
 
 import asyncio
 import base64
+import dataclasses
 import logging
 import time
 
 import pytest
 
+from skymath_jax.config import Experiment
+from skymath_jax.errors import UserError
 from skymath_jax.generation import jetstream, vendors
 from skymath_jax.generation.redact import redacted
 from skymath_jax.generation.types import Request
+from skymath_jax.recipe import stages
 from skymath_jax.server.incoming import OneLine
 from tests.support.endpoint import KEY, ask, serving
 
@@ -55,6 +59,24 @@ def test_hiding_takes_time_in_proportion_to_the_text(piece):
   start = time.process_time()
   redacted(text, [KEY, f"Bearer {KEY}"])
   assert time.process_time() - start < 5  # once a minute and a half for half of it
+
+
+@pytest.mark.parametrize(
+  "teacher",
+  [
+    {"parameters": f'{{"headers": {{"Authorization": "Bearer {KEY}"}}}}'},
+    {"parameters": f'{{"query": {{"key": "{KEY}"}}}}'},
+    {"parameters": f'{{"headers": {{"Ocp-Apim-Subscription-Key": "{KEY}"}}}}'},
+    {"api_key_variable": KEY},
+    {"base_url": f"https://user:{KEY}@host.example/v1"},
+    {"base_url": f"https://host.example/v1?key={KEY}"},
+  ],
+)
+def test_a_key_in_the_config_is_refused_before_it_is_in_the_workdir(tmp_path, teacher):
+  config = dataclasses.replace(Experiment(), teacher=dataclasses.replace(Experiment().teacher, **teacher))
+  with pytest.raises(UserError) as error:
+    stages.perform([], config, tmp_path)
+  assert not given_away(str(error.value)) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("status", [400, 403, 500])
