@@ -193,6 +193,30 @@ def test_who_asks_takes_the_place_of_who_does_not():
   asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+  "header, body",
+  [
+    (b"Content-Length: 1000", b"{"),
+    (b"Transfer-Encoding: chunked", b"1\r\n{\r\n"),
+    (b"Expect: 100-continue\r\nContent-Length: 9", b""),
+  ],
+)
+def test_bodies_that_do_not_end_keep_nobody_out(monkeypatch, header, body):
+  monkeypatch.setattr(incoming, "connections_for_each", lambda: 6)
+  running = start_engine(NullEngine(), NullSlots(4), CodePointTokenizer(), "null@0", ServerSettings(port=0))
+  begun = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n" + body
+  try:
+    slow = [socket.create_connection(("127.0.0.1", running.http_port)) for _ in range(6)]
+    for each in slow:
+      each.sendall(begun)
+    time.sleep(0.3)
+    assert [post(running, {"prompt": "x", "max_tokens": 1})[0] for _ in range(4)] == [200] * 4
+    for each in slow:
+      each.close()
+  finally:
+    running.stop()
+
+
 def test_trouble_of_one_kind_is_one_line_a_minute(capsys, monkeypatch):
   clock = [1000.0]
   monkeypatch.setattr(incoming.time, "monotonic", lambda: clock[0])
