@@ -213,3 +213,15 @@ def test_a_cell_of_a_study_stays_complete_without_its_weights(tmp_path):
   integrity.complete(tmp_path, {"accuracy": 0.5})
   shutil.rmtree(tmp_path / "weights")
   assert integrity.completion(tmp_path) == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}"])
+def test_a_step_without_what_was_saved_with_it_is_named(undisturbed, tmp_path, content):
+  folder = tmp_path / "copy"
+  shutil.copytree(undisturbed[0] / "checkpoints" / "stage1", folder)
+  meta = folder / "steps" / "999" / "meta" / "metadata"
+  (folder / "steps" / "999").mkdir()  # a stranger's; the numbers of steps are all that is looked at first
+  if content is not None:
+    files.write_text(meta, content)
+  with pytest.raises(UserError, match="steps/999"):
+    orbax_folder.weights_hash(folder)
