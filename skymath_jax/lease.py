@@ -68,8 +68,8 @@ class Lease:
     finally:
       done.set()
       thread.join()
-      if not self.lost:
-        with contextlib.suppress(Exception):  # it expires by itself
+      with contextlib.suppress(Exception):  # it expires by itself
+        if not self.lost and self._is_mine(self._read()):  # since the last renewal it may have become another's
           self._system.rm_file(self._path)
 
   def require(self) -> None:
@@ -113,7 +113,7 @@ class Lease:
 
   def _is_silent(self, found: dict[str, Any]) -> bool:
     """Whether an owner who lives would have renewed by now, whatever the clocks say, and none has."""
-    seconds = 2 * RENEW_SECONDS
+    seconds = 3 * RENEW_SECONDS  # one may fail
     log(f"{self._where}: {_named(found)} seems to be gone; looking on for {seconds:.0f} s")
     time.sleep(seconds)
     return self._read() == found

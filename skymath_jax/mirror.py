@@ -138,8 +138,9 @@ class Mirror:
     system, root = self._bucket
     above = root.rpartition("/")[0]
     while above.strip("/"):
-      if system.exists(f"{above}/{TOKEN}"):
-        raise self._nested(above)
+      with contextlib.suppress(OSError):  # who may not look there has no workdir there
+        if system.exists(f"{above}/{TOKEN}"):
+          raise self._nested(above)
       above = above.rpartition("/")[0]
 
   def _nested(self, other: str) -> UserError:
