@@ -233,9 +233,16 @@ def require_replaceable(folder: epath.PathLike) -> None:
 
 
 def completion(folder: epath.PathLike) -> dict[str, Any] | None:
-  """The facts of the completion mark (`integrity.complete`), or None where there is none."""
+  """The facts of the completion mark (`integrity.complete`), or None where there is none.
+
+  Raises:
+    UserError: it is no JSON object.
+  """
   path = epath.Path(folder) / COMPLETE
-  return read_json(path) if path.exists() else None
+  facts = read_json(path) if path.exists() else None
+  if facts is not None and not isinstance(facts, dict):
+    raise UserError("no facts of a completed stage", where=path, remedy="remove it, then run the same command")
+  return facts
 
 
 @contextlib.contextmanager

@@ -13,13 +13,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from skymath_jax import files
+from skymath_jax.console import log
 from skymath_jax.errors import UserError
 
 MANIFEST = ".files"  # hidden: it is no part of what the folder holds
@@ -27,6 +28,8 @@ MANIFEST = ".files"  # hidden: it is no part of what the folder holds
 PASSED_OVER = re.compile(
   r"(^|/)(\.[^/]*|events\.out\.[^/]*|[^/]*\.lock|[^/]*-(wal|shm)|profile/.*|weights/.*|damaged-[^/]*/.*)$"
 )
+PAID = "responses.sqlite"  # is made again only by paying again
+AT_A_PRICE = f"{PAID} holds the teacher's answers: restore it from a copy, or they are asked, and paid, again"
 STEP = re.compile(r"(?:^|.*/)steps/\d+(?=/)")  # a step of a checkpoint is used whole or not at all
 # What is made again only with all that lies beside it: a training's rows, and its tokens
 WHOLE = re.compile(r"(^|/)(metrics\.jsonl|tokens\.json|tokens|trained|lengths|targets)$")
@@ -39,10 +42,11 @@ class DamagedError(UserError):
     self.folder, self.names = folder, names
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     remedies = dict.fromkeys(os.path.join(os.fspath(folder), part) for part in map(to_remove, names))
+    remedy = f"remove {' and '.join(list(remedies)[:5])}, then run the same command: what is missing is made again"
     super().__init__(
       f"damaged: {shown} changed after the work here was complete",
       where=folder,
-      remedy=f"remove {' and '.join(list(remedies)[:5])}, then run the same command: what is missing is made again",
+      remedy=f"{remedy}; but {AT_A_PRICE}" if any(map(is_paid, names)) else remedy,
     )
 
 
@@ -51,6 +55,11 @@ def to_remove(name: str) -> str:
   if step := STEP.match(name):
     return step[0]
   return "" if WHOLE.search(name) else name
+
+
+def is_paid(name: str) -> bool:
+  """Whether a file holds what was paid for."""
+  return os.path.basename(name) == PAID
 
 
 def complete(folder: epath.PathLike, facts: Mapping[str, Any], *, files_in: epath.PathLike | None = None) -> None:
@@ -87,11 +96,21 @@ def completion(folder: epath.PathLike) -> dict[str, Any] | None:
   if not (folder / files.COMPLETE).exists():
     return None
   if not (folder / MANIFEST).exists():
-    complete(folder, files.read_json(folder / files.COMPLETE))
+    log(f"{folder}: no record of what lies here ({MANIFEST}); what is there now is taken for right")
+    complete(folder, files.completion(folder) or {})
   bad = damages(folder)
   if changed := [name for name, how in bad.items() if how == "changed"]:
     raise DamagedError(folder, changed)
+  if bad:
+    log(f"{folder}: not complete any more, {gone(bad)}")
   return None if bad else files.completion(folder)
+
+
+def gone(names: Iterable[str]) -> str:
+  """What to say of missing files."""
+  first, *more = names
+  said = f"{first} and {len(more)} more are missing" if more else f"{first} is missing"
+  return f"{said}; {AT_A_PRICE}" if any(map(is_paid, (first, *more))) else said
 
 
 def reopen(folder: epath.PathLike) -> None:
@@ -108,8 +127,9 @@ def damages(folder: epath.PathLike, *, contents: bool = False) -> dict[str, str]
     contents: read all of them, not only those whose size or time differ.
   """
   folder = epath.Path(folder)
-  if not (folder / MANIFEST).exists():
-    return {MANIFEST: "missing"}
+  for name in (MANIFEST, files.COMPLETE):
+    if not _is_regular(folder / name):
+      return {name: "changed" if (folder / name).exists() else "missing"}
   try:
     record = json.loads((folder / MANIFEST).read_bytes())
     content = {key: record[key] for key in ("files", "mark", "files_in")}
@@ -136,8 +156,7 @@ def _compare(path: epath.Path, entry: Mapping[str, Any], *, contents: bool) -> s
   """ "" for the same, else "missing", "changed", or "touched": another time, the same contents."""
   if not path.exists():
     return "missing"
-  found = path.stat()
-  if found.length != entry["bytes"]:
+  if not _is_regular(path) or path.stat().length != entry["bytes"]:
     return "changed"
   if entry["sha256"] is None:
     return ""
@@ -147,6 +166,11 @@ def _compare(path: epath.Path, entry: Mapping[str, Any], *, contents: bool) -> s
   if files.sha256(path) != entry["sha256"]:
     return "changed"
   return "" if same_time else "touched"
+
+
+def _is_regular(path: epath.Path) -> bool:
+  """Whether this is a file: reading a pipe would never end."""
+  return path.is_file() if "://" in os.fspath(path) else Path(os.fspath(path)).is_file()
 
 
 def _entry(path: epath.Path) -> dict[str, Any]:
@@ -168,7 +192,7 @@ def _below(folder: epath.Path) -> Iterator[epath.Path]:
   for path in folder.iterdir():
     if path.is_dir():
       yield from () if (path / files.COMPLETE).exists() else _below(path)  # a complete folder keeps its own record
-    else:
+    elif _is_regular(path):  # no pipe, no link that leads nowhere
       yield path
 
 

@@ -10,6 +10,7 @@ workdir on a file system is its own local copy, and nothing is copied. SKYMATH_S
 """
 
 import contextlib
+import errno
 import functools
 import os
 import secrets
@@ -33,6 +34,7 @@ SCRATCH_VARIABLE, SCRATCH = "SKYMATH_SCRATCH", "~/.cache/skymath/workdirs"
 NEVER_COPIED = {"steps", "profile"}  # folders
 AHEAD = ".ahead-"  # begins the name of a file whose rows are in another file of its folder, and go with that one's copy
 TOKEN = ".mirror.json"  # names the local copy that wrote to the bucket last
+NO_FILE = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 PUSH_SECONDS = 300.0  # between two copies of the stage at work; paid answers do not wait for it (`synthesis.ahead`)
 
 
@@ -111,13 +113,39 @@ class Mirror:
     if not self.remote:
       return
     self.require_reachable()
+    self._require_apart()
     mine, theirs = self.local / TOKEN, self.durable / TOKEN
-    if not (mine.exists() and theirs.exists() and mine.read_text() == theirs.read_text()):
-      shutil.rmtree(self.local, ignore_errors=True)
-    self.pull("")
-    if writer:
+    ours = mine.exists() and theirs.exists() and mine.read_text() == theirs.read_text()
+    if not ours:
+      self._clear_local()
+    self.pull("", ours=ours)
+    if writer and ours:  # who was killed here may have had more than has been copied
+      self.push("")
+    elif writer:
       files.write_json(mine, secrets.token_hex(8))
       self._upload(TOKEN)
+
+  def _clear_local(self) -> None:
+    """Removes a half-made local copy; puts one aside that was worked on: it may hold answers that were paid."""
+    if (self.local / TOKEN).exists():
+      aside = self.local.parent / f".{self.local.name}.overtaken"
+      shutil.rmtree(aside, ignore_errors=True)
+      self.local.rename(aside)
+      log(f"{self.durable}: another machine has gone on here; what this one had and did not copy lies in {aside}")
+    shutil.rmtree(self.local, ignore_errors=True)
+
+  def _require_apart(self) -> None:
+    """Raises a `UserError` where this workdir lies in another one, whose local copy would hold this one's."""
+    system, root = self._bucket
+    above = root.rpartition("/")[0]
+    while above.strip("/"):
+      with contextlib.suppress(OSError):  # who may not look there has no workdir there
+        if system.exists(f"{above}/{TOKEN}"):
+          raise self._nested(above)
+      above = above.rpartition("/")[0]
+
+  def _nested(self, other: str) -> UserError:
+    return UserError(f"a workdir in another one ({other})", where=self.durable, remedy="choose a folder beside it")
 
   def require_reachable(self) -> None:
     """Raises a `UserError` where the bucket cannot be read."""
@@ -136,15 +164,19 @@ class Mirror:
       yield
       return
     self.require_reachable()
-    self._lease = Lease(*self._bucket, self.durable)
+    self._lease = Lease(*self._bucket, self.durable, self.local.parent / f".{self.local.name}.owner")
     with self._lease.held():
       yield
 
-  def pull(self, folder: str) -> None:
+  def pull(self, folder: str, *, ours: bool = False) -> None:
     """Copies what the bucket has and the local copy has not, or has in another size; COMPLETE.json always.
 
+    Args:
+      folder: in the workdir.
+      ours: of folders that are not complete, what the local copy has is at least as new as what the bucket has.
+
     Raises:
-      UserError: an object's name leads out of the workdir.
+      UserError: an object's name leads out of the workdir, or another workdir lies in it.
     """
     if not self.remote:
       return
@@ -152,16 +184,46 @@ class Mirror:
     anew = bool(folder) and files.completion(self.durable / folder) != files.completion(self.local / folder)
     system, root = self._bucket
     system.invalidate_cache()  # of what others have changed meanwhile
-    for name, size in _sizes(system, root, folder).items():
-      if ".." in name.split("/"):
+    found = _sizes(system, root, folder)
+    # The mark goes before a folder is worked on again, and comes last: what lies beside one is whole
+    whole = tuple(name.removesuffix(files.COMPLETE) for name in found if os.path.basename(name) == files.COMPLETE)
+    for name, size in found.items():
+      target = self._target(name)
+      if target.name in (TOKEN, OWNER):
+        if "/" in name:
+          raise self._nested(f"{root}/{name}".rpartition("/")[0])
+        continue
+      there = target.exists()
+      kept = ours and there and not name.startswith(whole)
+      same = there and not anew and target.name != files.COMPLETE and target.stat().length == size
+      if not (same or kept):
+        with self._named(name), files.replacing(target) as file:
+          system.get_file(f"{root}/{name}", file.name)
+      self._pushed[name] = (0, 0) if kept else _state(target)
+
+  def _target(self, name: str) -> epath.Path:
+    """Where an object lies in the local copy; a link in that copy leads nowhere else."""
+    target = self.local / name
+    with self._named(name):
+      folder, here = (Path(os.fspath(path)).resolve() for path in (target.parent, self.local))
+      if ".." in name.split("/") or not folder.is_relative_to(here):
         remedy = "look at who writes into this bucket, and remove the object"
         raise UserError(f"the object {name} would lie outside of the local copy", where=self.durable, remedy=remedy)
-      target = self.local / name
-      same = not anew and target.exists() and target.name != files.COMPLETE and target.stat().length == size
-      if not same and target.name not in (TOKEN, OWNER):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        system.get_file(f"{root}/{name}", os.fspath(target))
-      self._pushed[name] = _state(target) if target.exists() else (0, 0)
+    return target
+
+  @contextlib.contextmanager
+  def _named(self, name: str) -> Iterator[None]:
+    """Names the object that cannot be a file here: too long, with a NUL, a folder for another object."""
+    try:
+      yield
+    except (ValueError, OSError) as error:
+      if isinstance(error, OSError) and error.errno not in NO_FILE:
+        raise
+      remedy = "look at who writes into this bucket, and remove the object"
+      why = error.strerror if isinstance(error, OSError) else error
+      raise UserError(
+        f"the object {name[:100]!r} cannot be a file here ({why})", where=self.durable, remedy=remedy
+      ) from None
 
   def push(self, folder: str) -> None:
     """Copies what has changed since it was last copied; then what is gone locally goes in the bucket, too.

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
 from skymath_jax import lease
@@ -67,14 +68,73 @@ def test_an_owner_that_lives_renews_and_one_that_is_gone_is_followed(bucket, mon
       pass
 
 
-def test_the_same_machine_and_who_says_so_take_over_at_once(bucket, monkeypatch):
-  of(bucket, "one", monkeypatch).acquire()
-  with of(bucket, "one", monkeypatch).held():
+def test_the_same_local_copy_and_who_says_so_take_over_at_once(bucket, monkeypatch, tmp_path):
+  def here(name, copy):
+    monkeypatch.setattr("socket.gethostname", lambda: name)
+    return Lease(bucket, "/b/runs/a", "gs://b/runs/a", epath.Path(tmp_path) / copy)
+
+  first = here("one", "copy")
+  monkeypatch.setattr(bucket, "rm_file", lambda path: (_ for _ in ()).throw(OSError("killed")))
+  with first.held():
+    pass
+  with (
+    pytest.raises(UserError, match="on one works here"),
+    here("one", "another copy").held(),  # another machine of this name, or another SKYMATH_SCRATCH
+  ):
+    pass
+  with here("one", "copy").held():
     assert owner(bucket)["host"] == "one"
-  of(bucket, "one", monkeypatch).acquire()
   monkeypatch.setenv(lease.TAKE_OVER, "1")
   with of(bucket, "two", monkeypatch).held():
     assert owner(bucket)["host"] == "two"
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_an_owner_whose_clock_is_wrong_is_seen_to_live(bucket, monkeypatch, hours):
+  monkeypatch.setattr(lease, "RENEW_SECONDS", 0.3)  # long enough for a thread to have its turn on a busy machine
+  first, second = of(bucket, "one", monkeypatch), of(bucket, "two", monkeypatch)
+  monkeypatch.setattr(first, "_content", lambda: json.dumps({**first._me, "renewed": later(hours)}).encode())
+  with first.held(), pytest.raises(UserError, match="on one works here"), second.held():
+    pass
+  first.acquire()  # and killed
+  with second.held():
+    assert owner(bucket)["host"] == "two"
+
+
+def later(hours):
+  return time.time() + 3600 * hours
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"", b"\xff\x00", b"[1]", b"null", b"[" * 100_000, b'{"renewed": 1e999}', b'{"since": NaN, "renewed": NaN}',
+    b'{"renewed": ' + b"9" * 400 + b"}", b'{"renewed": "now", "host": ["a"]}', b'{"renewed": -5}',
+  ],
+)  # fmt: skip
+def test_an_object_that_says_nothing_of_use_is_followed(bucket, monkeypatch, content):
+  bucket.pipe_file(f"/b/runs/a/{lease.OWNER}", content)
+  with of(bucket, "one", monkeypatch).held():
+    assert owner(bucket)["host"] == "one"
+
+
+def test_a_refusal_has_one_plain_line(bucket, monkeypatch):
+  bucket.pipe_file(f"/b/runs/a/{lease.OWNER}", json.dumps({"host": "\x1b[31m\n" * 99, "renewed": later(0.01)}).encode())
+  with pytest.raises(UserError) as error, of(bucket, "one", monkeypatch).held():
+    pass
+  assert str(error.value).isprintable() and len(str(error.value)) < 400 and "last seen 0 s ago" in str(error.value)
+
+
+def test_who_was_cut_off_for_long_asks_before_it_writes(bucket, monkeypatch):
+  first, second = of(bucket, "one", monkeypatch), of(bucket, "two", monkeypatch)
+  monkeypatch.setattr(lease, "RENEW_SECONDS", 60.0)  # its next renewal would tell, but is not yet due
+  with first.held():
+    bucket.rm_file(f"/b/runs/a/{lease.OWNER}")
+    first.require()  # nobody else's name is there
+    second.acquire()
+    with pytest.raises(UserError, match="on two has taken this workdir over"):
+      first.require()
+  assert owner(bucket)["host"] == "two"  # what is another's is left at the end
 
 
 def test_of_many_that_come_at_once_one_owns(bucket, monkeypatch):

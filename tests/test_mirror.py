@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import fsspec
 import pytest
 from etils import epath
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from skymath_jax import files, integrity, mirror, models
 from skymath_jax.cli import main as cli
@@ -121,6 +123,72 @@ def test_an_object_that_would_lie_outside_is_refused(scratch):
   with pytest.raises(UserError, match=r"\.\./stray would lie outside"):
     here.pull("")
   assert not list(scratch.rglob("stray"))
+
+
+@pytest.mark.parametrize("name", ["nul\0x", "x" * 300, "a/" + "y" * 5000])
+def test_an_object_that_cannot_be_a_file_is_named(scratch, name):
+  here = opened()
+  Bucket.store[f"/bucket/runs/a/{name}"] = MemoryFile(Bucket(), f"/bucket/runs/a/{name}", b"x")
+  with pytest.raises(UserError, match="cannot be a file here"):
+    here.pull("")
+
+
+def test_links_in_the_local_copy_lead_nowhere(scratch, tmp_path_factory):
+  here, outside = opened(), tmp_path_factory.mktemp("outside")
+  (Path(here.local) / "link").symlink_to(outside / "file")
+  Bucket().pipe_file(f"{URL}/link", b"x")
+  here.pull("")
+  assert not list(outside.iterdir()) and (here.local / "link").read_text() == "x"
+  (Path(here.local) / "seeds").symlink_to(outside)
+  Bucket().pipe_file(f"{URL}/seeds/x", b"x")
+  with pytest.raises(UserError, match="seeds/x would lie outside"):
+    here.pull("")
+  assert not list(outside.iterdir())
+
+
+def test_a_workdir_in_another_one_is_refused(scratch):
+  opened()
+  for other in ("gs://bucket/runs", f"{URL}/b/c"):
+    with pytest.raises(UserError, match=r"a workdir in another one \(/bucket/runs/a\)"):
+      Mirror(other).open(writer=True)
+  for address in ("gs://bucket//runs/a/", "gs://bucket/runs/./a"):
+    assert Mirror(address).local == Mirror(URL).local
+  with pytest.raises(UserError, match=r"an address with \.\."):
+    Workdir("gs://bucket/runs/b/../a")
+
+
+INSERT = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("CREATE TABLE IF NOT EXISTS t (x)")
+for number in range(int(sys.argv[2])):
+  db.execute("INSERT INTO t VALUES (?)", (f"answer {number}" * 30,))
+  if number % 500 == 0:
+    db.commit()
+db.commit()
+os._exit(9)  # killed: neither closed nor pushed
+"""
+
+
+def test_what_a_killed_owner_had_not_copied_is_kept_and_copied(scratch):
+  here = opened()
+  path = here.local / "synthesis" / "responses.sqlite"
+  path.parent.mkdir(parents=True)
+  subprocess.run([sys.executable, "-c", INSERT, str(path), "100"], check=False)
+  files.write_text(here.local / "seeds" / "a", "whole")
+  integrity.complete(here.local / "seeds", {})
+  here.push("")
+  subprocess.run([sys.executable, "-c", INSERT, str(path), "20000"], check=False)  # so many that the file grows, too
+  files.write_text(here.local / "seeds" / "a", "cut")  # damage: of a complete folder the bucket's is right
+  back = opened()
+  assert (back.local / "seeds" / "a").read_text() == (back.durable / "seeds" / "a").read_text() == "whole"
+  with contextlib.closing(sqlite3.connect(path)) as db:
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (20_100,)
+    assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+  shutil.rmtree(back.local)
+  with contextlib.closing(sqlite3.connect(opened().local / "synthesis" / "responses.sqlite")) as db:
+    assert db.execute("SELECT count(*) FROM t").fetchone() == (20_100,)
 
 
 def test_odd_names_come_back(scratch):
@@ -237,7 +305,7 @@ def test_a_file_sent_ahead_that_holds_no_answers_is_named(scratch):
     ResponseStore(here.local / "synthesis" / "responses.sqlite")
 
 
-def test_a_copy_that_another_machine_has_overtaken_is_thrown_away(scratch):
+def test_a_copy_that_another_machine_has_overtaken_is_put_aside(scratch, capfd):
   old = opened()
   files.write_text(old.local / "a", "old")
   old.push("")
@@ -248,6 +316,8 @@ def test_a_copy_that_another_machine_has_overtaken_is_thrown_away(scratch):
   files.write_text(old.local / "stray", "of a run that went on elsewhere")
   back = opened()
   assert (back.local / "a").read_text() == "newer" and not (back.local / "stray").exists()
+  aside = scratch / "process0/gs/bucket/runs/.a.overtaken"
+  assert (aside / "stray").exists() and str(aside) in capfd.readouterr().err
 
 
 def test_the_stage_at_work_is_copied_now_and_then(scratch, monkeypatch):

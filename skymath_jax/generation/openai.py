@@ -336,6 +336,9 @@ def checked_key(variable: str) -> str:
   Raises:
     UserError: it cannot be one.
   """
+  if not re.fullmatch(r"[A-Za-z_]\w*", variable):  # a key that was put here by mistake is not shown
+    what, remedy = "this is no name of an environment variable", "put the key into one, and give its name here"
+    raise UserError(what, where="teacher.api_key_variable", remedy=remedy)
   key = os.environ.get(variable, "").strip()
   if not (key.isascii() and key.isprintable()) or " " in key:
     raise UserError(
@@ -356,6 +359,10 @@ def _parameter_remedy(text: str, body: Mapping[str, Any]) -> str | None:
   return "see teacher.parameters for names, omissions and extra fields" if _PARAMETER.search(text) else None
 
 
+def _moment(text: str) -> float:
+  return email.utils.parsedate_to_datetime(text).timestamp()
+
+
 def _retry_after(headers: Mapping[str, str]) -> float:
   """Seconds that the endpoint asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date; 0 if none."""
   for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
@@ -364,7 +371,7 @@ def _retry_after(headers: Mapping[str, str]) -> float:
       seconds = float(text) * unit
     except ValueError:
       try:
-        seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        seconds = _moment(text) - (_moment(headers["date"]) if "date" in headers else time.time())  # by its own clock
       except (TypeError, ValueError, OverflowError):
         continue
     if math.isfinite(seconds):

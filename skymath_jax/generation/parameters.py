@@ -5,14 +5,15 @@
 
 `answer` is the field of a message that holds its text (content), `seconds` the time that one attempt may take,
 `attempts` how often a request that fails alone is sent, `dialect` whose batches are meant (openai, anthropic, or files
-for vLLM's offline batches). `$NAME` as the value of a header or of the query is the
-environment variable NAME. A proxy is taken from the environment (HTTPS_PROXY, NO_PROXY).
+for vLLM's offline batches). `$NAME` as the value of a header or of the query is the environment variable NAME, and the
+only way to give a key: the config is kept in the workdir. A proxy comes from the environment (HTTPS_PROXY, NO_PROXY).
 """
 
 import dataclasses
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Request
 
 WHERE = "teacher.parameters"
+SECRET = re.compile(r"auth|key|token|secret|passw|credential|cookie|signature", re.IGNORECASE)  # in a name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,10 @@ class Parameters:
     for what, good in wanted.items():
       if not good:
         raise UserError("a parameter of the endpoint is wrong", where=WHERE, remedy=f"it wants {what}")
+    for name, value in {**self.headers, **self.query}.items():
+      if SECRET.search(name) and not value.startswith("$"):
+        what = f"the value of {name} would be kept in the workdir, in config.json"
+        raise UserError(what, where=WHERE, remedy="put it into an environment variable NAME and give $NAME here")
 
   @classmethod
   def from_json(cls, text: str) -> "Parameters":
@@ -61,7 +67,7 @@ class Parameters:
     """
     try:
       values = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise UserError(f"this is not JSON ({error})", where=WHERE, remedy='e.g. {"omit": ["seed"]}') from None
     if not isinstance(values, dict):
       raise UserError("this is no JSON object", where=WHERE, remedy='e.g. {"omit": ["seed"]}')

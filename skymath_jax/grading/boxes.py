@@ -13,7 +13,7 @@ _KEY = re.compile(
   r"|最终答案)|answers?|ans|答案)[\"']\s*[:：]\s*",
   re.IGNORECASE,
 )
-_OBJECT = re.compile(r"[\s`]*(?:json)?\s*\{.*\}[\s`]*", re.DOTALL)
+_OBJECT = re.compile(r"[\s`]*+(?:json)?\s*+\{.*\}[\s`]*", re.DOTALL)
 _STRING = re.compile(r"\"((?:[^\"\\]|\\.)*)(?:\"|$)|'((?:[^'\\]|\\.)*)(?:'|$)", re.DOTALL)
 _WEAK_KEY = re.compile(
   r"[\"'](?:choice|option|selected(?:_option)?|correct_option|result|solution|prediction|verdict|conclusion|value|结果)[\"']\s*[:：]\s*",

@@ -39,6 +39,7 @@ from skymath_jax.models.decoder import Decoder
 from skymath_jax.tokenizer import Tokenizer
 
 MODEL, TOKENIZER, STEPS = "model.json", "tokenizer", "steps"
+META = {"run", "step", "weights", "facts"}  # at least, of what is saved with a step
 CHUNK_BYTES = 2**26  # of the files: read whole and then unpacked, so a chunk is held twice
 DATA_FILE_BYTES = 2**27  # packed chunks are held until there are so many of them
 ORBAX_SLACK = 1.1  # an array that reaches the limit on what is in flight would be an error
@@ -73,8 +74,18 @@ def committed(folder: epath.PathLike) -> list[int]:
 
 
 def read_meta(folder: epath.PathLike, step: int) -> dict[str, Any]:
-  """The JSON object saved with a step."""
-  return files.read_json(epath.Path(folder) / STEPS / str(step) / "meta" / "metadata")
+  """The JSON object saved with a step.
+
+  Raises:
+    UserError: the step is not whole, or its number is all that it has.
+  """
+  path = epath.Path(folder) / STEPS / str(step)
+  meta = files.read_json(path / "meta" / "metadata") if (path / "meta" / "metadata").exists() else None
+  if not (isinstance(meta, dict) and META <= meta.keys()):
+    raise UserError(
+      "a step that is not whole", where=path, remedy=f"remove {path}: training goes on from the one before"
+    )
+  return meta
 
 
 def named(tree: Any) -> dict[str, Any]:

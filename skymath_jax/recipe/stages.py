@@ -18,7 +18,7 @@ from skymath_jax.config import Experiment
 from skymath_jax.console import log
 from skymath_jax.errors import UserError
 from skymath_jax.recipe import curate, evaluate, export, forecast, seeds, summary, synthesize, train
-from skymath_jax.recipe.teacher import Teacher
+from skymath_jax.recipe.teacher import Teacher, require_nothing_secret
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.recipe.workdir import WORK_SECONDS, Workdir
 from skymath_jax.records import Facts
@@ -69,7 +69,7 @@ def is_complete(stage: Stage, run: Run) -> bool:
     facts = run.workdir.completion(stage.folder)
   except integrity.DamagedError as error:
     raise damaged(error, stage.folder, run.config) from None
-  return facts is not None and facts["inputs"] == inputs_of(stage, run)
+  return facts is not None and facts.get("inputs") == inputs_of(stage, run)
 
 
 def damaged(error: integrity.DamagedError, folder: str, config: Experiment) -> UserError:
@@ -89,7 +89,7 @@ def inputs_of(stage: Stage, run: Run) -> Facts:
   A cheap stage's inputs are the values that it reads, too; elsewhere the workdir is bound to them.
   """
   marks = {folder: run.workdir.mark(folder) for folder in stage.needs}
-  outputs = {folder: mark and mark["output"] for folder, mark in marks.items()}
+  outputs = {folder: mark and mark.get("output") for folder, mark in marks.items()}
   values = config_lib.bound(run.config, *stage.reads) if stage.cheap else {}
   return outputs | {f"config.{key}": value for key, value in values.items()} | stage.outside(run)
 
@@ -99,9 +99,10 @@ def opened(config: Experiment, workdir: epath.PathLike, stages: Sequence[Stage] 
   """What the stages share, over a workdir that the writer has locked; all processes of a job come here with the same.
 
   Raises:
-    UserError: the folder cannot be written, is in use, or belongs to another config (the first key is named); or the
-      processes do not agree.
+    UserError: the folder cannot be written, is in use, or belongs to another config (the first key is named); the
+      processes do not agree; or the config holds a key.
   """
+  require_nothing_secret(config.teacher)
   distributed.initialize()
   agreed = {"workdir": str(workdir), "config": config_lib.as_json(config), "stages": [stage.name for stage in stages]}
   distributed.require_agreement("the run", {**agreed, "code": distributed.code_version()})

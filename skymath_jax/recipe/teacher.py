@@ -141,7 +141,7 @@ class Teacher:
       decoder_id,
       concurrency=config.concurrency,
       certificate=config.certificate,
-      token=os.environ.get(TOKEN_VARIABLE, ""),
+      token=os.environ.get(TOKEN_VARIABLE, "").strip(),
       encode=chat.question_encoder(tokenizer, config.chat),
     )
 
@@ -161,6 +161,18 @@ class Teacher:
     served = total - self._served
     self._served = total
     return served
+
+
+def require_nothing_secret(config: config_lib.Teacher) -> None:
+  """Looks for keys in what names the endpoint, before the config is written into a workdir, which others may read.
+
+  Raises:
+    UserError: there is one; its value is not shown.
+  """
+  Parameters.from_json(config.parameters)
+  checked_key(config.api_key_variable)
+  if "://" in config.base_url:
+    checked_address(config.base_url)
 
 
 def limits_of(config: config_lib.Teacher) -> Limits:

@@ -26,8 +26,9 @@ def verify(where: epath.PathLike) -> Iterator[tuple[str, str]]:
     if not known.exists() or known.read_bytes() != f"{config_lib.config_hash(config)}\n".encode():
       yield ".", f"{path}: does not fit {known}. Remove both, then run the same command: it writes them anew."
     root = Path(os.fspath(workdir.path))
-    for mark in sorted(root.rglob(files.COMPLETE)):
-      place, folder = workdir.path / mark.parent.relative_to(root), str(mark.parent.relative_to(root))
+    for found in sorted({mark.parent for name in (files.COMPLETE, integrity.MANIFEST) for mark in root.rglob(name)}):
+      folder = str(found.relative_to(root))
+      place = workdir.path / folder
       yield folder, _told(integrity.damages(place, contents=True), place, folder, config)
 
 
@@ -35,5 +36,5 @@ def _told(bad: dict[str, str], place: epath.Path, folder: str, config: config_li
   if changed := [name for name, how in bad.items() if how == "changed"]:
     return str(stages.damaged(integrity.DamagedError(place, changed), folder, config))
   if missing := [name for name, how in bad.items() if how == "missing"]:
-    return f"{place}: {missing[0]} is missing. Run the same command again: it is made anew."
+    return f"{place}: {integrity.gone(missing)}. Run the same command again: what is missing is made anew."
   return ""

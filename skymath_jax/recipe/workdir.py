@@ -32,12 +32,14 @@ class Workdir:
   lie in `checkpoints`, which all processes share.
 
   Raises:
-    UserError: the folder has no name, or an address of a kind that is not read.
+    UserError: the folder has no name, or an address with `..` or of a kind that is not read.
   """
 
   def __init__(self, where: epath.PathLike):
     if not os.fspath(where):
       raise UserError("its name is empty", where="--workdir", remedy="name a folder; . is the current one")
+    if "://" in os.fspath(where) and ".." in os.fspath(where).split("/"):  # a name like any other to a bucket
+      raise UserError("an address with ..", where="--workdir", remedy="name the folder itself")
     self.where = files.located(where)
     self._mirror = Mirror(self.where, process=distributed.process_index())
     self.path = self._mirror.local

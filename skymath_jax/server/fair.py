@@ -5,11 +5,32 @@ requests of the same machine waiting.
 """
 
 import collections
+import ipaddress
 import queue
+import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from skymath_jax.engine.batching import Job
+
+LOOPBACK = "this machine"
+
+
+def client_of(address: str) -> str:
+  """Who an address stands for, as HTTP or gRPC spells it: one machine is one client, and so is a network of IPv6.
+
+  A machine has as many addresses of its /64 as it likes.
+  """
+  text = urllib.parse.unquote(address).strip("[]").partition("%")[0]
+  try:
+    found = ipaddress.ip_address(text)
+  except ValueError:
+    return text
+  if isinstance(found, ipaddress.IPv6Address):
+    if found.ipv4_mapped is None:
+      return LOOPBACK if found.is_loopback else str(ipaddress.ip_network((found, 64), strict=False))
+    found = found.ipv4_mapped
+  return LOOPBACK if found.is_loopback else str(found)
 
 
 class Request(Protocol):

@@ -18,6 +18,7 @@ from skymath_jax.engine.batching import CancelledJobError, UnavailableError
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.server import compat
 from skymath_jax.server.driver import Driver, StreamedJob
+from skymath_jax.server.fair import client_of
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.server.text import TextStream
 
@@ -97,7 +98,8 @@ class Orchestrator(orchestrator.LLMOrchestrator):
       self._driver.counters.add(rejected=1)
       raise
     content = request.text_content.text if request.HasField("text_content") else request.token_content.token_ids
-    owner = (peer.rpartition(":")[0].partition(":")[2], secrets.token_hex(8))  # peer: ipv4:ADDRESS:PORT
+    address = peer.rpartition(":")[0].partition(":")[2]  # of ipv4:ADDRESS:PORT, or ipv6:%5BADDRESS%5D:PORT
+    owner = (client_of(address), secrets.token_hex(8))
     streams = metadata.get("stream") == "1"
     return await self._driver.ask(content, sampling, stream=streams, stop_tokens=stop_tokens, owner=owner)
 

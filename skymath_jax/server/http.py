@@ -20,6 +20,7 @@ from skymath_jax.engine.batching import UnavailableError
 from skymath_jax.generation import RequestRejected
 from skymath_jax.server import logprobs
 from skymath_jax.server.driver import Driver, StreamedJob
+from skymath_jax.server.fair import client_of
 from skymath_jax.server.forms import MAX_CHOICES, ChatCompletion, Completion, Options, read, reject
 from skymath_jax.server.incoming import BODY_SECONDS, MAX_BODY, WRITE_SECONDS, Bodies, Handler, counted_as_busy
 from skymath_jax.server.metrics import registry_of
@@ -133,7 +134,7 @@ async def _answer(request: web.Request, front: Front, bodies: Bodies, form: type
   if not 1 <= asked.n * len(prompts) <= MAX_CHOICES:
     raise reject(f"n × prompts must be between 1 and {MAX_CHOICES}", "n")
   jobs: list[StreamedJob] = []
-  owner = (request.remote or "", secrets.token_hex(8))
+  owner = (client_of(request.remote or ""), secrets.token_hex(8))
   try:
     for prompt in prompts:
       for choice in range(asked.n):  # the prefix cache makes one prefill of them

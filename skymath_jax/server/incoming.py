@@ -1,7 +1,7 @@
 """What an HTTP server does for those who do not yet ask anything: connections, bodies, and what it says of trouble.
 
-A connection that says nothing, says half a header or is kept alive is closed after some time, and earlier where
-another one wants its place; one whose request is being answered stays.
+A connection that says nothing, says half a header or half a body, or is kept alive is closed after some time, and
+earlier where another one wants its place; one whose request is being answered stays.
 """
 
 import asyncio
@@ -40,14 +40,16 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Connection(web.RequestHandler):
-  """One HTTP connection, and since when it is idle (None while a request is being answered)."""
+  """One HTTP connection: since when it is idle (None while it has a request), and since when it sends a body."""
 
-  __slots__ = ("__weakref__", "idle_since")
+  __slots__ = ("__weakref__", "idle_since", "sends_since")
 
   idle_since: float | None
+  sends_since: float | None
 
   def connection_made(self, transport: asyncio.BaseTransport) -> None:
     self.idle_since = time.monotonic()
+    self.sends_since = None
     super().connection_made(transport)
 
 
@@ -70,12 +72,24 @@ async def counted_as_busy(request: web.Request, handler: Handler) -> web.StreamR
     connection.idle_since = time.monotonic()
 
 
+@contextlib.contextmanager
+def _sending(request: web.Request) -> Iterator[None]:
+  """While the block runs, the connection may have to give up its place: it has not asked for anything yet."""
+  connection = request.protocol
+  assert isinstance(connection, _Connection)
+  connection.sends_since = time.monotonic()
+  try:
+    yield
+  finally:
+    connection.sends_since = None
+
+
 class Connections:
   """Makes the protocol of each new connection (it is what `create_server` wants) and ends the idle ones.
 
   Args:
     server: whose they are.
-    most: at once; one more takes the place of the one that has been idle longest, or is refused.
+    most: at once; one more takes the place of the one that has been idle or sending longest, or is refused.
   """
 
   def __init__(self, server: web.Server, most: int):
@@ -92,7 +106,8 @@ class Connections:
     return made
 
   def _end_longest_idle(self) -> bool:
-    idle = [(c.idle_since, c) for c in self._server.connections if isinstance(c, _Connection) and c.transport]
+    there = [c for c in self._server.connections if isinstance(c, _Connection) and c.transport]
+    idle = [(c.idle_since or c.sends_since, c) for c in there]
     waiting = [(since, c) for since, c in idle if since is not None]
     if waiting:
       longest = min(waiting, key=lambda pair: pair[0])[1]
@@ -155,10 +170,11 @@ class Bodies:
     data = bytearray()
     try:
       async with asyncio.timeout(BODY_SECONDS):
-        async for chunk in request.content.iter_any():
-          data += chunk
-          self._held += len(chunk)
-          self._require_room(len(data))
+        with _sending(request):
+          async for chunk in request.content.iter_any():
+            data += chunk
+            self._held += len(chunk)
+            self._require_room(len(data))
       if data.count(b",") > MAX_VALUES or data.count(b"{") > MAX_OBJECTS:
         what = f"more than {MAX_VALUES:,} values or {MAX_OBJECTS:,} objects"
         raise web.HTTPRequestEntityTooLarge(MAX_VALUES, reason=what)

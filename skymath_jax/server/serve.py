@@ -30,7 +30,7 @@ from skymath_jax.server import compat, incoming
 from skymath_jax.server import http as http_front
 from skymath_jax.server.driver import MAX_TOKEN_LENGTH, Driver, EngineLike
 from skymath_jax.server.grpc import Orchestrator
-from skymath_jax.server.settings import ServerSettings, in_use, is_loopback, made_token
+from skymath_jax.server.settings import ServerSettings, in_use, is_loopback, joined, made_token
 from skymath_jax.tokenizer import Tokenizer
 
 jetstream_pb2_grpc = compat.load("core.proto.jetstream_pb2_grpc")
@@ -96,7 +96,7 @@ class Server:
     self._grpc_server = grpc.aio.server(options=(*GRPC_OPTIONS, *limits.items()))
     jetstream_pb2_grpc.add_OrchestratorServicer_to_server(Orchestrator(front.driver, settings), self._grpc_server)
     host, credentials = settings.host, settings.grpc_credentials()
-    address = f"{host}:{settings.port}"
+    address = joined(host, settings.port)
     try:
       if credentials is None:
         bound = self._grpc_server.add_insecure_port(address)
@@ -115,7 +115,12 @@ class Server:
     patience = incoming.HANDSHAKE_SECONDS if tls else None
     try:
       self._http_socket = await self.event_loop.create_server(
-        connections, host, settings.http_port, ssl=tls, ssl_handshake_timeout=patience, backlog=incoming.BACKLOG
+        connections,
+        host.strip("[]"),
+        settings.http_port,
+        ssl=tls,
+        ssl_handshake_timeout=patience,
+        backlog=incoming.BACKLOG,
       )
     except OSError:
       raise in_use(host, settings.http_port, "http_port") from None
@@ -242,7 +247,8 @@ def serve(
     signal.signal(number, on_signal)
   server = start(decoder, tokenizer, model_id, engine_settings, settings)
   scheme = "https" if settings.tls_certificate else "http"
-  log(f"serving {model_id}: gRPC {settings.host}:{server.port}, HTTP {scheme}://{settings.host}:{server.http_port}")
+  of_grpc, of_http = (joined(settings.host, port) for port in (server.port, server.http_port))
+  log(f"serving {model_id}: gRPC {of_grpc}, HTTP {scheme}://{of_http}")
   ready.set()
   with contextlib.suppress(BrokenPipeError):
     print("ready", flush=True)
@@ -290,7 +296,7 @@ def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any
   if dtype not in (known := ("", "float32", "bfloat16")):
     raise UserError(f"{dtype!r} is not known", where="dtype", remedy=f"use one of: {', '.join(known[1:])}")
   _give_back_large_arrays()
-  token = os.environ.get(TOKEN_VARIABLE, "")
+  token = os.environ.get(TOKEN_VARIABLE, "").strip()
   if values["allow_remote"] and not (token or values["without_token"] or is_loopback(values["host"])):
     token = made_token()
   engine_settings, settings = settings_of(**values, token=token)

@@ -5,6 +5,7 @@ import dataclasses
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -104,20 +105,33 @@ class ServerSettings:
 
 
 def made_token() -> str:
-  """The token of this user's servers: made once, kept in a file that nobody else can read, shown when it is made."""
+  """The token of this user's servers: made once, kept in a file that nobody else can read, shown when it is made.
+
+  Raises:
+    UserError: the file holds something else, or cannot be read.
+  """
   path = Path(TOKEN_FILE).expanduser()
-  if not path.exists():
-    token = secrets.token_urlsafe(32)
+  if made := not os.path.lexists(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as f:
-      f.write(token + "\n")
+      f.write(secrets.token_urlsafe(32) + "\n")
     with contextlib.suppress(FileExistsError):  # of two servers that start at once the first one's stays
       os.link(new, path)
     new.unlink()
-    log(f"made a token for clients, kept in {path}: {path.read_text().strip()}")
+  try:
+    if path.stat().st_mode & 0o077:
+      path.chmod(0o600)
+      log(f"warning: others could read {path}; remove it to have a new token made")
+    token = path.read_text().strip()
+  except (OSError, ValueError):  # ValueError: no UTF-8
+    token = ""
+  if not re.fullmatch("[!-~]+", token):
+    raise UserError("this is no token", where=path, remedy="remove it: a new one is made")
+  if made:
+    log(f"made a token for clients, kept in {path}: {token}")
   log(f"clients need SKYMATH_TOKEN=$(cat {path})")
-  return path.read_text().strip()
+  return token
 
 
 def is_loopback(host: str) -> bool:
@@ -130,10 +144,16 @@ def is_loopback(host: str) -> bool:
     return False
 
 
+def joined(host: str, port: int) -> str:
+  """`host:port`; an address with colons of its own stands in brackets."""
+  host = host.strip("[]")
+  return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def in_use(host: str, port: int, flag: str) -> UserError:
   """What to tell a user whose port cannot be had."""
   return UserError(
-    f"cannot listen on {host}:{port}",
+    f"cannot listen on {joined(host, port)}",
     where=flag,
     remedy=f"another program uses it, or the host is not of this machine: choose another {flag}, or 0",
   )
@@ -149,5 +169,5 @@ def check_free(host: str, port: int, flag: str) -> None:
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       probe.bind((host.strip("[]"), port))
-    except (OSError, OverflowError):
+    except (OSError, OverflowError, TypeError, ValueError):  # the last two: no host at all
       raise in_use(host, port, flag) from None

@@ -2,7 +2,8 @@
 
 A claim belongs to an owner, one opened store. An owner lives as long as it holds the lock on its file beside the store
 (the kernel drops it with the process, also at a kill -9) and its lease runs (a process that hangs loses its claims
-after LEASE_SECONDS). Claims of the dead are void. Every method runs inside a transaction of the store's writer.
+after LEASE_SECONDS, on the monotonic clock that all processes of a machine share: the other may be set). Claims of the
+dead are void. Every method runs inside a transaction of the store's writer.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ LEASE_SECONDS = 120.0  # renewed at every eighth of it, also while nothing else 
 
 SCHEMA = (
   "CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID",
-  "CREATE TABLE owners (owner TEXT PRIMARY KEY, seen REAL NOT NULL) WITHOUT ROWID",  # seen: seconds since 1970
+  "CREATE TABLE owners (owner TEXT PRIMARY KEY, seen REAL NOT NULL) WITHOUT ROWID",  # seen: monotonic
 )
 
 
@@ -29,7 +30,7 @@ class Claims:
     self._run = connection.execute
     self.owner = secrets.token_hex(8)
     self._lock: IO[str] | None = None
-    self._renewed = 0.0
+    self._renewed = -LEASE_SECONDS
 
   def acquire(self, key: str) -> bool:
     """Claims `key`; False where another living owner has."""
@@ -58,8 +59,8 @@ class Claims:
     if self._lock is None:
       self._lock = self._file(self.owner).open("w")
       fcntl.flock(self._lock, fcntl.LOCK_EX)
-    if time.time() - self._renewed > LEASE_SECONDS / 8:
-      self._renewed = time.time()
+    if time.monotonic() - self._renewed > LEASE_SECONDS / 8:
+      self._renewed = time.monotonic()
       self._run("INSERT OR REPLACE INTO owners VALUES (?, ?)", (self.owner, self._renewed))
 
   def release_all(self) -> None:
@@ -79,7 +80,7 @@ class Claims:
 
   def _is_alive(self, owner: str) -> bool:
     seen = self._run("SELECT seen FROM owners WHERE owner = ?", (owner,)).fetchone()
-    if seen is not None and time.time() - seen[0] < LEASE_SECONDS and self._locked(owner):
+    if seen is not None and time.monotonic() - seen[0] < LEASE_SECONDS and self._locked(owner):
       return True
     self._forget(owner)
     with contextlib.suppress(OSError):

@@ -111,7 +111,7 @@ class Session:
         sampling=sampling_json(sampling),
         text=_storable(response.text),
         thought=_storable(response.thought),
-        finish_reason=response.finish_reason,
+        finish_reason=_storable(response.finish_reason),
         prompt_tokens=response.prompt_tokens,
         completion_tokens=response.completion_tokens,
         asked_at=asked_at,

@@ -96,7 +96,7 @@ class GroupWriter:
         return
 
   def _commit(self, group: list[_Operation]) -> None:
-    """One transaction; what goes wrong with it goes wrong for each operation of the group."""
+    """One transaction; when something goes wrong with it, each operation has one of its own: no answer is lost."""
     level = "FULL" if any(operation.durable for operation in group) else "NORMAL"
     try:
       with self._translated():
@@ -104,8 +104,11 @@ class GroupWriter:
         with transaction(self._connection):
           results = [operation.run(*operation.arguments) for operation in group]
     except BaseException as error:
-      for operation in group:
-        operation.future.set_exception(error)
+      if len(group) == 1:
+        group[0].future.set_exception(error)
+      else:
+        for operation in group:
+          self._commit([operation])
       return
     for operation, result in zip(group, results, strict=True):
       operation.future.set_result(result)

@@ -153,6 +153,8 @@ def test_what_passes_is_asked_again(status):
     ({"retry-after-ms": "300"}, 0.3, 2),
     ({"Retry-After": "in 3 seconds"}, 1.5, 5),  # as a date, made when the test runs
     ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0, 2),
+    # of a server whose clock, or ours, is wrong by years
+    ({"Date": "Wed, 21 Oct 2015 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2015 07:28:02 GMT"}, 1.5, 5),
     ({"Retry-After": "-5"}, 0, 2),
     ({"Retry-After": "soon"}, 0, 2),
     ({"Retry-After": "nan"}, 0, 2),

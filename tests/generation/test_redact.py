@@ -1,13 +1,19 @@
 """Keys and tokens are in no message and no log, wherever a text that holds them is cut."""
 
 import asyncio
+import base64
+import dataclasses
 import logging
+import time
 
 import pytest
 
+from skymath_jax.config import Experiment
+from skymath_jax.errors import UserError
 from skymath_jax.generation import jetstream, vendors
 from skymath_jax.generation.redact import redacted
 from skymath_jax.generation.types import Request
+from skymath_jax.recipe import stages
 from skymath_jax.server.incoming import OneLine
 from tests.support.endpoint import KEY, ask, serving
 
@@ -33,6 +39,44 @@ def test_what_others_put_in_its_place_is_hidden():
 def test_a_short_key_hides_itself_and_no_other_word():
   assert redacted("x marks ax, x", ["x"]) == "[key] marks ax, [key]"
   assert redacted("nothing here", ["", "k"]) == "nothing here"
+
+
+def test_a_piece_from_the_midst_and_a_packed_key_are_hidden():
+  assert redacted(f"got …{KEY[6:-6]} there", [KEY]) == "got [key] there"
+  packed = [base64.b64encode(f"{user}:{KEY}".encode()).decode() for user in ("", "a", "ab", "user")]
+  for form in packed:
+    for end in range(16, len(form)):
+      assert not any(piece in redacted(f"Basic {form[:end]}", [KEY]) for piece in given_away(form, form[8:], few=8))
+  for header in (f"Bearer {KEY}", f"Basic {packed[3]}"):
+    for end in range(len(KEY) + 1):
+      assert not given_away(redacted(f"no: {KEY[:end]}", [header]))
+      assert not given_away(redacted(f"no: {header.split()[1][:end]}", [header]), header.split()[1])
+
+
+@pytest.mark.parametrize("piece", [KEY[:4], KEY[:4] + "*", KEY[:7], KEY[-7:] + "x", "a", "a-", KEY[1:8]])
+def test_hiding_takes_time_in_proportion_to_the_text(piece):
+  text = piece * (200_000 // len(piece))
+  start = time.process_time()
+  redacted(text, [KEY, f"Bearer {KEY}"])
+  assert time.process_time() - start < 5  # once a minute and a half for half of it
+
+
+@pytest.mark.parametrize(
+  "teacher",
+  [
+    {"parameters": f'{{"headers": {{"Authorization": "Bearer {KEY}"}}}}'},
+    {"parameters": f'{{"query": {{"key": "{KEY}"}}}}'},
+    {"parameters": f'{{"headers": {{"Ocp-Apim-Subscription-Key": "{KEY}"}}}}'},
+    {"api_key_variable": KEY},
+    {"base_url": f"https://user:{KEY}@host.example/v1"},
+    {"base_url": f"https://host.example/v1?key={KEY}"},
+  ],
+)
+def test_a_key_in_the_config_is_refused_before_it_is_in_the_workdir(tmp_path, teacher):
+  config = dataclasses.replace(Experiment(), teacher=dataclasses.replace(Experiment().teacher, **teacher))
+  with pytest.raises(UserError) as error:
+    stages.perform([], config, tmp_path)
+  assert not given_away(str(error.value)) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("status", [400, 403, 500])

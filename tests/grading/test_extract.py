@@ -1,5 +1,7 @@
 """Where answers are found in responses and references."""
 
+import time
+
 import pytest
 
 from skymath_jax.grading import answer_of, extract, gold_answer, marked_answer
@@ -102,3 +104,10 @@ def test_extract_takes_anything():
 )
 def test_gold_answer(text, gold):
   assert gold_answer(text) == gold
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "\n ", "` ", "{ ", "} "])
+def test_blanks_without_end_are_looked_through_once(piece):
+  start = time.process_time()
+  extract(piece * (100_000 // len(piece)) + "x")
+  assert time.process_time() - start < 3  # squared, blanks took half a minute

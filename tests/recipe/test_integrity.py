@@ -45,6 +45,61 @@ def test_a_changed_file_is_named_and_a_removed_one_makes_the_folder_incomplete(f
   assert integrity.completion(folder) == ({"output": "x"} if name == integrity.MANIFEST else None)
 
 
+@pytest.mark.parametrize("name", ["kept.jsonl", "empty", "COMPLETE.json", integrity.MANIFEST])
+@pytest.mark.parametrize("other", ["folder", "pipe", "empty", "braces"])
+def test_what_is_no_file_any_more_or_says_nothing_is_damaged(folder, name, other):
+  (folder / "empty").touch()
+  integrity.complete(folder, {"output": "x"})
+  (folder / name).unlink()
+  if other == "folder":
+    (folder / name).mkdir()
+  elif other == "pipe":
+    os.mkfifo(folder / name)  # to read it would never end
+  else:
+    (folder / name).write_text({"empty": "", "braces": "{}"}[other])
+  if (name, other) == ("empty", "empty"):
+    assert integrity.damages(folder, contents=True) == {}
+  else:
+    assert integrity.damages(folder, contents=True) == {name: "changed"}
+    with pytest.raises(UserError, match=f"remove {re.escape(str(folder / name))},"):
+      integrity.completion(folder)
+
+
+def test_pipes_and_links_that_lead_nowhere_are_no_part_of_a_folder(folder):
+  os.mkfifo(folder / "pipe")
+  (folder / "link").symlink_to("/nowhere")
+  (folder / "circle").symlink_to("circle")
+  integrity.complete(folder, {"output": "x"})
+  assert integrity.completion(folder) == {"output": "x"} and integrity.damages(folder, contents=True) == {}
+
+
+def test_what_was_paid_is_not_given_up_without_a_word(folder, capfd):
+  files.write_text(folder / "responses.sqlite", "answers")
+  integrity.complete(folder, {"output": "x"})
+  flip(folder / "responses.sqlite")
+  with pytest.raises(UserError, match="restore it from a copy, or they are asked, and paid, again"):
+    integrity.completion(folder)
+  (folder / "responses.sqlite").unlink()
+  assert integrity.completion(folder) is None
+  assert "responses.sqlite is missing; responses.sqlite holds the teacher's answers" in capfd.readouterr().err
+  (folder / integrity.MANIFEST).unlink()
+  assert integrity.completion(folder) and "what is there now is taken for right" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("mark", ["{}", "[]", "null", "7", '{"output": 1}'])
+def test_a_mark_of_another_kind_without_a_record_is_no_traceback(tmp_path, mark):
+  run_stages(tmp_path)
+  (tmp_path / "seeds" / integrity.MANIFEST).unlink()
+  (tmp_path / "seeds" / "COMPLETE.json").write_text(mark)
+  try:
+    run_stages(tmp_path)
+  except UserError as error:
+    assert "remove it" in str(error)
+    (tmp_path / "seeds" / "COMPLETE.json").unlink()
+    run_stages(tmp_path)
+  assert files.completion(tmp_path / "seeds")["output"] == "seeds"
+
+
 def test_what_a_look_does_not_see_a_reading_of_all_contents_does(folder):
   flip(folder / "kept.jsonl", quietly=True)
   assert integrity.damages(folder) == {}
@@ -93,6 +148,9 @@ def run_stages(tmp_path):
 def test_the_remedy_that_is_told_leads_back_to_the_undisturbed_result(tmp_path, capsys):
   _, right = run_stages(tmp_path)
   assert run_stages(tmp_path) == ([], right)
+  (tmp_path / "seeds" / "COMPLETE.json").unlink()
+  assert cli.call(["verify", str(tmp_path)]) == 1 and "COMPLETE.json is missing" in capsys.readouterr().out
+  assert run_stages(tmp_path)[1] == right
   for name in ("seeds/file", "sft/stage1/COMPLETE.json", "checkpoints/stage1/.files"):
     flip(tmp_path / name, quietly=True)
     assert cli.call(["verify", str(tmp_path)]) == 1
@@ -155,3 +213,15 @@ def test_a_cell_of_a_study_stays_complete_without_its_weights(tmp_path):
   integrity.complete(tmp_path, {"accuracy": 0.5})
   shutil.rmtree(tmp_path / "weights")
   assert integrity.completion(tmp_path) == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}"])
+def test_a_step_without_what_was_saved_with_it_is_named(undisturbed, tmp_path, content):
+  folder = tmp_path / "copy"
+  shutil.copytree(undisturbed[0] / "checkpoints" / "stage1", folder)
+  meta = folder / "steps" / "999" / "meta" / "metadata"
+  (folder / "steps" / "999").mkdir()  # a stranger's; the numbers of steps are all that is looked at first
+  if content is not None:
+    files.write_text(meta, content)
+  with pytest.raises(UserError, match="steps/999"):
+    orbax_folder.weights_hash(folder)

@@ -242,6 +242,44 @@ def test_a_token_is_made_once_shown_once_and_kept_for_its_owner_alone(tmp_path, 
   assert (tmp_path / ".config" / "skymath" / "token").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_token_that_others_can_read_is_shut_away_and_what_is_none_is_refused(tmp_path, monkeypatch, capsys):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  path = tmp_path / ".config" / "skymath" / "token"
+  path.parent.mkdir(parents=True)
+  path.write_text("kept-from-before\n")
+  path.chmod(0o644)
+  assert settings_lib.made_token() == "kept-from-before" and path.stat().st_mode & 0o777 == 0o600
+  assert "others could read" in capsys.readouterr().err
+  for content in (b"", b"\n", b"two\nlines", b"\xff\xfe", b"t\xc3\xb6ken"):
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="this is no token"):
+      settings_lib.made_token()
+  path.unlink()
+  path.symlink_to(tmp_path / "nowhere")
+  with pytest.raises(UserError, match="this is no token"):
+    settings_lib.made_token()
+  path.unlink()
+  path.mkdir()
+  with pytest.raises(UserError, match="this is no token"):
+    settings_lib.made_token()
+
+
+@pytest.mark.parametrize(
+  "host", ["0.0.0.0", "::", "[::]", "", "*", "127.1", "0", "localhost.", "::ffff:0.0.0.0", "a.example"]
+)
+def test_hosts_that_are_not_surely_loopback_are_not_let_out_without_a_word(host):
+  with pytest.raises(UserError, match="can be reached from other machines"):
+    ServerSettings(host=host, port=0).check()
+  with pytest.raises(UserError, match="without a token"):
+    ServerSettings(host=host, port=0, allow_remote=True).check()
+
+
+@pytest.mark.parametrize("host", ["a..b", "nul\0", "unix:/tmp/x", "x" * 300])
+def test_what_is_no_host_is_told(host):
+  with pytest.raises(UserError, match="cannot listen on"):
+    ServerSettings(host=host, port=0, allow_remote=True, token="x").check()
+
+
 def test_half_a_tls_setting_is_refused():
   with pytest.raises(UserError, match="certificate and its key"):
     ServerSettings(port=0, tls_certificate=CERTIFICATE).check()

@@ -20,7 +20,7 @@ from skymath_jax.engine.types import Prompt
 from skymath_jax.generation import Request, RequestRejected
 from skymath_jax.generation.jetstream import JetStreamGenerator
 from skymath_jax.server import incoming
-from skymath_jax.server.fair import FairQueue, Waiting
+from skymath_jax.server.fair import LOOPBACK, FairQueue, Waiting, client_of
 from skymath_jax.server.serve import start_engine
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.testing.null_engine import NullEngine, NullSlots
@@ -193,6 +193,30 @@ def test_who_asks_takes_the_place_of_who_does_not():
   asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+  "header, body",
+  [
+    (b"Content-Length: 1000", b"{"),
+    (b"Transfer-Encoding: chunked", b"1\r\n{\r\n"),
+    (b"Expect: 100-continue\r\nContent-Length: 9", b""),
+  ],
+)
+def test_bodies_that_do_not_end_keep_nobody_out(monkeypatch, header, body):
+  monkeypatch.setattr(incoming, "connections_for_each", lambda: 6)
+  running = start_engine(NullEngine(), NullSlots(4), CodePointTokenizer(), "null@0", ServerSettings(port=0))
+  begun = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n" + body
+  try:
+    slow = [socket.create_connection(("127.0.0.1", running.http_port)) for _ in range(6)]
+    for each in slow:
+      each.sendall(begun)
+    time.sleep(0.3)
+    assert [post(running, {"prompt": "x", "max_tokens": 1})[0] for _ in range(4)] == [200] * 4
+    for each in slow:
+      each.close()
+  finally:
+    running.stop()
+
+
 def test_trouble_of_one_kind_is_one_line_a_minute(capsys, monkeypatch):
   clock = [1000.0]
   monkeypatch.setattr(incoming.time, "monotonic", lambda: clock[0])
@@ -230,6 +254,37 @@ def test_whoever_has_least_under_way_is_next():
   line.put(types.SimpleNamespace(job=job("a", "1")))
   line.put(None)
   assert line.get_nowait() is None and line.qsize() == 1
+
+
+def test_one_machine_is_one_client_however_its_address_is_spelt():
+  for address in ("127.0.0.1", "::1", "%5B::1%5D", "127.9.9.9", "::ffff:127.0.0.1"):
+    assert client_of(address) == LOOPBACK
+  assert client_of("::ffff:10.1.2.3") == client_of("10.1.2.3") != client_of("10.1.2.4")
+  of_one = {client_of(address) for address in ("2001:db8:0:7::1", "%5B2001:db8:0:7:ffff::9%5D")}
+  assert len(of_one) == 1 and client_of("2001:db8:0:8::1") not in of_one
+  assert client_of("fe80::1%25eth0") == client_of("fe80::1%eth0") == client_of("fe80::1")
+  assert client_of("") == "" and client_of("unix:") == "unix:"
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_http_and_grpc_by_ipv6_are_the_same_client(host, monkeypatch):
+  if not socket.has_ipv6:
+    pytest.skip("no IPv6 here")
+  running = start_engine(NullEngine(), NullSlots(4), CodePointTokenizer(), "null@0", ServerSettings(host=host, port=0))
+  try:
+    owners, ask = [], running.driver.ask
+    monkeypatch.setattr(running.driver, "ask", lambda *a, **more: owners.append(more["owner"][0]) or ask(*a, **more))
+    connection = http.client.HTTPConnection("::1", running.http_port, timeout=60)
+    connection.request("POST", "/v1/completions", b'{"prompt": "hi", "max_tokens": 2}')
+    assert connection.getresponse().status == 200
+    with grpc.insecure_channel(f"[::1]:{running.port}") as channel:
+      ids = jetstream_pb2.DecodeRequest.TokenContent(token_ids=[1, 50])
+      message = jetstream_pb2.DecodeRequest(max_tokens=2, token_content=ids)
+      assert list(jetstream_pb2_grpc.OrchestratorStub(channel).Decode(message, timeout=60))
+    connection.close()
+  finally:
+    running.stop()
+  assert owners == [LOOPBACK] * 2
 
 
 def test_a_full_queue_takes_a_newcomer_in_the_place_of_one_of_who_has_many():

@@ -121,7 +121,7 @@ def test_a_statement_behind_a_comma_goes_on_in_lower_case(body, statement, follo
 
 
 @pytest.mark.parametrize(
-  "piece", ["^{", "_{^{", "^{1}", "\\label{", "(A)", "A. ", "Is it 5? ", "\t", "x, then what 5? "]
+  "piece", ["^{", "_{^{", "^{1}", "\\label{", "(A)", "A. ", "Is it 5? ", "\t", "x, then what 5? ", "\n", "\n "]
 )
 def test_the_work_grows_with_the_length_of_the_problem_and_not_with_its_square(piece):
   def seconds(times: int) -> float:

@@ -56,6 +56,19 @@ def test_a_row_is_never_overwritten(tmp_path):
     assert store.get("a").text == "first" and len(store) == 1
 
 
+def test_a_row_that_cannot_be_stored_takes_no_other_with_it(tmp_path):
+  bad = [{"finish_reason": "\ud800"}, {"prompt_tokens": 10**30}, {"completion_tokens": float("nan")}, {"thought": {}}]
+
+  async def main(store):
+    rows = [*(row(f"bad {number}", **fields) for number, fields in enumerate(bad)), *(row(f"{n}") for n in range(50))]
+    return await asyncio.gather(*map(store.put_async, rows), return_exceptions=True)
+
+  with ResponseStore(tmp_path / "r.sqlite") as store:
+    said = asyncio.run(main(store))
+    assert [isinstance(each, Exception) for each in said] == [True] * len(bad) + [False] * 50
+    assert sorted(stored.key for stored in store) == sorted(str(n) for n in range(50))
+
+
 def test_iteration_passes_block_borders_in_order(tmp_path):
   with ResponseStore(tmp_path / "r.sqlite") as store:
     fill(store, (row(f"{number:x}") for number in range(2100)))
@@ -305,6 +318,20 @@ def test_a_claim_dies_with_its_process(tmp_path):
     other.wait()
     assert asyncio.run(store.claim("a")) is True and not store.shared()
   assert [found.name for found in tmp_path.iterdir()] == ["r.sqlite"]
+
+
+@pytest.mark.parametrize("weeks", [-3, 3])
+def test_a_clock_that_is_set_takes_no_claim_away(tmp_path, monkeypatch, weeks):
+  async def main():
+    with ResponseStore(tmp_path / "r.sqlite") as first, ResponseStore(tmp_path / "r.sqlite") as second:
+      assert await first.claim("a") is True
+      now = time.time()
+      monkeypatch.setattr(time, "time", lambda: now + weeks * 7 * 86400)
+      assert await second.claim("a") is False  # else it would be paid twice
+      first.put(row("a"))
+      assert (await second.claim("a")).text == "8 apples"
+
+  asyncio.run(main())
 
 
 def test_a_process_that_hangs_loses_its_claims_and_its_late_answer_changes_nothing(tmp_path, monkeypatch):

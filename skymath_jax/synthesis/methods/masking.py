@@ -37,7 +37,7 @@ _LOOK_BACK = 40  # characters before a number or a break that say what it is
 _BREAK = re.compile(
   r"(?<=[.?!])[\"')\]$]*\s+(?=[^\sa-z])(?!\\[\])])"  # a full stop inside a displayed formula ends nothing ...
   r"|(?<=\\\])\s*(?=[A-Z])"  # ... but the formula may
-  r"|(?<=[。？！])\s*(?=\S)|\n\s*\n(?=\S)"
+  r"|(?<=[。？！])\s*(?=\S)|\n\s{0,200}\n(?=\S)"  # bounded: a long gap is looked through from each line
 )
 _ORDER = re.compile(
   r"\W*(?:what|how|which|who|find|compute|calculate|determine|evaluate|simplify|solve|express|write|give)\b",
