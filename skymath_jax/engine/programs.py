@@ -7,7 +7,7 @@ but the last; the last is fed by the first decode step, so that every new token 
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 from flax import nnx
@@ -15,10 +15,11 @@ from jax import numpy as jnp
 
 from skymath_jax.engine import quantize, sampling
 from skymath_jax.engine.quantize import Params
-from skymath_jax.models import Decoder, DecoderConfig, attention, cache
+from skymath_jax.models import Decoder, DecoderConfig, attention, cache, product
 from skymath_jax.models.cache import KVCache
 from skymath_jax.sharding import Axes, constrain, named
 
+F = TypeVar("F", bound=Callable[..., Any])
 KV_AXES = (None, None, "kv_heads", None)  # of prefilled keys and values
 
 
@@ -105,19 +106,29 @@ class Programs:
     self.graph = nnx.split(nnx.eval_shape(lambda: Decoder(config)))[0]
     self.config = config
     self.steps = steps
-    self.prefill = jax.jit(self._prefill)
-    self.extend = jax.jit(self._extend)
+    self.prefill = jax.jit(self._in_any_company(self._prefill))
+    self.extend = jax.jit(self._in_any_company(self._extend))
     self.insert = jax.jit(self._insert, donate_argnums=0)
     self.context = jax.jit(self._context, static_argnames="length")
     self.gather = jax.jit(self._gather, donate_argnums=0)
     self.resize = jax.jit(self._resize, static_argnames="length")
     self.score = jax.jit(self._score)
     self.by_slot = jax.jit(lambda rows, row_of: rows[row_of])
-    self.generate = jax.jit(self._generate, static_argnames="length", donate_argnums=1)
+    self.generate = jax.jit(self._in_any_company(self._generate), static_argnames="length", donate_argnums=1)
 
   def decoder(self, params: Params) -> Decoder:
     """The model; int8 weights become matrices of the compute dtype here, which XLA fuses into their use."""
     return nnx.merge(self.graph, quantize.dequantize(params, self.config.dtype))
+
+  def _in_any_company(self, function: F) -> F:
+    """The function, traced so that a row's numbers do not depend on how many there are, where that number varies."""
+
+    @functools.wraps(function)
+    def traced(*words: Any, **more: Any) -> Any:
+      with product.fixed_order(product.wide_sums(jnp.dtype(self.config.dtype))):
+        return function(*words, **more)
+
+    return cast(F, traced)
 
   def _prefill(self, params: Params, tokens: jax.Array) -> KVCache:
     """Keys and values of `tokens` `[batch length]`; padding at the end is harmless under causal attention."""

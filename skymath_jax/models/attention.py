@@ -184,7 +184,7 @@ def continued(config: DecoderConfig, context: tuple[jax.Array, jax.Array], start
     q = q.reshape(B, T, keys.shape[2], -1, D) * config.score_scale
     scores = jnp.einsum("btkgd,bskd->bkgts", q, keys, preferred_element_type=jnp.float32)
     scores = capped(scores, config.attention_cap)
-    weights = jax.nn.softmax(jnp.where(visible, scores, MASKED), axis=-1).astype(q.dtype)
+    weights = product.softmax(jnp.where(visible, scores, MASKED)).astype(q.dtype)
     return jnp.einsum("bkgts,bskd->btkgd", weights, values).reshape(B, T, H, D), (k, v)
 
   return attend
@@ -231,7 +231,7 @@ def _look_up(cap: float | None, q: jax.Array, layer: tuple[Held, Held], visible:
   """What queries `[slots kv_heads group head_dim]` find at the positions `visible` `[slots length]` to them."""
   (keys, key_scale), (values, value_scale) = (_read(held, q.dtype) for held in layer)
   scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
-  weights = jax.nn.softmax(jnp.where(visible[:, None, None], capped(scores, cap), MASKED), axis=-1)
+  weights = product.softmax(jnp.where(visible[:, None, None], capped(scores, cap), MASKED))
   return product.summed("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values)
 
 
@@ -263,7 +263,7 @@ def _flat(
     rows = (q.reshape(S, K, -1, 1, D) * own[:, None, :, None]).reshape(S, H, K * D)
     scores = jnp.einsum("shf,slf->shl", rows, keys[:, :length], preferred_element_type=jnp.float32)
     visible = _visible(positions, length, config.window)[:, None]
-    weights = jax.nn.softmax(jnp.where(visible, capped(scores, config.attention_cap), MASKED), axis=-1)
+    weights = product.softmax(jnp.where(visible, capped(scores, config.attention_cap), MASKED))
     y = jnp.einsum("shl,slf->shf", weights.astype(q.dtype), values[:, :length])
     return jnp.einsum("skgcd,kc->skgd", y.reshape(S, K, -1, K, D), own).reshape(S, H, D)
 

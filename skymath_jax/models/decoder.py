@@ -23,7 +23,7 @@ from skymath_jax.models import attention, rope
 from skymath_jax.models.attention import Attend
 from skymath_jax.models.cache import KVCache
 from skymath_jax.models.config import DecoderConfig, LayerKind, Segment
-from skymath_jax.models.product import product
+from skymath_jax.models.product import mean_square, product
 from skymath_jax.models.rope import Rotation
 from skymath_jax.models.vocabulary import vocabulary_logits
 from skymath_jax.sharding import constrain
@@ -92,8 +92,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, config: DecoderConfig) -> jax.Array
   needs, and differs by family (`config.norm`).
   """
   wide = x.astype(jnp.float32)
-  axes = tuple(range(-scale.ndim, 0))
-  wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=axes, keepdims=True) + config.norm_eps)
+  wide = wide * jax.lax.rsqrt(mean_square(wide, scale.ndim) + config.norm_eps)
   if config.norm == "narrow":
     return wide.astype(x.dtype) * scale.astype(x.dtype)
   offset = 1.0 if config.norm == "one_plus" else 0.0

@@ -5,13 +5,60 @@ eight times the speed); one row alone it does not. TPUs and GPUs sum in float32 
 float32 result would cost them memory traffic, so their programs do not say it.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 from jax import numpy as jnp
 
 from skymath_jax import sharding
+
+_FIXED_ORDER = contextvars.ContextVar("whether sums over rows are made in an order of their own", default=False)
+
+
+@contextlib.contextmanager
+def fixed_order(fixed: bool) -> Iterator[None]:
+  """Functions traced in the block sum each row in the same order, however many rows there are.
+
+  XLA's sums on a CPU are not like that: a row's last bit depends on its company, and once in some hundred answers a
+  drawn token with it.
+  """
+  token = _FIXED_ORDER.set(fixed)
+  try:
+    yield
+  finally:
+    _FIXED_ORDER.reset(token)
+
+
+def row_sums(x: jax.Array) -> jax.Array:
+  """Sums over the last axis of float32 x `[... n]`, which stays as 1."""
+  if not _FIXED_ORDER.get():
+    return jnp.sum(x, axis=-1, keepdims=True)
+  length = 1 << (x.shape[-1] - 1).bit_length()
+  x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, length - x.shape[-1])])
+  while length > 1:
+    length //= 2
+    x = jax.lax.optimization_barrier(x[..., :length] + x[..., length:])  # fused, they would be one huge expression
+  return x
+
+
+def mean_square(x: jax.Array, axes: int) -> jax.Array:
+  """Of float32 x over its last `axes`, which stay as 1."""
+  if not _FIXED_ORDER.get():
+    return jnp.mean(jnp.square(x), axis=tuple(range(-axes, 0)), keepdims=True)
+  flat = jnp.square(x).reshape(*x.shape[: x.ndim - axes], -1)
+  return (row_sums(flat) / flat.shape[-1]).reshape(*x.shape[: x.ndim - axes], *(1,) * axes)
+
+
+def softmax(x: jax.Array) -> jax.Array:
+  """Over the last axis of float32 x."""
+  if not _FIXED_ORDER.get():
+    return jax.nn.softmax(x, axis=-1)
+  x = jnp.exp(x - jnp.max(x, axis=-1, keepdims=True))
+  return x / row_sums(x)
 
 
 class LowRank(NamedTuple):

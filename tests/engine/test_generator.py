@@ -3,13 +3,16 @@ import dataclasses
 import random
 
 import jax
+import numpy as np
 import pytest
 from flax import nnx
 
+from skymath_jax.engine import plan
 from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.programs import programs_of
 from skymath_jax.engine.sizes import buckets
 from skymath_jax.engine.slots import Slots
+from skymath_jax.engine.types import EngineSettings, Prompt
 from skymath_jax.errors import UserError
 from skymath_jax.generation import Request, RequestRejected, Sampling
 from skymath_jax.testing.tokenizers import ByteTokenizer
@@ -55,6 +58,32 @@ def test_idle_slots_are_not_computed_in_bfloat16_and_no_token_changes(decoder, m
   seen.clear()
   generator(decoder, ByteTokenizer(eos_id=None), slots=20).generate_all(asked)
   assert set(seen) == {20}
+
+
+def test_what_is_drawn_in_bfloat16_does_not_depend_on_how_many_rows_are_computed():
+  decoder, _, settings = plan.load(
+    "asset:micro_teacher", EngineSettings(slots=64, max_length=256, steps_per_call=16), dtype=None
+  )
+  engine, rng = Engine(decoder, settings), np.random.default_rng(0)
+  assert engine.sizes.compact and engine.sizes.rows == (4, 16, 64)
+  prompts = [
+    Prompt(tokens=(1, *rng.integers(3, 896, length).tolist()), max_tokens=64, temperature=0.9, seed=seed, top_p=top_p)
+    for seed, (length, top_p) in enumerate(zip(rng.integers(1, 150, 60), (1.0, 0.9) * 30, strict=True))
+  ]
+
+  def answers(prompts: list[Prompt]) -> list[list[int]]:
+    slots = Slots(engine)
+    for slot, prefix in enumerate(engine.prefill(prompts)):
+      slots.insert(prefix, slot)
+    found: list[list[int]] = [[] for _ in prompts]
+    for _ in range(64 // settings.steps_per_call):
+      rows = np.asarray(slots.generate())
+      for slot, tokens in enumerate(found):
+        tokens += rows[slot, : rows[slot, settings.steps_per_call : -1].sum()].tolist()
+    return found
+
+  together = answers(prompts)
+  assert [answer for start in range(0, 60, 4) for answer in answers(prompts[start : start + 4])] == together
 
 
 @pytest.mark.parametrize("max_tokens", [1, 3, 4, 5, 8, 9])
