@@ -24,6 +24,7 @@ from skymath_jax import config as config_lib
 from skymath_jax import records
 from skymath_jax.generation import Response
 from skymath_jax.recipe import synthesize
+from skymath_jax.recipe.workdir import Workdir
 from skymath_jax.records import Problem
 
 SEEDS = 5000
@@ -57,7 +58,9 @@ def measure(folder: pathlib.Path, instances: int) -> dict[str, Any]:
   )
   start, cpu = time.perf_counter(), time.process_time()
   teacher = SimpleNamespace(client=Teacher, requests_served=lambda: 0)
-  facts = synthesize.hard(SimpleNamespace(config=config, workdir=run, teacher=teacher))  # all that the stage uses
+  facts = synthesize.hard(
+    SimpleNamespace(config=config, workdir=Workdir(run), teacher=teacher)
+  )  # all that the stage uses
   seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
   written = run / "synthesis" / "stage2" / "instances.jsonl"
   size, store = written.stat().st_size, (run / "synthesis" / "stage2" / "responses.sqlite").stat().st_size

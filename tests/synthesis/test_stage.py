@@ -8,6 +8,7 @@ from skymath_jax import config as config_lib
 from skymath_jax import files, records
 from skymath_jax.errors import UserError
 from skymath_jax.recipe import synthesize
+from skymath_jax.recipe.workdir import Workdir
 from skymath_jax.records import Instance
 from skymath_jax.testing.teacher import ScriptedTeacher, reply
 from tests.support.synthesis import toy_problems
@@ -27,7 +28,7 @@ def run(tmp_path):
   config = config_lib.changed(config_lib.Experiment(), {"synthesis.coreset_size": 5, **runs})
   records.write_lines(tmp_path / "seeds" / "problems.jsonl", toy_problems(4))
   # all that the stages use of a run
-  return SimpleNamespace(config=config, workdir=tmp_path, teacher=asking(ScriptedTeacher(judging)))
+  return SimpleNamespace(config=config, workdir=Workdir(tmp_path), teacher=asking(ScriptedTeacher(judging)))
 
 
 def asking(teacher):
