@@ -26,7 +26,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +105,15 @@ def owner(root: str, host: str, *words: str) -> None:
       self.pull(folder)  # of a checkpoint in gs:// the local copy has them from the start
     return found
 
-  put = ResponseStore._put
+  put = ResponseStore.put_async
   told = (Path(root) / f"{host}{TOLD}").open("a", buffering=1)
 
-  def with_telling(self: ResponseStore, response: StoredResponse) -> Future[StoredResponse]:
-    future = put(self, response)
-    future.add_done_callback(
-      lambda done: None if done.exception() else print(done.result().key, done.result().stored_at, file=told)
-    )
-    return future
+  async def with_telling(self: ResponseStore, response: StoredResponse) -> StoredResponse:
+    stored = await put(self, response)
+    print(stored.key, stored.stored_at, file=told)
+    return stored
 
-  ResponseStore._put = with_telling  # type: ignore[method-assign]
+  ResponseStore.put_async = with_telling  # type: ignore[method-assign]
   Workdir.__init__, Workdir.complete = with_checkpoints, with_metrics  # type: ignore[method-assign]
   main.main(words)
 

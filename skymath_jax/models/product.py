@@ -46,7 +46,7 @@ def row_sums(x: jax.Array) -> jax.Array:
 
 
 def mean_square(x: jax.Array, axes: int) -> jax.Array:
-  """Of float32 x over its last `axes`, which stay as 1."""
+  """Of float32 x `[... n]` over its last `axes`, which stay as 1."""
   if not _FIXED_ORDER.get():
     return jnp.mean(jnp.square(x), axis=tuple(range(-axes, 0)), keepdims=True)
   flat = jnp.square(x).reshape(*x.shape[: x.ndim - axes], -1)
@@ -54,7 +54,7 @@ def mean_square(x: jax.Array, axes: int) -> jax.Array:
 
 
 def softmax(x: jax.Array) -> jax.Array:
-  """Over the last axis of float32 x."""
+  """Over the last axis of float32 x `[... n]`."""
   if not _FIXED_ORDER.get():
     return jax.nn.softmax(x, axis=-1)
   x = jnp.exp(x - jnp.max(x, axis=-1, keepdims=True))
