@@ -18,7 +18,8 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from etils import epath
@@ -32,10 +33,11 @@ from skymath_jax.lease import OWNER, Lease
 
 SCRATCH_VARIABLE, SCRATCH = "SKYMATH_SCRATCH", "~/.cache/skymath/workdirs"
 NEVER_COPIED = {"steps", "profile"}  # folders
-AHEAD = ".ahead-"  # begins the name of a file whose rows are in another file of its folder, and go with that one's copy
 TOKEN = ".mirror.json"  # names the local copy that wrote to the bucket last
 NO_FILE = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 PUSH_SECONDS = 300.0  # between two copies of the stage at work; paid answers do not wait for it (`synthesis.ahead`)
+PATIENCE_SECONDS = 300.0  # how long a bucket may refuse what must be there before the work goes on
+AGAIN_SECONDS = 5.0
 
 
 def scratch(url: epath.PathLike, process: int = 0) -> epath.Path:
@@ -226,38 +228,68 @@ class Mirror:
       ) from None
 
   def push(self, folder: str) -> None:
-    """Copies what has changed since it was last copied; then what is gone locally goes in the bucket, too.
-
-    Files that were sent ahead are gone with that, here as there: what they hold has been copied.
-    """
+    """Copies what has changed since it was last copied; then what is gone locally goes in the bucket, too."""
     if not self.remote:
       return
     with self._pushing:
-      known = list(self._pushed)  # before the listing: what is sent ahead meanwhile is in neither
+      known = list(self._pushed)  # before the listing and the copies: what is `put` meanwhile is not gone
       here, _ = url_to_fs(os.fspath(self.local))
-      listed = [
+      names = [
         n
         for n in _sizes(here, os.fspath(self.local), folder)
         if not n.endswith((TOKEN, OWNER, ".lock", "-wal", "-shm"))
       ]
-      ahead = [n for n in listed if n.rpartition("/")[2].startswith(AHEAD)]
       below = f"{folder}/" if folder else ""
-      gone = [n for n in known if n.startswith(below) and n not in listed and below]
-      names = set(listed) - set(ahead)
       for name in sorted(names, key=lambda n: (n.endswith(files.COMPLETE), n)):
         if _has_log(self.local / name) or self._pushed.get(name) != _state(self.local / name):
           self._upload(name)
-      for name in (*gone, *ahead):
+      for name in [n for n in known if n.startswith(below) and n not in names and below]:
         if not any(part in NEVER_COPIED for part in name.split("/")) and not name.startswith("checkpoints/"):
           (self.durable / name).unlink(missing_ok=True)
-        self._pushed.pop(name, None)
-      for name in ahead:
-        (self.local / name).unlink(missing_ok=True)
+        del self._pushed[name]
 
   def push_files(self, *names: str) -> None:
-    """Copies these files, whether they have changed or not."""
+    """Copies these files, whether they have changed or not; a bucket that refuses is asked again for a while.
+
+    Raises:
+      UserError: it goes on refusing, or another machine has taken the workdir over.
+    """
     for name in names if self.remote else ():
-      self._upload(name)
+      self._patiently(name, functools.partial(self._upload, name))
+
+  def put(self, name: str, data: bytes) -> None:
+    """Makes an object that has no file here, as `push_files` would; it goes with the next `push` of its folder.
+
+    Raises:
+      UserError: as `push_files`.
+    """
+
+    def make() -> None:
+      if self._lease is not None:
+        self._lease.require()
+      system, root = self._bucket
+      system.pipe_file(f"{root}/{name}", data)
+
+    self._patiently(name, make)
+    self._pushed[name] = (0, 0)
+
+  def _patiently(self, name: str, copy: Callable[[], None]) -> None:
+    end, told = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+      try:
+        copy()
+        return
+      except UserError:  # another machine has taken the workdir over
+        raise
+      except Exception as error:  # the network, the bucket's permissions: gcsfs has many names for it
+        what = f"{name} could not be copied there ({type(error).__name__}: {str(error)[:200]})"
+        if time.monotonic() > end:
+          remedy = "look at the network and the bucket's permissions, then run the same command again on this machine"
+          raise UserError(what, where=self.durable, remedy=remedy) from error
+        if not told:
+          log(f"warning: {self.durable}: {what}; tried again for {PATIENCE_SECONDS:.0f} s")
+        told = True
+        time.sleep(AGAIN_SECONDS)
 
   def _upload(self, name: str) -> None:
     if self._lease is not None:

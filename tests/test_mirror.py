@@ -257,11 +257,14 @@ def answer(number):
   return StoredResponse(key=str(number), text=f"answer {number}", **texts, **more)
 
 
+def store_of(mirror, *, send=False):
+  path = mirror.local / "synthesis" / "responses.sqlite"
+  return ResponseStore(path, (lambda name, data: mirror.put(f"synthesis/{name}", data)) if send else None)
+
+
 def test_an_answer_is_in_the_bucket_when_it_is_stored_and_a_lost_machine_takes_none_along(scratch):
   here = opened()
-  with ResponseStore(
-    here.local / "synthesis" / "responses.sqlite", lambda name: here.push_files(f"synthesis/{name}")
-  ) as store:
+  with store_of(here, send=True) as store:
     for number in range(3):
       store.put(answer(number))
     here.push("synthesis")  # the database, and what was sent ahead of it goes
@@ -269,29 +272,30 @@ def test_an_answer_is_in_the_bucket_when_it_is_stored_and_a_lost_machine_takes_n
     store.put(answer(3))
     asyncio.run(store.put_async(answer(4)))
     shutil.copytree(here.local, scratch / "lost")  # as a machine is lost: nothing is closed
-    other = Mirror(URL, process=7)
-    other.open(writer=True)
-    with ResponseStore(other.local / "synthesis" / "responses.sqlite") as found:
+    opened(process=7)  # and is lost, too, before it has looked at them
+    other = opened(process=7)
+    with store_of(other) as found:
       assert [row.text for row in found] == [f"answer {number}" for number in range(5)]
     other.push("synthesis")
     assert [p.name for p in (other.durable / "synthesis").iterdir()] == ["responses.sqlite"]
-    assert not list(other.local.glob(f"synthesis/{mirror.AHEAD}*"))
+    assert not list(other.local.glob(f"synthesis/{ahead.PREFIX}*"))
 
 
 def test_a_bucket_that_refuses_for_a_while_gets_the_answers_later(scratch, monkeypatch, capfd):
-  monkeypatch.setattr(ahead, "AGAIN_SECONDS", 0.01)
-  here, refusals = opened(), [OSError("no network")] * 3
+  monkeypatch.setattr(mirror, "AGAIN_SECONDS", 0.01)
+  here, refusals, pipe_file = opened(), [OSError("no network")] * 3, Bucket.pipe_file
 
-  def send(name):
+  def refusing(self, *words, **more):
     if refusals:
       raise refusals.pop()
-    here.push_files(f"synthesis/{name}")
+    pipe_file(self, *words, **more)
 
-  with ResponseStore(here.local / "synthesis" / "responses.sqlite", send) as store:
+  monkeypatch.setattr(Bucket, "pipe_file", refusing)
+  with store_of(here, send=True) as store:
     assert store.put(answer(1)).text == "answer 1"
     assert len(list((here.durable / "synthesis").iterdir())) == 1
-    assert capfd.readouterr().err.count("could not be copied to the bucket (OSError: no network)") == 1
-    monkeypatch.setattr(ahead, "PATIENCE_SECONDS", 0.0)
+    assert capfd.readouterr().err.count("could not be copied there (OSError: no network)") == 1
+    monkeypatch.setattr(mirror, "PATIENCE_SECONDS", 0.0)
     refusals.append(OSError("no network"))
     with pytest.raises(UserError, match="could not be copied"):
       store.put(answer(2))
@@ -300,9 +304,9 @@ def test_a_bucket_that_refuses_for_a_while_gets_the_answers_later(scratch, monke
 
 def test_a_file_sent_ahead_that_holds_no_answers_is_named(scratch):
   here = opened()
-  files.write_text(here.local / "synthesis" / f"{mirror.AHEAD}1.jsonl", '{"key": "x"}\n')
+  files.write_text(here.local / "synthesis" / f"{ahead.PREFIX}1.jsonl", '{"key": "x"}\n')
   with pytest.raises(UserError, match=r"holds no answer .*missing"):
-    ResponseStore(here.local / "synthesis" / "responses.sqlite")
+    store_of(here)
 
 
 def test_a_copy_that_another_machine_has_overtaken_is_put_aside(scratch, capfd):

@@ -7,7 +7,7 @@ but the last; the last is fed by the first decode step, so that every new token 
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -19,7 +19,6 @@ from skymath_jax.models import Decoder, DecoderConfig, attention, cache, product
 from skymath_jax.models.cache import KVCache
 from skymath_jax.sharding import Axes, constrain, named
 
-F = TypeVar("F", bound=Callable[..., Any])
 KV_AXES = (None, None, "kv_heads", None)  # of prefilled keys and values
 
 
@@ -120,7 +119,7 @@ class Programs:
     """The model; int8 weights become matrices of the compute dtype here, which XLA fuses into their use."""
     return nnx.merge(self.graph, quantize.dequantize(params, self.config.dtype))
 
-  def _in_any_company(self, function: F) -> F:
+  def _in_any_company(self, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, traced so that a row's numbers do not depend on how many there are, where that number varies."""
 
     @functools.wraps(function)
@@ -128,7 +127,7 @@ class Programs:
       with product.fixed_order(product.wide_sums(jnp.dtype(self.config.dtype))):
         return function(*words, **more)
 
-    return cast(F, traced)
+    return traced
 
   def _prefill(self, params: Params, tokens: jax.Array) -> KVCache:
     """Keys and values of `tokens` `[batch length]`; padding at the end is harmless under causal attention."""

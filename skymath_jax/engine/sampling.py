@@ -34,27 +34,18 @@ def sample(
     mode: int32 scalar, the dearest `types.SamplingMode` that a live row needs.
   """
 
+  slots = (logits, keys, index, temperature, top_p, top_k)
   if sharding.platform() != "cpu" or not jax.sharding.get_abstract_mesh().empty:
-    return _sample(logits, keys, index, temperature, top_p, top_k, mode)
-
-  def one(slot: tuple[jax.Array, ...]) -> jax.Array:
-    logits, keys, index, temperature, top_p, top_k = (x[None] for x in slot)
-    return _sample(logits, keys, index, temperature, top_p, top_k, mode)[0]
-
+    return _sample(slots, mode)
   # Slot by slot: how sums of float32 round there depends on how many rows they have, and no slot may draw otherwise in
   # other company
-  return jax.lax.map(one, (logits, keys, index, temperature, top_p, top_k))
+  return jax.lax.map(lambda slot: _sample(jax.tree.map(lambda x: x[None], slot), mode)[0], slots)
 
 
-def _sample(
-  logits: jax.Array,
-  keys: jax.Array,
-  index: jax.Array,
-  temperature: jax.Array,
-  top_p: jax.Array,
-  top_k: jax.Array,
-  mode: jax.Array,
-) -> jax.Array:
+def _sample(slots: tuple[jax.Array, ...], mode: jax.Array) -> jax.Array:
+  """`sample` of all slots at once."""
+  logits, keys, index, temperature, top_p, top_k = slots
+
   def greedy() -> jax.Array:
     return largest(logits)
 

@@ -3,6 +3,8 @@
 A CPU multiplies bfloat16 matrices with its own instructions only where the result is asked for in float32 (twice to
 eight times the speed); one row alone it does not. TPUs and GPUs sum in float32 whatever the type of the result, and a
 float32 result would cost them memory traffic, so their programs do not say it.
+
+Sums of float32 over a row are here, too, for the engine wants them in one order (`fixed_order`).
 """
 
 import contextlib

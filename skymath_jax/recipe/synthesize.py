@@ -88,7 +88,7 @@ def hard(run: Run) -> Facts:
 def _store(run: Run, stage: int) -> ResponseStore:
   """The answers of a stage; those of a workdir in a bucket are there before anything is made of them."""
   folder = f"synthesis/stage{stage}"
-  send = (lambda name: run.workdir.push_files(f"{folder}/{name}")) if run.workdir.in_bucket else None
+  send = (lambda name, data: run.workdir.put(f"{folder}/{name}", data)) if run.workdir.in_bucket else None
   return ResponseStore(run.workdir / folder / RESPONSES, send)
 
 

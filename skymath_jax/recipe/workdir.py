@@ -212,6 +212,10 @@ class Workdir:
     """Copies these files to the bucket, if the workdir lies in one."""
     self._mirror.push_files(*names)
 
+  def put(self, name: str, data: bytes) -> None:
+    """Makes an object in the bucket that the workdir lies in; it goes when its folder is copied the next time."""
+    self._mirror.put(name, data)
+
   def pull(self, folder: str) -> None:
     """Copies what is missing or different in `folder` from the bucket, if the workdir lies in one."""
     self._mirror.pull(folder)

@@ -2,8 +2,8 @@
 
 A workdir in a bucket is worked on in a local copy, and its database goes to the bucket every few minutes only: a
 machine that is lost would take along what it has paid since. So each group of answers goes there at once, as a file of
-its own beside the database, until the database that has them follows (`mirror.push`). Who takes over finds both, and
-the store takes in what `recover` reads.
+its own beside the database, until the database that has them follows and what has no file here goes (`Mirror.push`).
+Who takes over finds both, and `recover` puts the rows into the database.
 """
 
 import dataclasses
@@ -13,30 +13,26 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from etils import epath
 
-from skymath_jax import files, mirror, records
-from skymath_jax.console import log
-from skymath_jax.errors import UserError
+from skymath_jax import records
 
-PATIENCE_SECONDS = 300.0  # how long a bucket may refuse before the run ends; the answers stay on this machine
-AGAIN_SECONDS = 5.0
+PREFIX = ".ahead-"  # hidden: it is no part of what a complete folder holds
 
 
 class Ahead:
   """Sends rows from a thread of its own; all that wait while one file is written share the next.
 
   Args:
-    folder: of the database.
-    send: copies a file of the folder, named without it, to where a lost machine cannot take it along.
+    send: makes a file of this name and content beside the bucket's database.
   """
 
-  def __init__(self, folder: epath.PathLike, send: Callable[[str], None]):
-    self._folder, self._send = epath.Path(folder), send
+  def __init__(self, send: Callable[[str, bytes], None]):
+    self._send = send
     self._numbers = itertools.count()
     self._queue: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
     self._thread = threading.Thread(target=self._work, name="answers-ahead", daemon=True)
@@ -60,7 +56,9 @@ class Ahead:
       ended = None in group
       waiting = [item for item in group if item is not None]
       try:
-        self._send_group([row for row, _ in waiting])
+        if waiting:
+          name = f"{PREFIX}{time.time_ns():020d}-{next(self._numbers)}-{secrets.token_hex(4)}.jsonl"
+          self._send(name, "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row, _ in waiting).encode())
       except BaseException as error:
         for _, done in waiting:
           done.set_exception(error)
@@ -68,36 +66,14 @@ class Ahead:
         for row, done in waiting:
           done.set_result(row)
 
-  def _send_group(self, rows: Sequence[Any]) -> None:
-    if not rows:
-      return
-    name = f"{mirror.AHEAD}{time.time_ns():020d}-{next(self._numbers)}-{secrets.token_hex(4)}.jsonl"
-    text = "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows)
-    files.write_text(self._folder / name, text)
-    end, told = time.monotonic() + PATIENCE_SECONDS, False
-    while True:
-      try:
-        self._send(name)
-        return
-      except UserError:  # another machine has taken the workdir over
-        raise
-      except Exception as error:  # the network, the bucket's permissions
-        what = f"answers could not be copied to the bucket ({type(error).__name__}: {str(error)[:200]})"
-        if time.monotonic() > end:
-          remedy = "look at the network and the bucket's permissions, then run the same command again on this machine"
-          raise UserError(what, where=self._folder, remedy=remedy) from error
-        if not told:
-          log(f"warning: {what}; tried again for {PATIENCE_SECONDS:.0f} s")
-        told = True
-        time.sleep(AGAIN_SECONDS)
 
-
-def recover(folder: epath.PathLike) -> Iterator[dict[str, Any]]:
-  """The rows of all files in `folder` that were sent ahead, oldest first.
+def recover(folder: epath.PathLike, take: Callable[[dict[str, Any]], object]) -> None:
+  """Gives each row that was sent ahead and lies in `folder` to `take`, which stores it; then its file can go.
 
   Raises:
     UserError: a file holds something else.
   """
-  for path in sorted(epath.Path(folder).glob(f"{mirror.AHEAD}*.jsonl")):
+  for path in sorted(epath.Path(folder).glob(f"{PREFIX}*.jsonl")):
     for _, row in records.read_lines(path):
-      yield row
+      take(row)
+    path.unlink()

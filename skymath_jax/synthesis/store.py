@@ -24,7 +24,6 @@ from typing import Any
 
 from etils import epath
 
-from skymath_jax import mirror
 from skymath_jax.errors import UserError
 from skymath_jax.generation.types import Sampling
 from skymath_jax.synthesis import ahead, claims
@@ -110,7 +109,7 @@ class ResponseStore:
 
   Args:
     path: of the file, which is made where there is none. Answers that were sent ahead and lie beside it are taken in.
-    send: copies a file beside it, by its name, to the bucket that the folder is a copy of; None where there is none.
+    send: makes a file beside it, of a name and content, in the bucket that the folder is a copy of; None for no bucket.
 
   Attributes:
     connection: the writer's connection to SQLite, for looking into the file; only the store's own thread writes.
@@ -119,7 +118,7 @@ class ResponseStore:
     UserError: the path is not local, cannot be written, is no store of ours, is damaged, or is newer than this code.
   """
 
-  def __init__(self, path: epath.PathLike, send: Callable[[str], None] | None = None):
+  def __init__(self, path: epath.PathLike, send: Callable[[str, bytes], None] | None = None):
     if "://" in str(path):
       raise UserError("the response store needs a local file", where=path, remedy="synthesize into a local --workdir")
     self.path = Path(path)
@@ -136,9 +135,8 @@ class ResponseStore:
       undo.pop_all()
     self._claims = claims.Claims(self.path, self.connection)
     self._writer = GroupWriter(self.connection, self._translated, self._claims.renew)
-    for row in ahead.recover(self.path.parent):
-      self._writer.submit(self._insert, _response(row, self.path.parent)).result()
-    self._ahead = ahead.Ahead(self.path.parent, send) if send else None
+    ahead.recover(self.path.parent, lambda row: self._writer.submit(self._insert, self._response(row)).result())
+    self._ahead = ahead.Ahead(send) if send else None
 
   def _connect(self, undo: contextlib.ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -212,6 +210,14 @@ class ResponseStore:
   async def put_async(self, response: StoredResponse) -> StoredResponse:
     """`put`, awaited; the response is durable when this returns, and also if the wait is cancelled."""
     return await asyncio.shield(asyncio.wrap_future(self._put(response)))
+
+  def _response(self, row: dict[str, Any]) -> StoredResponse:
+    """The row of a file that was sent ahead."""
+    try:
+      return StoredResponse(**row)
+    except TypeError as error:
+      what, remedy = f"a file that was sent ahead holds no answer ({error})", f"remove {ahead.PREFIX}* here"
+      raise UserError(what, where=self.path.parent, remedy=remedy) from None
 
   def _put(self, response: StoredResponse) -> Future[StoredResponse]:
     """Done when the response is on disk and, of a folder in a bucket, there."""
@@ -298,15 +304,6 @@ class ResponseStore:
 
   def __exit__(self, *_: object) -> None:
     self.close()
-
-
-def _response(row: dict[str, Any], where: Path) -> StoredResponse:
-  """The row of a file that was sent ahead."""
-  try:
-    return StoredResponse(**row)
-  except TypeError as error:
-    what, remedy = f"a file that was sent ahead holds no answer ({error})", f"remove {where}/{mirror.AHEAD}*"
-    raise UserError(what, where=where, remedy=remedy) from None
 
 
 def _find(connection: sqlite3.Connection, key: str) -> StoredResponse | None:
