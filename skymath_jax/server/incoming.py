@@ -52,6 +52,10 @@ class _Connection(web.RequestHandler):
     self.sends_since = None
     super().connection_made(transport)
 
+  async def start(self) -> None:
+    if self.transport is not None:  # else it was lost before this task had its turn, which aiohttp takes for a fault
+      await super().start()
+
 
 class _Refusal(asyncio.Protocol):
   def connection_made(self, transport: asyncio.BaseTransport) -> None:

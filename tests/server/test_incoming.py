@@ -1,6 +1,7 @@
 """A server among strangers: what is large, slow, silent, malformed or too much keeps nobody else waiting."""
 
 import asyncio
+import gc
 import gzip
 import http.client
 import json
@@ -10,9 +11,11 @@ import socket
 import threading
 import time
 import types
+import unittest.mock
 
 import grpc
 import pytest
+from aiohttp import web
 from jetstream.core.proto import jetstream_pb2, jetstream_pb2_grpc
 
 from skymath_jax.engine.batching import Job
@@ -309,3 +312,20 @@ def test_one_token_is_not_kept_waiting_by_thousands_that_others_asked_for(server
   start = time.monotonic()
   status, _ = post(server, {"prompt": "y", "max_tokens": 1})
   assert status == 200 and time.monotonic() - start < 5  # all of them take 100 s
+
+
+def test_a_connection_that_is_lost_before_it_had_its_turn_is_no_fault():
+  faults = []
+
+  async def run():
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    connection = incoming.Connections(web.Server(lambda _: None), 10)()
+    connection.connection_made(unittest.mock.MagicMock(spec=asyncio.Transport))
+    connection.connection_lost(None)
+    await asyncio.sleep(0)
+    del connection
+    gc.collect()
+
+  asyncio.run(run())
+  gc.collect()
+  assert faults == []

@@ -13,7 +13,7 @@ from skymath_jax.generation import Request, Sampling
 from skymath_jax.generation.openai import OpenAIGenerator
 from skymath_jax.generation.parameters import Parameters
 
-KEY = "sk-very-secret-0123456789"
+KEY = "sk-very-secret-0a1b2c3d4e"  # no four digits in a row: a port could have them
 
 
 @dataclasses.dataclass
