@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -48,6 +49,7 @@ GRPC_OPTIONS = (
 M_MMAP_THRESHOLD = -3  # of malloc.h
 SWITCH_INTERVAL = 0.001  # seconds that one thread may keep others waiting while a server runs; Python's is 5 ms
 GRACE = 3.0  # seconds at most, for calls to send their last message
+LONG_COLLECTION = 0.02  # seconds of one pass of the garbage collector, in which nothing is answered
 PARENT_GRACE = 20.0  # seconds to stop once the parent is gone
 
 
@@ -55,8 +57,7 @@ class Server:
   """gRPC and HTTP in one event loop beside the driver's threads, as soon as it is made.
 
   JetStream's own server hard-codes the stock orchestrator and listens on all interfaces. While this one runs, threads
-  take turns faster, and the garbage collector passes over what was there before: all of JAX, for a sixth of a second at
-  a time.
+  take turns faster, and the garbage collector is kept short.
 
   Raises:
     UserError: a port is in use.
@@ -72,8 +73,8 @@ class Server:
     self._stopped = False
     self._switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(min(SWITCH_INTERVAL, self._switch_interval))
-    gc.freeze()
     self._quiet = contextlib.ExitStack()
+    self._quiet.enter_context(_short_collections())
     self._quiet.enter_context(incoming.one_line_of_trouble([settings.token]))
     self.event_loop = asyncio.new_event_loop()
     self._loop_thread = threading.Thread(target=self.event_loop.run_forever, name="event-loop")
@@ -268,6 +269,29 @@ def _watch_parent(stopping: threading.Event, ready: threading.Event) -> None:
     stopping.set()
     threading.Event().wait(PARENT_GRACE)
   os._exit(0)
+
+
+@contextlib.contextmanager
+def _short_collections() -> Iterator[None]:
+  """The garbage collector passes over all that was there before, and over what a long pass has found in use.
+
+  Of JAX it is a sixth of a second at a time, and what is compiled while a server runs as much again within a minute.
+  """
+  start = 0.0
+
+  def collected(phase: str, _: dict[str, int]) -> None:
+    nonlocal start
+    if phase == "start":
+      start = time.monotonic()
+    elif time.monotonic() - start > LONG_COLLECTION:
+      gc.freeze()
+
+  gc.freeze()
+  gc.callbacks.append(collected)
+  try:
+    yield
+  finally:
+    gc.callbacks.remove(collected)
 
 
 def _give_back_large_arrays() -> None:

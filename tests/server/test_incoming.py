@@ -329,3 +329,10 @@ def test_a_connection_that_is_lost_before_it_had_its_turn_is_no_fault():
   asyncio.run(run())
   gc.collect()
   assert faults == []
+
+
+def test_what_a_long_garbage_collection_has_found_in_use_is_passed_over(server):
+  before = gc.get_freeze_count()
+  kept = [[] for _ in range(3_000_000)]
+  gc.collect()
+  assert gc.get_freeze_count() - before >= len(kept)
