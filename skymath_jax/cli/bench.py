@@ -24,6 +24,7 @@ BENCHMARKS = {
   "jetstream_client": (True, "JetStream's own benchmark client against our server"),
   "real_models": (False, "fetches small real models from the package index, as Hugging Face folders"),
   "cpu_beside_transformers": (False, "a training step and generation of a small real model, beside transformers"),
+  "cpu_products": (True, "a CPU's products of decode with a weight in both layouts, beside torch"),
   "real_parity": (False, "greedy answers of a real model, token for token beside transformers"),
   "pairs": (False, "every format and public set: read, shown, trained for an epoch, resumed bit for bit"),
   "tokenizing": (False, "rows/s and memory of making tokens and masks once, and again, beside datasets.map"),

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax.engine import programs, quantize
+from skymath_jax.engine import programs, weights
 from skymath_jax.engine.prefix import Piece, Prefix, PrefixCache, key_of, spans
 from skymath_jax.engine.programs import State
 from skymath_jax.engine.sizes import Sizes, bucket_for
@@ -47,7 +47,7 @@ class Engine:
     stop_ids: tokens that end a response.
 
   Attributes:
-    params: one array per layer and weight, rounded if the settings say so.
+    params: one array per layer and weight, rounded if the settings say so, turned on a CPU.
     config: of the decoder.
     max_length: prompt and response tokens that a slot can hold.
     vocab_size: token ids are smaller.
@@ -68,12 +68,17 @@ class Engine:
     # JAX compiles once more for arrays that are bound to their device: here all are, from the first call on
     device = jax.sharding.SingleDeviceSharding(next(iter(where.device_set)))
     self.place: jax.sharding.Mesh | jax.sharding.Sharding = device if self.mesh is None else self.mesh
-    params = self._bound(params)
-    self.params: quantize.Params = quantize.quantize(params) if settings.weights == "int8" else params
     self.config = dataclasses.replace(decoder.config, scan_layers=False)
+    on_one_cpu = self.mesh is None and product.wide_sums(jnp.dtype(self.config.dtype))
+    kept: weights.Params = params
+    if settings.weights == "int8":
+      kept = weights.quantize(params, give_up=settings.give_up)
+    elif on_one_cpu:
+      kept = weights.turn(params, give_up=settings.give_up)
+    self.params = self._bound(kept)
     self.kv_dtype = settings.kv_dtype(self.config.dtype)
     elastic = jax.default_backend() == "cpu" and not attention.uses_flat_cache(self.config)
-    compact = elastic and self.mesh is None and product.wide_sums(jnp.dtype(self.config.dtype))
+    compact = elastic and on_one_cpu
     self.sizes = Sizes(settings, max_positions=decoder.config.servable_positions, elastic=elastic, compact=compact)
     self.max_length = self.sizes.max_length
     self.vocab_size = self.config.vocab_size

@@ -34,6 +34,8 @@ def load(
 ) -> tuple[Decoder, Tokenizer, EngineSettings]:
   """A model for serving on all devices, one array per layer, and the settings `planned` for it.
 
+  Its weights are for the engine to give up, that they are never held twice.
+
   In a job of several processes it is on the first device of each, which answers its share by itself.
 
   Args:
@@ -46,6 +48,7 @@ def load(
   Raises:
     UserError: no such model, or not enough memory for it.
   """
+  memory.give_back_large_arrays()
   dtype = dtype or models.stored_dtype(path)
   config = dataclasses.replace(models.config_of(path), dtype=dtype, param_dtype=dtype)
   mesh = _serving_mesh(config)
@@ -53,7 +56,7 @@ def load(
   copies = 1 if mesh is None else mesh.size // sharding.parts(mesh, "mlp")
   plan = planned(settings, config, have=have, copies=copies, requests=requests, tokens=tokens, where=path)
   decoder, tokenizer = models.load_any(path, mesh=mesh, dtype=dtype)
-  return decoder.unstacked(give_up=True), tokenizer, plan
+  return decoder.unstacked(give_up=True), tokenizer, dataclasses.replace(plan, give_up=True)
 
 
 def _serving_mesh(config: DecoderConfig) -> jax.sharding.Mesh | None:
@@ -118,8 +121,8 @@ def fixed_bytes(config: DecoderConfig, settings: EngineSettings) -> int:
   weights = config.parameters * width
   largest = max(config.layers * config.embed * config.mlp, config.vocab_size * config.embed) * width
   kept = 2 * prefix_budget(settings.max_length) * _token_bytes(config, config.dtype)
-  if settings.weights == "int8":  # rounded after they are read
-    return max(weights + largest, weights + config.parameters, config.parameters + kept)
+  if settings.weights == "int8":  # rounded one by one after they are read
+    return max(weights + largest, config.parameters + kept)
   return weights + largest + kept
 
 

@@ -13,8 +13,8 @@ import jax
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax.engine import quantize, sampling
-from skymath_jax.engine.quantize import Params
+from skymath_jax.engine import sampling, weights
+from skymath_jax.engine.weights import Params
 from skymath_jax.models import Decoder, DecoderConfig, attention, cache, product
 from skymath_jax.models.cache import KVCache
 from skymath_jax.sharding import Axes, constrain, named
@@ -116,8 +116,8 @@ class Programs:
     self.generate = jax.jit(self._in_any_company(self._generate), static_argnames="length", donate_argnums=1)
 
   def decoder(self, params: Params) -> Decoder:
-    """The model; int8 weights become matrices of the compute dtype here, which XLA fuses into their use."""
-    return nnx.merge(self.graph, quantize.dequantize(params, self.config.dtype))
+    """The model, whatever form its weights are kept in."""
+    return weights.decoder(self.graph, params, self.config.dtype)
 
   def _in_any_company(self, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, traced so that a row's numbers do not depend on how many there are, where that number varies."""
@@ -195,11 +195,11 @@ class Programs:
     """
 
     def step(state: State, _: None) -> tuple[State, tuple[jax.Array, jax.Array]]:
-      weights, fed = quantize.pin_quantized(params, state.tokens)
+      pinned, fed = weights.pinned(params, state.tokens)
       live = state.remaining > 0
       # an idle slot looks at one position and writes to its own start, which is rewritten
       positions = jnp.where(live, state.positions, 0)
-      logits, kv = self.decoder(weights).decode(fed, state.cache, positions, length=length)
+      logits, kv = self.decoder(pinned).decode(fed, state.cache, positions, length=length)
       settings = (state.keys, state.generated, state.temperature, state.top_p, state.top_k)
       tokens = sampling.sample(logits, *settings, mode)
       valid = live & ~jnp.isin(tokens, stop_ids)

@@ -23,6 +23,7 @@ class EngineSettings:
     prefix_tokens: prompt tokens whose keys and values the prefix cache keeps; None is `prefix_budget`, 0 none.
     weights: "as stored", or "int8" (matrices in 8 bits with a scale per output channel).
     kv: "as computed", or "int8" (keys and values in 8 bits with a scale per token and head).
+    give_up: free the decoder's own weights where the engine keeps them in another form: it is of no use afterwards.
 
   Raises:
     UserError: a value with which nothing can be served.
@@ -35,6 +36,7 @@ class EngineSettings:
   prefix_tokens: int | None = None
   weights: str = "as stored"
   kv: str = "as computed"
+  give_up: bool = False
 
   def __post_init__(self) -> None:
     minimum = {"slots": 1, "max_length": 2, "steps_per_call": 1, "prefill_chunk": 1, "prefix_tokens": 0}

@@ -10,8 +10,9 @@ Sums of float32 over a row are here, too, for the engine wants them in one order
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 from jax import numpy as jnp
@@ -72,11 +73,25 @@ class LowRank(NamedTuple):
   scale: float
 
 
-def product(equation: str, x: jax.Array, w: jax.Array | LowRank) -> jax.Array:
+class OutIn(NamedTuple):
+  """A weight w `[out in]`, which a CPU need not turn for the product; only for inference."""
+
+  w: jax.Array
+
+
+Weight: TypeAlias = jax.Array | LowRank | OutIn
+
+
+def product(equation: str, x: jax.Array, w: Weight) -> jax.Array:
   """`einsum(equation, x, w)` of activations x `[... in]` and weights w `[in out]`, in the dtype of `x`."""
   if isinstance(w, LowRank):
     down, up = _factors(equation)
     return product(equation, x, w.w) + w.scale * product(up, product(down, x, w.a), w.b)
+  if isinstance(w, OutIn):
+    inputs = len(equation.split(",")[0].removeprefix("..."))
+    matrix = w.w.reshape(-1, math.prod(w.w.shape[-inputs:]))  # of more axes XLA would turn them itself
+    y = summed("...i,oi->...o", x.reshape(*x.shape[:-inputs], -1), matrix.astype(x.dtype))
+    return y.reshape(*x.shape[:-inputs], *w.w.shape[:-inputs])
   if wide_sums(x.dtype):
     return _wide(equation, x, w)
   return jnp.einsum(equation, x, w.astype(x.dtype))

@@ -14,7 +14,7 @@ from flax import nnx
 from jax import numpy as jnp
 
 from skymath_jax import sharding
-from skymath_jax.engine import quantize
+from skymath_jax.engine import weights
 from skymath_jax.engine.programs import Programs, abstract_state
 from skymath_jax.engine.types import EngineSettings, prefix_budget
 from skymath_jax.hardware import Hardware
@@ -110,9 +110,9 @@ def abstract_params(config: DecoderConfig, settings: EngineSettings, mesh: jax.s
   placed = jax.tree.map(put, params, places)
   if settings.weights != "int8":
     return placed
-  rounded = jax.eval_shape(quantize.quantize, params)
+  rounded = jax.eval_shape(weights.quantize, params)
   copied = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-  return quantize.Quantized(
+  return weights.Quantized(
     jax.tree.map(put, rounded.values, places), jax.tree.map(lambda x: put(x, copied), rounded.scales)
   )
 

@@ -14,11 +14,11 @@ import numpy as np
 from skymath_jax import config
 from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.prefix import Prefix
-from skymath_jax.engine.quantize import Params
 from skymath_jax.engine.sizes import MIN_PREFILL
 from skymath_jax.engine.slots import Slots
 from skymath_jax.engine.types import EngineSettings, Prompt
 from skymath_jax.engine.warm_up import warm_up
+from skymath_jax.engine.weights import Params
 from skymath_jax.models import Decoder
 from skymath_jax.server import compat
 from skymath_jax.tokenizer import Tokenizer

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import dataclasses
 import gc
 import os
@@ -46,7 +45,6 @@ GRPC_OPTIONS = (
   ("grpc.server_handshake_timeout_ms", int(1000 * incoming.HANDSHAKE_SECONDS)),
   ("grpc.max_connection_idle_ms", 300_000),  # no call under way
 )
-M_MMAP_THRESHOLD = -3  # of malloc.h
 SWITCH_INTERVAL = 0.001  # seconds that one thread may keep others waiting while a server runs; Python's is 5 ms
 GRACE = 3.0  # seconds at most, for calls to send their last message
 LONG_COLLECTION = 0.02  # seconds of one pass of the garbage collector, in which nothing is answered
@@ -294,16 +292,6 @@ def _short_collections() -> Iterator[None]:
     gc.callbacks.remove(collected)
 
 
-def _give_back_large_arrays() -> None:
-  """Makes glibc give an array of a megabyte and more back to the kernel when it is freed.
-
-  By itself it does so only until it has seen a larger one freed; from then on such arrays lie in the heaps of its
-  threads, with gaps that grow for hours.
-  """
-  with contextlib.suppress(OSError, AttributeError):  # another C library has no such setting
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
-
-
 def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any) -> None:
   """`skymath serve`: serves `model` until it is told to stop.
 
@@ -319,7 +307,6 @@ def serve_model(*, model: str, dtype: str, exit_with_parent: bool, **values: Any
   """
   if dtype not in (known := ("", "float32", "bfloat16")):
     raise UserError(f"{dtype!r} is not known", where="dtype", remedy=f"use one of: {', '.join(known[1:])}")
-  _give_back_large_arrays()
   token = os.environ.get(TOKEN_VARIABLE, "").strip()
   if values["allow_remote"] and not (token or values["without_token"] or is_loopback(values["host"])):
     token = made_token()

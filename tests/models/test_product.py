@@ -1,3 +1,5 @@
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from jax import numpy as jnp
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from skymath_jax.models import DecoderConfig, cache
-from skymath_jax.models.product import product
+from skymath_jax.models.product import OutIn, product
 
 EQUATION = "...d,dhk->...hk"
 
@@ -46,6 +48,29 @@ def test_values_and_gradients_are_those_of_float32_up_to_one_rounding(dtype):
   for mine, right in zip(found, exact, strict=True):
     assert mine.dtype == x.dtype
     np.testing.assert_allclose(np.float32(mine), right, atol=2 * 2**-8 * np.abs(right).max())
+
+
+@pytest.mark.parametrize(
+  ("equation", "inputs", "outputs"),
+  [("...d,df->...f", (48,), (80,)), ("...d,dhk->...hk", (48,), (4, 8)), ("...hk,hkd->...d", (4, 8), (48,))],
+)
+@pytest.mark.parametrize("rows", [(5,), (2, 3)])
+def test_a_weight_that_lies_the_other_way_gives_the_same(equation, inputs, outputs, rows):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(*rows, *inputs)), jnp.bfloat16)
+  w = jnp.asarray(rng.normal(size=(*inputs, *outputs)), jnp.bfloat16)
+  turned = OutIn(jnp.moveaxis(w, range(len(inputs)), range(-len(inputs), 0)))
+  found, expected = product(equation, x, turned), product(equation, x, w)
+  assert found.shape == (*rows, *outputs) and found.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.float32(found), np.float32(expected), rtol=0.01, atol=0.05)
+
+
+@pytest.mark.parametrize(("equation", "shape"), [("...d,df->...f", (80, 48)), ("...d,dhk->...hk", (4, 8, 48))])
+def test_a_cpu_multiplies_such_a_weight_as_it_lies_and_in_bfloat16(equation, shape):
+  x, w = jnp.ones((16, 48)), OutIn(jnp.ones(shape, jnp.bfloat16))
+  compiled = jax.jit(lambda x, w: product(equation, x.astype(jnp.bfloat16), w)).lower(x, w).compile().as_text()
+  assert re.search(r"bf16\[16,48\], param_1[.\d]*: bf16\[\d+,48\]\) -> f32", compiled)
+  assert "transpose(" not in compiled
 
 
 def test_a_bfloat16_cache_gives_back_what_was_written():

@@ -1,10 +1,12 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 from jax import numpy as jnp
 
-from skymath_jax.engine import quantize
+from skymath_jax.engine import weights
 from skymath_jax.engine.engine import Engine
 from skymath_jax.models import Decoder, cache
 from tests.support.serving import CONFIG, MAX_LENGTH, by_id, engine_settings, local_generator, requests
@@ -14,8 +16,8 @@ WAYS = {"weights": {"weights": "int8"}, "kv": {"kv": "int8"}, "both": {"weights"
 
 def test_rounding_is_within_half_a_step_and_norms_stay(decoder):
   params = nnx.state(decoder.unstacked(), nnx.Param)
-  rounded = quantize.quantize(params)
-  restored = quantize.dequantize(rounded, "float32")
+  rounded = weights.quantize(params)
+  restored = nnx.state(weights.decoder(nnx.split(decoder.unstacked())[0], rounded, "float32"), nnx.Param)
   for (path, before), after in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(restored), strict=True):
     name = jax.tree_util.keystr(path)
     if "norm" in name:
@@ -69,3 +71,22 @@ def test_weights_and_cache_are_a_quarter_of_float32(decoder):
   # a scale for every 8 numbers here (head_dim), for every 128 in a real model
   share = (CONFIG.head_dim + 4) / (4 * CONFIG.head_dim)
   assert size(rounded.idle_state().cache) == size(full.idle_state().cache) * share
+
+
+@pytest.mark.parametrize("way", [{}, {"weights": "int8"}], ids=["turned", "int8"])
+def test_weights_that_the_decoder_gives_up_are_held_once(way):
+  config = dataclasses.replace(CONFIG, dtype="bfloat16", param_dtype="bfloat16", scan_layers=False)
+  asked = np.arange(3, 15, dtype=np.int32)[None]
+
+  def prefilled(**more):
+    decoder = nnx.jit(lambda: Decoder(config, rngs=nnx.Rngs(0)))()
+    engine = Engine(decoder, engine_settings(**way, **more))
+    held = jax.tree.leaves(nnx.state(decoder, nnx.Param))
+    return engine.programs.prefill(engine.params, asked), sum(not x.is_deleted() for x in held), engine
+
+  kept, all_of_them, engine = prefilled()
+  given_up, left, _ = prefilled(give_up=True)
+  jax.tree.map(np.testing.assert_array_equal, kept, given_up)
+  matrices = 7 * config.layers + 2 * bool(way)  # the embedding and the head lie well as they are, but are rounded
+  assert all_of_them - left == matrices
+  assert isinstance(engine.params, weights.Quantized if way else weights.Turned)
