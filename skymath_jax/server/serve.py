@@ -47,7 +47,7 @@ GRPC_OPTIONS = (
 )
 SWITCH_INTERVAL = 0.001  # seconds that one thread may keep others waiting while a server runs; Python's is 5 ms
 GRACE = 3.0  # seconds at most, for calls to send their last message
-LONG_COLLECTION = 0.02  # seconds of one pass of the garbage collector, in which nothing is answered
+LONG_COLLECTION = 0.08  # CPU-seconds of one pass of the garbage collector, in which nothing is answered
 PARENT_GRACE = 20.0  # seconds to stop once the parent is gone
 
 
@@ -274,14 +274,16 @@ def _short_collections() -> Iterator[None]:
   """The garbage collector passes over all that was there before, and over what a long pass has found in use.
 
   Of JAX it is a sixth of a second at a time, and what is compiled while a server runs as much again within a minute.
+  What is passed over is never collected if it lies in a cycle, such as that of a call under way: so it is the work of a
+  pass that counts, which grows with what is new, and not how long a busy machine takes for it.
   """
   start = 0.0
 
-  def collected(phase: str, _: dict[str, int]) -> None:
+  def collected(phase: str, about: dict[str, int]) -> None:
     nonlocal start
     if phase == "start":
-      start = time.monotonic()
-    elif time.monotonic() - start > LONG_COLLECTION:
+      start = time.thread_time()
+    elif about["generation"] == 2 and time.thread_time() - start > LONG_COLLECTION:
       gc.freeze()
 
   gc.freeze()
