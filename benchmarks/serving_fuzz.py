@@ -217,7 +217,7 @@ async def fuzz(server: ServerProcess, count: int, seed: int) -> dict[str, int]:
 
 
 def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
-  """Rows: malformed requests survived, and hangs among them."""
+  """Rows: malformed requests survived, hangs among them, and tracebacks that they left in the log."""
   parser = argparse.ArgumentParser("skymath bench serving_fuzz")
   parser.add_argument("--requests", type=int, default=6000)
   parser.add_argument("--seed", type=int, default=0)
@@ -229,11 +229,13 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     outcomes = asyncio.run(fuzz(server, chosen.requests, chosen.seed))
     server.check()
     counters = server.counters()
+  log = server.log_path.read_text(errors="replace")
   hangs = sum(count for name, count in outcomes.items() if name.endswith("HANG"))
   settings = {
     "outcomes": outcomes,
     "slots_busy_at_the_end": counters["slots_busy"],
     "exit_code": server.process.returncode,
+    "log_bytes": len(log),
   }
   yield {
     "name": "serving.fuzz",
@@ -242,3 +244,4 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
     "settings": settings,
   }
   yield {"name": "serving.fuzz.hangs", "value": hangs, "unit": "requests not answered in 30 s"}
+  yield {"name": "serving.fuzz.tracebacks", "value": log.count("Traceback (most recent"), "unit": "in the server's log"}
