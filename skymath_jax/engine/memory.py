@@ -1,4 +1,7 @@
-"""How much memory a model may have here: that of the devices, or what this machine and its control groups leave."""
+"""How much memory a model may have here: that of the devices, or what this machine and its control groups leave.
+
+And how what it no longer needs goes back to the machine.
+"""
 
 import contextlib
 import ctypes

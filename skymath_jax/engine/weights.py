@@ -8,6 +8,7 @@ A CPU multiplies up to some hundred rows with a bfloat16 matrix `[out in]` in ha
 it has to turn for each product (`benchmarks/cpu_products.py`).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,6 +23,7 @@ from skymath_jax.models.product import OutIn
 CONTRACTED = {
   "q": (0,), "k": (0,), "v": (0,), "o": (0, 1), "gate": (0,), "up": (0,), "down": (0,), "embedding": (1,), "head": (1,),
 }  # fmt: skip
+IN_OUT = tuple(name for name, axes in CONTRACTED.items() if axes[0] == 0)  # those of a layer
 
 
 class Quantized(NamedTuple):
@@ -46,17 +48,18 @@ def _contracted(path: Any) -> tuple[int, ...]:
   return next((CONTRACTED[name] for name in names if name in CONTRACTED), ())
 
 
-def _each(function: Callable[..., jax.Array], params: Any, *, give_up: bool) -> Any:
-  """`function(path, weight)` of every weight; `give_up` frees each as soon as it has another form."""
+def _each(function: Callable[..., jax.Array], params: Any, *more: Any, give_up: bool) -> Any:
+  """`function(path, weight, …)` of every weight, with what trees of the same form hold for it; `give_up` frees each
+  weight as soon as it has another form."""
 
-  def one(path: Any, w: jax.Array) -> jax.Array:
-    new = function(path, w)
+  def one(path: Any, w: jax.Array, *others: Any) -> jax.Array:
+    new = function(path, w, *others)
     if give_up and new is not w:
       jax.block_until_ready(new)
       w.delete()
     return new
 
-  return jax.tree_util.tree_map_with_path(one, params)
+  return jax.tree_util.tree_map_with_path(one, params, *more)
 
 
 def quantize(params: Any, *, give_up: bool = False) -> Quantized:
@@ -64,17 +67,19 @@ def quantize(params: Any, *, give_up: bool = False) -> Quantized:
 
   def scale_of(path: Any, w: jax.Array) -> jax.Array:
     axes = _contracted(path)
-    if not axes:
-      return jnp.ones((), jnp.float32)
-    return jnp.maximum(jnp.abs(w.astype(jnp.float32)).max(axis=axes, keepdims=True), 1e-12) / 127
+    return _scale(w, axes=axes) if axes else jnp.ones((), jnp.float32)
+
+  def to_int8(_: Any, w: jax.Array, scale: jax.Array) -> jax.Array:
+    return _rounded(w, scale) if scale.ndim else w
 
   scales = jax.tree_util.tree_map_with_path(scale_of, params)
-  by_path = {path: scale for path, scale in jax.tree_util.tree_leaves_with_path(scales)}
+  return Quantized(_each(to_int8, params, scales, give_up=give_up), scales)
 
-  def to_int8(path: Any, w: jax.Array) -> jax.Array:
-    return _rounded(w, by_path[path]) if by_path[path].ndim else w
 
-  return Quantized(_each(to_int8, params, give_up=give_up), scales)
+# compiled, that no float32 copy of a whole embedding is made
+@functools.partial(jax.jit, static_argnames="axes")
+def _scale(w: jax.Array, *, axes: tuple[int, ...]) -> jax.Array:
+  return jnp.maximum(jnp.abs(w.astype(jnp.float32)).max(axis=axes, keepdims=True), 1e-12) / 127
 
 
 @jax.jit
@@ -111,7 +116,7 @@ def decoder(graph: nnx.GraphDef[Decoder], params: Params, dtype: str) -> Decoder
   model = nnx.merge(graph, params.values)
   layers: Any = model.layers  # one by one, as they are served
   for block in layers:
-    for name in (name for name, axes in CONTRACTED.items() if axes[0] == 0):
+    for name in IN_OUT:
       setattr(block, name, _OutIn(getattr(block, name)[...]))
   return model
 

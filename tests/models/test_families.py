@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import nnx
 from jax import numpy as jnp
 
+from skymath_jax.engine import weights
 from skymath_jax.errors import UserError
 from skymath_jax.models import DecoderConfig, cache, families, hf
 
@@ -51,6 +53,20 @@ def test_prefill_and_decode_equal_the_full_forward(pair):
   for offset in range(8):
     logits, held = step(model, x[rows, starts + offset], held, jnp.asarray(starts + offset))
     np.testing.assert_allclose(logits, whole[rows, starts + offset], atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow  # a second program of every family
+def test_weights_that_lie_the_other_way_give_the_same(pair):
+  _, _, ours = pair
+  model, x = ours.unstacked(), tokens(SLOTS, LENGTH)
+  graph, params = nnx.split(model)
+  held, starts = fill(ours, x), np.full(SLOTS, LENGTH)
+
+  @jit
+  def turned(params):
+    return weights.decoder(graph, params, "float32").decode(x[:, 0], held, starts, length=92)[0]
+
+  np.testing.assert_allclose(turned(weights.turn(params)), step(model, x[:, 0], held, starts)[0], atol=1e-5, rtol=0)
 
 
 def test_export_gives_back_the_same_tensors(pair, tmp_path):
