@@ -2,10 +2,11 @@
 
     skymath bench serving_load [--minutes=10] [--clients=2000] [--model=asset:micro_teacher] [--slots=64]
     skymath bench serving_load --minutes=1 --clients=1,8,64,256,1000,4500 [--code=CHECKOUT]    a server for each
-    skymath bench serving_load --minutes=60 --clients=256 --pause=4                             an hour
+    skymath bench serving_load --minutes=60 --clients=256 --pause=4 --rush=3                    an hour
 
-Each client sends one request after the other over gRPC (with `--pause`, so many seconds apart on the mean): prompts and
-responses of mixed lengths, greedy or sampled. One in ten is cut off after a random time, one in twenty is malformed.
+Each client sends one request after the other over gRPC (with `--pause`, so many seconds apart on the mean, but without
+one in the first `--rush` minutes, so that every size of batch is met early): prompts and responses of mixed lengths,
+greedy or sampled. One in ten is cut off after a random time, one in twenty is malformed.
 The requests come from a pool of 400, so that each answer is compared with the first one to the same request, which was
 given in other company. Beside them, in a process of its own, somebody posts a prompt of 4 MB every second and broken
 JSON between, leaves twenty connections silent or in the midst of a header, and asks ten times a second whether the
@@ -72,8 +73,9 @@ def pool(rng: random.Random) -> list[Pooled]:
 class Crowd:
   """The clients, and what they saw."""
 
-  def __init__(self, stubs: list[Any], seconds: float, pause: float, rng: random.Random):
-    self.stubs, self.rng, self.end, self.pause = stubs, rng, time.monotonic() + seconds, pause
+  def __init__(self, stubs: list[Any], seconds: float, pause: float, rush: float, rng: random.Random):
+    self.stubs, self.rng, self.pause = stubs, rng, pause
+    self.calm, self.end = time.monotonic() + rush, time.monotonic() + seconds
     self.requests = pool(rng)
     self.first: dict[int, list[int]] = {}  # number of the request → its first answer
     self.seen: collections.Counter[str] = collections.Counter()
@@ -84,7 +86,8 @@ class Crowd:
   async def client(self) -> None:
     """One request after the other until time is up."""
     while time.monotonic() < self.end:
-      await asyncio.sleep(self.rng.expovariate(1 / self.pause) if self.pause else 0.0)
+      unhurried = self.pause and time.monotonic() > self.calm
+      await asyncio.sleep(self.rng.expovariate(1 / self.pause) if unhurried else 0.0)
       lot = self.rng.random()
       if lot < 0.05:
         await self.malformed()
@@ -198,11 +201,11 @@ def resident(pid: int) -> int:
   return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
-async def drive(server: ServerProcess, clients: int, seconds: float, pause: float) -> dict[str, Any]:
+async def drive(server: ServerProcess, clients: int, seconds: float, pause: float, rush: float) -> dict[str, Any]:
   """The crowd against the server; facts."""
   options = [("grpc.use_local_subchannel_pool", 1)]
   channels = [grpc.aio.insecure_channel(server.address, options=options) for _ in range(CONNECTIONS)]
-  crowd = Crowd([jetstream_pb2_grpc.OrchestratorStub(c) for c in channels], seconds, pause, random.Random(0))
+  crowd = Crowd([jetstream_pb2_grpc.OrchestratorStub(c) for c in channels], seconds, pause, rush, random.Random(0))
   memory: list[tuple[float, int]] = []
   begin = time.monotonic()
 
@@ -227,6 +230,7 @@ async def drive(server: ServerProcess, clients: int, seconds: float, pause: floa
   return {
     "clients": clients,
     "pause": pause,
+    "rush": rush,
     "minutes": round(took / 60, 2),
     "outcomes": dict(sorted(crowd.seen.items())),
     "tokens_per_second": round(crowd.tokens / took),
@@ -258,19 +262,20 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--model", default="asset:micro_teacher")
   parser.add_argument("--slots", type=int, default=64)
   parser.add_argument("--pause", type=float, default=0.0)
+  parser.add_argument("--rush", type=float, default=0.0)
   parser.add_argument("--code", type=Path, default=Path.cwd())
   chosen = parser.parse_args(arguments)
   command = ["env", "-C", str(chosen.code), sys.executable, "-m", "skymath_jax.cli", "serve", f"--model={chosen.model}"]
   command += ["--port=0", f"--slots={chosen.slots}", f"--queue_size={QUEUE}", "--max_length=256", "--exit_with_parent"]
   for clients in map(int, chosen.clients.split(",")):
-    yield _level(command, clients, 60 * chosen.minutes, chosen.pause)
+    yield _level(command, clients, 60 * chosen.minutes, chosen.pause, 60 * chosen.rush)
 
 
-def _level(command: Sequence[str], clients: int, seconds: float, pause: float) -> dict[str, Any]:
+def _level(command: Sequence[str], clients: int, seconds: float, pause: float, rush: float) -> dict[str, Any]:
   """The row of this many clients."""
   with ServerProcess(command) as server:
     server.wait_until_ready(600)
-    facts = asyncio.run(drive(server, clients, seconds, pause))
+    facts = asyncio.run(drive(server, clients, seconds, pause, rush))
     counters = idle_after(server)
     server.check()
     server.stop(120)
