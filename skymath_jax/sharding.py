@@ -38,13 +38,15 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
   "kv_heads": "tensor",
   "head_dim": None,
   "mlp": "tensor",
+  "experts": None,
+  "router": "tensor",  # of as many columns as there are experts
   "rank": None,
   "blocks": "fsdp",  # of `embed`, whose scales these are
 }
 # Who cuts a weight instead where an axis does not divide: fewer key-value heads than the mesh axis is wide, and
 # vocabularies that someone made longer by a token or two
 YIELDS = {"kv_heads": "embed", "vocab": "embed"}
-MAY_REPLICATE = {"kv_heads", "blocks"}  # a bias or a scale has no other axis to give it to; it is small
+MAY_REPLICATE = {"kv_heads", "blocks", "router"}  # a bias or a scale has no other axis to give it to; it is small
 
 
 def make_mesh(
@@ -200,21 +202,27 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
 
 
-def per_device(function: Callable[..., jax.Array], axes: Sequence[Axes], result: Axes) -> Callable[..., jax.Array]:
+def per_device(
+  function: Callable[..., jax.Array], axes: Sequence[Axes], result: Axes, *, summed: str | None = None
+) -> Callable[..., jax.Array]:
   """`function` applied to each device's share of its arguments: for kernels that XLA cannot split by itself.
 
-  `axes` and `result` name the logical axes of the shapes of arguments and result. Outside `jax.set_mesh` it is
-  `function`.
+  `axes` and `result` name the logical axes of the shapes of arguments and result. Where `function` sums over the axis
+  `summed`, the results of those that share it are added up. Outside `jax.set_mesh` it is `function`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return function
+  over = _cuts((summed,), mesh, None)[0]
+
+  def whole(*arguments: jax.Array) -> jax.Array:
+    return jax.lax.psum(function(*arguments), over) if over else function(*arguments)
 
   def call(*arguments: jax.Array) -> jax.Array:
     specs = tuple(spec(names, x.shape, mesh) for names, x in zip(axes, arguments, strict=True))
     shape = jax.eval_shape(function, *arguments).shape
     out = spec(result, shape, mesh)
-    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(*arguments)
+    return jax.shard_map(whole, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)(*arguments)
 
   return call
 

@@ -22,6 +22,7 @@ from skymath_jax.models.product import OutIn
 # name of a weight → axes that a product with it sums over
 CONTRACTED = {
   "q": (0,), "k": (0,), "v": (0,), "o": (0, 1), "gate": (0,), "up": (0,), "down": (0,), "embedding": (1,), "head": (1,),
+  "expert_gate": (1,), "expert_up": (1,), "expert_down": (1,),
 }  # fmt: skip
 IN_OUT = tuple(name for name, axes in CONTRACTED.items() if axes[0] == 0)  # those of a layer
 
@@ -117,7 +118,8 @@ def decoder(graph: nnx.GraphDef[Decoder], params: Params, dtype: str) -> Decoder
   layers: Any = model.layers  # one by one, as they are served
   for block in layers:
     for name in IN_OUT:
-      setattr(block, name, _OutIn(getattr(block, name)[...]))
+      if hasattr(block, name):  # a layer of experts has no gate, up and down
+        setattr(block, name, _OutIn(getattr(block, name)[...]))
   return model
 
 

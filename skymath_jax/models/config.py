@@ -25,7 +25,7 @@ CHOICES = {
 
 
 MAX_SIZE = 2**31 - 1  # of anything that is counted
-MAX_LAYERS = 10_000  # ten times what the deepest have: each is a name in lists
+MAX_LAYERS = MAX_EXPERTS = 10_000  # ten times the most that there are: each is a name in lists
 MAY_BE_ZERO = {"may be": 0}  # said of a field for numbers
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
@@ -122,7 +122,9 @@ class DecoderConfig:
   softly by cap × tanh(x / cap). `norm` says how a norm's scale enters: after the cast to the compute dtype (`narrow`,
   Llama), before it (`wide`), before it as 1 + scale (`one_plus`, Gemma); `norm_placement`, whether the norms of a layer
   stand before attention and MLP, after them, or both; `qk_norm`, whether queries and keys have one, for each head or
-  (`norm_all_heads`) over all of them. `scale_embedding` multiplies embeddings by √embed.
+  (`norm_all_heads`) over all of them. `scale_embedding` multiplies embeddings by √embed. With `experts` a layer has so
+  many MLPs of width `mlp`, of which each token gets `experts_per_token`, their weights made to sum to 1 if
+  `normalize_experts`.
 
   `dtype` is of compute, `param_dtype` of the weights at rest. `remat` says what the backward pass
   recomputes: nothing (`none`), all but q, k, v and the attention output (`names`), the whole block (`full`); `wide`
@@ -162,6 +164,9 @@ class DecoderConfig:
   norm_placement: str = "before"
   norm_all_heads: bool = False
   scale_embedding: bool = False
+  experts: int = 0
+  experts_per_token: int = 0
+  normalize_experts: bool = False
 
   @classmethod
   def from_json(cls, values: Mapping[str, Any]) -> "DecoderConfig":
@@ -192,6 +197,9 @@ class DecoderConfig:
       )
     if self.head_dim % 2:
       raise UserError(f"{self.head_dim} is odd", where="DecoderConfig.head_dim", remedy="rotary positions need pairs")
+    if not min(self.experts, 1) <= self.experts_per_token <= self.experts <= MAX_EXPERTS:
+      what = f"{self.experts_per_token} of {self.experts} experts, of which there may be {MAX_EXPERTS:,}"
+      raise UserError(what, where="DecoderConfig.experts", remedy="take config.json of the original model")
     self._check_layers()
 
   def _check_layers(self) -> None:
@@ -253,9 +261,15 @@ class DecoderConfig:
 
   @property
   def matmul_parameters(self) -> int:
-    """Weights that every token multiplies with: all but norms, biases and the input embedding (the head counts)."""
+    """Weights that a token multiplies with: all but norms, biases, the input embedding and experts of other tokens."""
     attention = self.embed * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-    return self.layers * (attention + 3 * self.embed * self.mlp) + self.vocab_size * self.embed
+    mlp = self.embed * (3 * self.mlp_per_token + self.experts)
+    return self.layers * (attention + mlp) + self.vocab_size * self.embed
+
+  @property
+  def mlp_per_token(self) -> int:
+    """Hidden units of a layer that one token goes through: of all its experts, where there are any."""
+    return self.mlp * max(1, self.experts_per_token)
 
   @property
   def parameters(self) -> int:
@@ -264,7 +278,9 @@ class DecoderConfig:
     around = 4 if self.norm_placement == "both" else 2
     norms = self.layers * (around * self.embed + width * self.qk_norm) + self.embed
     biases = self.layers * self.head_dim * (self.heads + 2 * self.kv_heads) * self.qkv_bias
-    return self.matmul_parameters + norms + biases + (0 if self.tie_embeddings else self.vocab_size * self.embed)
+    others = 3 * self.layers * self.embed * self.mlp * (self.experts - self.experts_per_token)
+    embedding = 0 if self.tie_embeddings else self.vocab_size * self.embed
+    return self.matmul_parameters + others + norms + biases + embedding
 
   def flops_per_token(self, length: int) -> float:
     """Floating-point operations of forward and backward for one token in a row of `length` tokens.

@@ -19,7 +19,7 @@ from jax import numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from skymath_jax.errors import UserError
-from skymath_jax.models import attention, rope
+from skymath_jax.models import attention, experts, rope
 from skymath_jax.models.attention import Attend
 from skymath_jax.models.cache import KVCache
 from skymath_jax.models.config import DecoderConfig, LayerKind, Segment
@@ -127,6 +127,13 @@ class Block(nnx.Module):
     if config.qk_norm:
       self.q_norm = norm_scale(config, heads if config.norm_all_heads else {"head_dim": C}, stack=stack)
       self.k_norm = norm_scale(config, kv_heads if config.norm_all_heads else {"head_dim": C}, stack=stack)
+    if config.experts:
+      each = {"experts": config.experts}
+      self.router = weight(rngs, config, {"embed": D, "router": config.experts}, std=inner, stack=stack)
+      self.expert_gate = weight(rngs, config, {**each, "embed": D, "mlp": F}, std=inner, stack=stack)
+      self.expert_up = weight(rngs, config, {**each, "embed": D, "mlp": F}, std=inner, stack=stack)
+      self.expert_down = weight(rngs, config, {**each, "mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
+      return
     self.gate = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
     self.up = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
     self.down = weight(rngs, config, {"mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
@@ -160,10 +167,14 @@ class Block(nnx.Module):
 
   @jax.named_scope("mlp")
   def mlp(self, x: jax.Array) -> jax.Array:
-    """A gated MLP (Shazeer, 2002.05202) on x `[... embed]`."""
+    """A gated MLP (Shazeer, 2002.05202), or each token's experts of such, on x `[... embed]`."""
+    activation = ACTIVATIONS[self.config.activation]
+    if self.config.experts:
+      weights = (w[...] for w in (self.router, self.expert_gate, self.expert_up, self.expert_down))
+      return experts.mixture(self.config, activation, x, *weights)
     gate = checkpoint_name(product("...d,df->...f", x, self.gate[...]), "gate")
     up = checkpoint_name(product("...d,df->...f", x, self.up[...]), "up")
-    return product("...f,fd->...d", ACTIVATIONS[self.config.activation](gate) * up, self.down[...])
+    return product("...f,fd->...d", activation(gate) * up, self.down[...])
 
 
 class Decoder(nnx.Module):

@@ -14,7 +14,18 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import foreign_keys, layer_keys, unsupported
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.layer_keys import HINT, LayerKeys
-from skymath_jax.models.tensor_rows import CORE, GEMMA_WEIGHTS, OLMO_WEIGHTS, PHI_WEIGHTS, QK_NORM, QKV_BIAS, Row
+from skymath_jax.models.tensor_rows import (
+  CORE,
+  GEMMA_WEIGHTS,
+  MIXTRAL_WEIGHTS,
+  MOE_WEIGHTS,
+  OLMO_WEIGHTS,
+  PHI_WEIGHTS,
+  QK_NORM,
+  QK_NORM_OF_ALL,
+  QKV_BIAS,
+  Row,
+)
 
 MULTIMODAL = ("gemma3", "mistral3")  # model types whose language model is of a family here
 REQUIRED = object()  # the HF key has no "absent means"
@@ -38,7 +49,8 @@ class Field:
 class Family:
   """A model family; `switches` are the `DecoderConfig` fields that hold for all its members.
 
-  `layers` says how its config describes layers, `constants` are further keys that an export must carry.
+  `layers` says how its config describes layers, `constants` are further keys that an export must carry, `unread` those
+  that its configs have and its forward pass does not read.
   """
 
   model_type: str
@@ -49,6 +61,7 @@ class Family:
   weights: tuple[Row, ...]
   layers: LayerKeys = dataclasses.field(default_factory=LayerKeys)
   switches: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  unread: tuple[str, ...] = ()
   constants: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -87,6 +100,13 @@ GEMMA_MUST: dict[str, tuple[Any, ...]] = {
 }
 GEMMA_CONSTANTS = {"hidden_activation": "gelu_pytorch_tanh", "hidden_act": "gelu_pytorch_tanh", "attention_bias": False}
 OLMO = {"norm": "wide", "norm_placement": "after", "qk_norm": True, "norm_all_heads": True}
+MOE_MUST: dict[str, tuple[Any, ...]] = {  # experts in every layer
+  **COMMON_MUST,
+  "decoder_sparse_step": (1, None),
+  "mlp_only_layers": ([], None),
+  "router_jitter_noise": (0, None),
+}
+MOE_UNREAD = ("router_aux_loss_coef",)  # of a loss of training, which no fine-tuning here adds
 QWEN_LAYERS = LayerKeys(
   windowed=True, window=4096, asks=True, types=layer_keys.from_max_window_layers, keys=("max_window_layers",)
 )
@@ -147,6 +167,55 @@ FAMILIES: dict[str, Family] = {
     weights=(*CORE, *QK_NORM),
     layers=QWEN_LAYERS,
     switches={"qk_norm": True},
+    constants={"attention_bias": False},
+  ),
+  "qwen3_moe": Family(
+    model_type="qwen3_moe",
+    architecture="Qwen3MoeForCausalLM",
+    members="Qwen 3 with experts (30B-A3B, 235B-A22B)",
+    fields=(
+      *(field for field in sizes(kv=4, dim=PER_HEAD, positions=32768, tied=False) if field.name != "mlp"),
+      Field("moe_intermediate_size", "mlp", 768),
+      Field("num_experts", "experts", "num_local_experts"),
+      Field("num_experts_per_tok", "experts_per_token", 8),
+      Field("norm_topk_prob", "normalize_experts", False),
+    ),
+    must_be=MOE_MUST,
+    weights=(*MOE_WEIGHTS, *QK_NORM),
+    layers=LayerKeys(windowed=True, window=4096, asks=True, keys=("max_window_layers",)),
+    switches={"qk_norm": True},
+    unread=(*MOE_UNREAD, "intermediate_size", "num_local_experts"),
+    constants={"attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": []},
+  ),
+  "mixtral": Family(
+    model_type="mixtral",
+    architecture="MixtralForCausalLM",
+    members="Mixtral 8x7B, 8x22B",
+    fields=(
+      *sizes(kv=8, dim=PER_HEAD, positions=4096 * 32, tied=False, eps=1e-5),
+      Field("num_local_experts", "experts", 8),
+      Field("num_experts_per_tok", "experts_per_token", 2),
+    ),
+    must_be=MOE_MUST,
+    weights=MIXTRAL_WEIGHTS,
+    layers=LayerKeys(windowed=True, theta=1_000_000.0),
+    switches={"normalize_experts": True},
+    unread=MOE_UNREAD,
+  ),
+  "olmoe": Family(
+    model_type="olmoe",
+    architecture="OlmoeForCausalLM",
+    members="OLMoE 1B-7B (norms over all of q and k)",
+    fields=(
+      *sizes(kv="num_attention_heads", dim=PER_HEAD, positions=4096, tied=False, eps=1e-5),
+      Field("num_experts", "experts", "num_local_experts"),
+      Field("num_experts_per_tok", "experts_per_token", 8),
+      Field("norm_topk_prob", "normalize_experts", False),
+    ),
+    must_be={**MOE_MUST, "clip_qkv": (None,)},
+    weights=(*MOE_WEIGHTS, *QK_NORM_OF_ALL),
+    switches={"qk_norm": True, "norm_all_heads": True},
+    unread=(*MOE_UNREAD, "num_local_experts"),
     constants={"attention_bias": False},
   ),
   "gemma2": Family(
@@ -292,7 +361,8 @@ def _refuse(hf: Mapping[str, Any], family: Family, where: object) -> None:
   for key, allowed in family.must_be.items():
     if key in hf and hf[key] not in allowed:
       raise UserError(f"{key} = {hf[key]!r} is not supported", where=where, remedy=HINT)
-  known = {field.key for field in family.fields} | set(family.must_be) | set(family.constants) | family.layers.known
+  known = {field.key for field in family.fields} | set(family.must_be) | set(family.constants) | set(family.unread)
+  known |= family.layers.known
   changing, ignored, unknown = foreign_keys.sorted_out({key: hf[key] for key in hf if key not in known})
   if changing:
     named = ", ".join(f"{key} = {hf[key]!r}" for key in changing)

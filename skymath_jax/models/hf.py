@@ -11,7 +11,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -27,9 +27,9 @@ from skymath_jax.errors import UserError
 from skymath_jax.models import families, misfits, weight_files
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.decoder import Decoder
-from skymath_jax.models.layouts import Index
+from skymath_jax.models.layouts import Experts, Index, Linear, Same
 from skymath_jax.models.tensor_rows import Row
-from skymath_jax.models.weight_files import DTYPES, Stored
+from skymath_jax.models.weight_files import DTYPES, Stored, Together
 from skymath_jax.tokenizer import Tokenizer
 
 TIED_ROWS = 4096  # of a head that are compared at a time
@@ -76,19 +76,36 @@ def load(folder: epath.PathLike, mesh: Mesh | None = None, dtype: Any = None) ->
   return model, tokenizer
 
 
-def _described(folder: epath.Path) -> tuple[DecoderConfig, dict[str, Stored]]:
+def _described(folder: epath.Path) -> tuple[DecoderConfig, dict[str, Stored | Together]]:
   """What config.json says of a folder, and the tensors of its language model."""
   described = foreign.read_object(folder / "config.json")
   config, tensors = families.config_from_hf(described, where=folder / "config.json"), weight_files.scan(folder)
   if families.text_part(described) is not described:
     tensors = _language_model(tensors)
-  if config.layers > len(tensors):
-    what = f"config.json says {config.layers:,} layers, the weights are {len(tensors):,} tensors"
+  if config.layers * max(1, config.experts) > len(tensors):
+    each = f" of {config.experts:,} experts" if config.experts else ""
+    what = f"config.json says {config.layers:,} layers{each}, the weights are {len(tensors):,} tensors"
     raise UserError(what, where=folder, remedy="weights and config.json must be of one model")
-  return config, tensors
+  return config, _experts_together(config, tensors)
 
 
-def _require_tied(config: DecoderConfig, tensors: Mapping[str, Stored], folder: epath.Path) -> None:
+def _experts_together(config: DecoderConfig, tensors: dict[str, Stored]) -> dict[str, Stored | Together]:
+  """The tensors, those of a layer's experts as one by the name in their row; incomplete ones as they are."""
+  found: dict[str, Stored | Together] = dict(tensors)
+  for row in families.rows(config):
+    for name in names_of(row, config.layers) if "#" in row.theirs else ():
+      each = [tensors.get(one) for one in _of_experts(config, name)]
+      if all(one is not None and (one.shape, one.code) == (each[0].shape, each[0].code) for one in each):
+        found[name] = Together(name, tuple(found.pop(one.name) for one in each))
+  return found
+
+
+def _of_experts(config: DecoderConfig, name: str) -> list[str]:
+  """The names of the tensors that lie together under a name with `#`."""
+  return [name.replace("#", str(number)) for number in range(config.experts)]
+
+
+def _require_tied(config: DecoderConfig, tensors: Mapping[str, Stored | Together], folder: epath.Path) -> None:
   """Refuses a head that lies beside an embedding to which config.json ties it, and is another: readers disagree."""
   names = {row.ours: row.theirs for row in families.FAMILIES[config.family].weights}
   if not config.tie_embeddings or names["head"] not in tensors:
@@ -142,7 +159,7 @@ def shape_of(config: DecoderConfig, row: Row) -> tuple[int, ...]:
   """The shape of one of the tensors of a row."""
   params = nnx.state(nnx.eval_shape(lambda: Decoder(config)), nnx.Param)
   shapes = {path: leaf.get_value() for path, leaf in nnx.to_flat_state(params)}
-  return _theirs(row, [_shape_of(config, part, shapes) for part in _parts(row)])
+  return _theirs(row.layout, [_shape_of(config, part, shapes) for part in _parts(row)])
 
 
 def _shape_of(config: DecoderConfig, part: Row, shapes: Mapping[Any, Any]) -> tuple[int, ...]:
@@ -151,9 +168,9 @@ def _shape_of(config: DecoderConfig, part: Row, shapes: Mapping[Any, Any]) -> tu
   return shape[1:] if "*" in part.theirs else shape
 
 
-def _theirs(row: Row, ours: Sequence[Sequence[int]]) -> tuple[int, ...]:
+def _theirs(layout: Same | Linear | Experts, ours: Sequence[Sequence[int]]) -> tuple[int, ...]:
   """The shape of a tensor that holds arrays of these shapes, one behind the other."""
-  first, *rest = [row.layout.shape(shape) for shape in ours]
+  first, *rest = [layout.shape(shape) for shape in ours]
   return (first[0] + sum(shape[0] for shape in rest), *first[1:]) if rest else first
 
 
@@ -183,7 +200,9 @@ def names_of(row: Row, layers: int) -> list[str]:
   return [row.theirs.replace("*", str(i)) for i in range(layers)] if "*" in row.theirs else [row.theirs]
 
 
-def _place(row: Row, stored: Sequence[Stored], weight: jax.ShapeDtypeStruct, place: Any, offset: int) -> jax.Array:
+def _place(
+  row: Row, stored: Sequence[Stored | Together], weight: jax.ShapeDtypeStruct, place: Any, offset: int
+) -> jax.Array:
   """One of our weights, read from `stored` (one tensor, or one for each layer) straight into its device shards.
 
   It begins at `offset` along the first axis of the tensors.
@@ -220,7 +239,7 @@ def _put_layers(held: jax.Array, new: jax.Array, first: jax.Array) -> jax.Array:
 
 
 def _read(
-  row: Row, stored: Stored, shape: Sequence[int], dtype: np.dtype, where: Mapping[Any, Index], offset: int
+  row: Row, stored: Stored | Together, shape: Sequence[int], dtype: np.dtype, where: Mapping[Any, Index], offset: int
 ) -> dict[Any, np.ndarray]:
   """What each device holds of one tensor, in our layout; copies of one part are read once."""
   parts: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
@@ -238,11 +257,13 @@ def _read(
   return held
 
 
-def _check(config: DecoderConfig, shapes: Mapping[Any, Any], tensors: Mapping[str, Stored], folder: Any) -> None:
+def _check(
+  config: DecoderConfig, shapes: Mapping[Any, Any], tensors: Mapping[str, Stored | Together], folder: Any
+) -> None:
   """Every tensor is used, none is lacking, all have the shape and a dtype that the config asks for."""
   wanted: dict[str, tuple[int, ...]] = {}
   for row in families.rows(config):
-    shape = _theirs(row, [_shape_of(config, part, shapes) for part in _parts(row)])
+    shape = _theirs(row.layout, [_shape_of(config, part, shapes) for part in _parts(row)])
     wanted |= dict.fromkeys(names_of(row, config.layers), shape)
   missing = [f"missing: {name}" for name in wanted if name not in tensors]
   tied = {row.theirs for family in families.FAMILIES.values() for row in family.weights if row.ours == "head"}
@@ -332,41 +353,56 @@ def tensors_of(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[i
   for row in families.rows(config):
     parts = [_arrays(decoder, part) for part in _parts(row)]
     for name, *arrays in zip(names_of(row, config.layers), *parts, strict=True):
-      shape = _theirs(row, [array.shape if layer is None else array.shape[1:] for array, layer in arrays])
-
-      def read(name: str = name, row: Row = row, arrays: Sequence[tuple[jax.Array, int | None]] = arrays) -> np.ndarray:
-        theirs = [row.layout.to_theirs(_fetch(array, layer)) for array, layer in arrays]
-        whole = theirs[0] if len(theirs) == 1 else np.concatenate(theirs)
-        return weight_files.rounded(name, whole, dtype)
-
-      yield name, shape, read
+      if "#" not in name:
+        yield _tensor(name, row.layout, arrays, dtype)
+        continue
+      ((array, layer),) = arrays
+      for number, one in enumerate(_of_experts(config, name)):
+        yield _tensor(one, Linear(), [(array, (*layer, number))], dtype)
 
 
-def _arrays(decoder: Decoder, part: Row) -> list[tuple[jax.Array, int | None]]:
+Part: TypeAlias = tuple[jax.Array, tuple[int, ...]]  # an array, and the layer and expert of it that is meant
+
+
+def _tensor(
+  name: str, layout: Same | Linear | Experts, parts: Sequence[Part], dtype: np.dtype
+) -> tuple[str, tuple[int, ...], Callable[[], np.ndarray]]:
+  """Name, shape and reader of a tensor that holds these parts of our arrays, one behind the other."""
+
+  def read() -> np.ndarray:
+    theirs = [layout.to_theirs(_fetch(array, index)) for array, index in parts]
+    return weight_files.rounded(name, theirs[0] if len(theirs) == 1 else np.concatenate(theirs), dtype)
+
+  return name, _theirs(layout, [array.shape[len(index) :] for array, index in parts]), read
+
+
+def _arrays(decoder: Decoder, part: Row) -> list[Part]:
   """For each tensor our array, and which layer of it is meant if it is a stack."""
   config, last = decoder.config, part.ours.rsplit(".", 1)[-1]
   if "*" in part.theirs and not config.scan_layers:
-    return [(params_at(decoder, ("layers", i, last))[...], None) for i in range(config.layers)]
-  found: list[tuple[jax.Array, int | None]] = []
+    return [(params_at(decoder, ("layers", i, last))[...], ()) for i in range(config.layers)]
+  found: list[Part] = []
   for path, names in arrays_of(config, part):
     array = params_at(decoder, path)[...]
-    found += [(array, i if "*" in part.theirs else None) for i in range(len(names))]
+    found += [(array, (i,) if "*" in part.theirs else ()) for i in range(len(names))]
   return found
 
 
-def _fetch(array: jax.Array, layer: int | None) -> np.ndarray:
-  """The whole array, or one layer of it, on every host; the devices hold one layer more meanwhile."""
-  if array.is_fully_addressable or not isinstance(array.sharding, jax.sharding.NamedSharding):
-    return np.asarray(array if layer is None else _layer(array, jnp.int32(layer)))
-  everywhere = jax.sharding.NamedSharding(array.sharding.mesh, jax.sharding.PartitionSpec())
-  one = array if layer is None else _layer(array, jnp.int32(layer))
-  return np.asarray(jax.device_put(one, everywhere).addressable_data(0))
+def _fetch(array: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+  """The whole array, or one layer or expert of it, on every host; the devices hold that once more meanwhile."""
+  one = _one(array, tuple(jnp.int32(i) for i in index)) if index else array
+  if not array.is_fully_addressable and isinstance(array.sharding, jax.sharding.NamedSharding):
+    everywhere = jax.sharding.NamedSharding(array.sharding.mesh, jax.sharding.PartitionSpec())
+    one = jax.device_put(one, everywhere).addressable_data(0)
+  return np.asarray(one)
 
 
 @jax.jit
-def _layer(stack: jax.Array, layer: jax.Array) -> jax.Array:
+def _one(stack: jax.Array, index: tuple[jax.Array, ...]) -> jax.Array:
   """One layer of a stack; the index is an argument, so that all layers share one compilation."""
-  return jax.lax.dynamic_index_in_dim(stack, layer, 0, keepdims=False)
+  for i in index:
+    stack = jax.lax.dynamic_index_in_dim(stack, i, 0, keepdims=False)
+  return stack
 
 
 def _write_configs(decoder: Decoder, folder: epath.Path, tokenizer: Tokenizer | None, dtype: np.dtype) -> None:

@@ -71,3 +71,26 @@ class Linear:
   def index(self, ours: Index, shape: Sequence[int]) -> Index:
     n = self.inputs
     return merged(ours[n:], shape[n:]), merged(ours[:n], shape[:n])
+
+
+@dataclasses.dataclass(frozen=True)
+class Experts:
+  """Theirs are `Linear` ones, together [experts, outputs, inputs]; ours is [experts, inputs, outputs]."""
+
+  def to_ours(self, theirs: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Their [experts, outputs, inputs] in our `shape`."""
+    return theirs.swapaxes(1, 2).reshape(shape)
+
+  def to_theirs(self, ours: np.ndarray) -> np.ndarray:
+    """Our array as [experts, outputs, inputs]."""
+    return ours.swapaxes(1, 2)
+
+  def shape(self, ours: Sequence[int]) -> tuple[int, ...]:
+    """Their shape, taken together, for our shape."""
+    experts, inputs, outputs = ours
+    return experts, outputs, inputs
+
+  def index(self, ours: Index, shape: Sequence[int]) -> Index:
+    """Where in their tensors, taken together, the part `ours` of our array of `shape` lies."""
+    experts, inputs, outputs = ours
+    return experts, outputs, inputs

@@ -84,11 +84,15 @@ class Adapted(nnx.Module):
 
 
 def _matrices(decoder: Decoder) -> Iterator[tuple[Block, str]]:
-  """Block and attribute of every weight that is, or may be, adapted: each matrix reads `embed` or writes it."""
+  """Block and attribute of every weight that is, or may be, adapted: each matrix reads `embed` or writes it.
+
+  Experts and their router stay as they are: an adapter of each would see few tokens, and PEFT has no form for it.
+  """
   blocks = [module for _, module in nnx.iter_modules(decoder) if isinstance(module, Block)]
   for module in blocks:
     for name, value in list(vars(module).items()):
-      if isinstance(value, Adapted) or (isinstance(value, nnx.Param) and {"embed"} < set(_axes(value)) - {"layers"}):
+      axes = set(_axes(value)) - {"layers"} if isinstance(value, nnx.Param) else set()
+      if isinstance(value, Adapted) or ({"embed"} < axes and not axes & {"experts", "router"}):
         yield module, name
 
 

@@ -2,19 +2,20 @@
 
 import dataclasses
 
-from skymath_jax.models.layouts import Flat, Linear, Same
+from skymath_jax.models.layouts import Experts, Flat, Linear, Same
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
   """One weight: our path (`layers.*.q` for each layer), their name, and the layout between them.
 
+  `#` in their name is the number of an expert, of whose tensors there is one for each.
   `joined` are further ones of ours that lie behind the first in their tensor, along its first axis.
   """
 
   ours: str
   theirs: str
-  layout: Same | Linear
+  layout: Same | Linear | Experts
   joined: tuple[str, ...] = ()
 
 
@@ -35,6 +36,7 @@ CORE = (
 )
 QKV_BIAS = tuple(Row(f"layers.*.{x}_bias", f"{LAYER}self_attn.{x}_proj.bias", Flat()) for x in "qkv")
 QK_NORM = tuple(Row(f"layers.*.{x}_norm", f"{LAYER}self_attn.{x}_norm.weight", Same()) for x in "qk")
+QK_NORM_OF_ALL = tuple(Row(f"layers.*.{x}_norm", f"{LAYER}self_attn.{x}_norm.weight", Flat()) for x in "qk")
 OUT_NORMS = (
   Row("layers.*.attention_out_norm", LAYER + "post_attention_layernorm.weight", Same()),
   Row("layers.*.mlp_out_norm", LAYER + "post_feedforward_layernorm.weight", Same()),
@@ -54,10 +56,24 @@ GEMMA_WEIGHTS = (
 OLMO_WEIGHTS = (
   *without(CORE, "attention_norm", "mlp_norm"),
   *OUT_NORMS,
-  *(Row(f"layers.*.{x}_norm", f"{LAYER}self_attn.{x}_norm.weight", Flat()) for x in "qk"),
+  *QK_NORM_OF_ALL,
 )
 PHI_WEIGHTS = (
   *without(CORE, "q", "k", "v", "gate", "up"),
   Row("layers.*.q", LAYER + "self_attn.qkv_proj.weight", Linear(), joined=("layers.*.k", "layers.*.v")),
   Row("layers.*.gate", LAYER + "mlp.gate_up_proj.weight", Linear(), joined=("layers.*.up",)),
 )
+
+
+def experts(block: str, gate: str, up: str, down: str) -> tuple[Row, ...]:
+  """The rows of a layer's router and experts, which lie in `block`, by the names of an expert's weights."""
+  named = {"expert_gate": gate, "expert_up": up, "expert_down": down}
+  return (
+    Row("layers.*.router", f"{LAYER}{block}.gate.weight", Linear()),
+    *(Row(f"layers.*.{ours}", f"{LAYER}{block}.experts.#.{name}.weight", Experts()) for ours, name in named.items()),
+  )
+
+
+WITHOUT_MLP = without(CORE, "gate", "up", "down")
+MIXTRAL_WEIGHTS = (*WITHOUT_MLP, *experts("block_sparse_moe", "w1", "w3", "w2"))
+MOE_WEIGHTS = (*WITHOUT_MLP, *experts("mlp", "gate_proj", "up_proj", "down_proj"))

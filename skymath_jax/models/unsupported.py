@@ -1,22 +1,19 @@
 """Models that this decoder does not compute, by `model_type`, and what each would need, for who brings one."""
 
-EXPERTS = "a router and experts in place of the MLP, and the router's loss in training"
+SHARED = "an expert that all tokens share beside those that a router chooses"
 LATENT = "keys and values from a compressed latent (multi-head latent attention)"
 DELTA = "gated delta-net layers with a recurrent state in place of keys and values, and gated attention"
 NEEDS = {
-  "mixtral": EXPERTS,
-  "qwen2_moe": EXPERTS + ", one of them shared",
-  "qwen3_moe": EXPERTS,
-  "olmoe": EXPERTS,
-  "phimoe": EXPERTS,
-  "granitemoe": EXPERTS,
-  "gpt_oss": EXPERTS + ", and attention sinks",
-  "llama4_text": EXPERTS + ", and attention in chunks",
-  "minimax": EXPERTS + ", and linear attention",
-  "deepseek_v2": f"{EXPERTS}; {LATENT}",
-  "deepseek_v3": f"{EXPERTS}; {LATENT}",
+  "qwen2_moe": SHARED,
+  "phimoe": "a router of its own kind, layer norms, and biases",
+  "granitemoe": "multipliers of embeddings, scores, residuals and logits, and experts that lie in one tensor",
+  "gpt_oss": "attention sinks, and experts with biases and in 4 bits",
+  "llama4_text": f"{SHARED}, and attention in chunks",
+  "minimax": "linear attention, and multipliers of residuals",
+  "deepseek_v2": f"{SHARED}; {LATENT}",
+  "deepseek_v3": f"{SHARED}, a router that chooses by groups; {LATENT}",
   "minicpm3": LATENT,
-  "qwen3_next": f"{DELTA}; {EXPERTS}",
+  "qwen3_next": f"{DELTA}; {SHARED}",
   "qwen3_5_text": DELTA,
   "olmo_hybrid": DELTA,
   "gemma": "an entry in families: Gemma 1 is Gemma 2 without caps, windows and norms behind attention and MLP",

@@ -53,6 +53,42 @@ class Stored:
       raise UserError(f"{self.name} cannot be read ({error})", where=self.path, remedy=COPY_AGAIN) from None
 
 
+@dataclasses.dataclass(frozen=True)
+class Together:
+  """Tensors of one shape and type read as one, with an axis in front that counts them: those of a layer's experts."""
+
+  name: str
+  each: tuple[Stored, ...]
+
+  @property
+  def path(self) -> epath.Path:
+    """Where the first one lies."""
+    return self.each[0].path
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of all together."""
+    return (len(self.each), *self.each[0].shape)
+
+  @property
+  def code(self) -> str:
+    """Safetensors' name of their type."""
+    return self.each[0].code
+
+  @contextlib.contextmanager
+  def open(self) -> Iterator[Any]:
+    """Yields what `[slices]` reads from, as `Stored.open` does."""
+    yield self
+
+  def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+    some, *rest = index
+    parts = []
+    for stored in self.each[some]:
+      with stored.open() as tensor:
+        parts.append(np.asarray(tensor[tuple(rest)]))
+    return np.stack(parts)
+
+
 def scan(folder: epath.Path) -> dict[str, Stored]:
   """Every tensor of the folder's weight files by name; values stay on disk.
 

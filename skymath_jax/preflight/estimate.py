@@ -64,14 +64,16 @@ def breakdown(
 
 
 def matrices(config: DecoderConfig) -> int:
-  """Weights of the layers' matrices, which are what is adapted."""
-  return config.matmul_parameters - config.vocab_size * config.embed
+  """Weights of the layers' matrices, which are what is adapted: of experts' layers, those of attention."""
+  around = config.embed * (config.experts + 3 * config.mlp_per_token) if config.experts else 0
+  return config.matmul_parameters - config.vocab_size * config.embed - config.layers * around
 
 
 def inputs_and_outputs(config: DecoderConfig) -> int:
   """Inputs and outputs of all of the layers' matrices: times the rank, the weights of adapters."""
   attention = config.head_dim * (2 * config.heads + 2 * config.kv_heads)
-  return config.layers * (7 * config.embed + 3 * config.mlp + attention)
+  mlp = 0 if config.experts else 3 * (config.embed + config.mlp)
+  return config.layers * (4 * config.embed + mlp + attention)
 
 
 def frozen_bytes(config: DecoderConfig, adapters: Adapters) -> int:
@@ -86,7 +88,7 @@ def kept_bytes(config: DecoderConfig) -> int:
   itemsize = {"float32": 4, "bfloat16": 2}[config.dtype]
   attention = config.head_dim * (2 * config.heads + 2 * config.kv_heads)
   statistics = 4 * config.heads
-  wide = config.embed + 2 * config.mlp
+  wide = config.embed + 2 * config.mlp * (not config.experts)  # an expert's gate and up have no name
   kept = {"full": 0, "names": attention * itemsize + statistics, "wide": (attention + wide) * itemsize + statistics}
   if config.remat in kept:
     return kept[config.remat]
@@ -96,7 +98,9 @@ def kept_bytes(config: DecoderConfig) -> int:
 def layer_bytes(config: DecoderConfig) -> int:
   """Bytes of everything that one token leaves in one layer on the way forward."""
   attention = config.head_dim * (2 * config.heads + 2 * config.kv_heads)
-  return {"float32": 4, "bfloat16": 2}[config.dtype] * (attention + 4 * config.embed + 4 * config.mlp)
+  return {"float32": 4, "bfloat16": 2}[config.dtype] * (
+    attention + (4 + 2 * config.experts_per_token) * config.embed + 4 * config.mlp_per_token
+  )
 
 
 def step_seconds(

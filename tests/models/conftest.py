@@ -12,10 +12,11 @@ NAMES = (
 ).split()  # the keys of zoo.MODELS, which needs torch to be imported
 LATER = (
   "llama-yarn llama-dynamic ministral ministral-3 qwen2-sliding gemma-2 gemma-3 gemma-3-tied olmo-2 olmo-3 "
-  "smollm3 phi-3 phi-4-mini"
+  "smollm3 qwen3-moe mixtral olmoe phi-3 phi-4-mini"
 ).split()  # those of zoo.LATER_MODELS; test_pattern.py has a fast look at them
-# Each switch of NAMES once: one to four queries a key, scaled rope, a window, biases, norms, tied, its own head_dim.
-FAST = {"llama-2", "llama-3.1", "mistral-v0.1", "qwen2", "qwen3"}
+# Each switch of NAMES once: one to four queries a key, scaled rope, a window, biases, norms, tied, its own head_dim;
+# and experts.
+FAST = {"llama-2", "llama-3.1", "mistral-v0.1", "qwen2", "qwen3", "qwen3-moe"}
 PARAMS = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in (*NAMES, *LATER)]
 
 

@@ -91,7 +91,7 @@ def test_layers_may_also_be_alike(family, types):
 
 
 def test_what_is_not_supported_is_refused_with_what_it_needs():
-  for kind, needed in (("mixtral", "experts"), ("qwen3_moe", "experts"), ("qwen3_next", "delta-net")):
+  for kind, needed in (("qwen2_moe", "expert"), ("deepseek_v3", "latent"), ("qwen3_next", "delta-net")):
     with pytest.raises(UserError, match=f"'{kind}' is not supported: it needs .*{needed}"):
       families.config_from_hf({"model_type": kind})
 

@@ -1,6 +1,10 @@
 """Tiny random models of every family, made by transformers, with every switch that the real ones have on."""
 
+import copy
+import tempfile
+
 import numpy as np
+import safetensors.numpy
 import torch
 import transformers
 
@@ -90,6 +94,12 @@ LATER_MODELS = {
     | {"rope_parameters": {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}}},
   ),
   "smollm3": ("SmolLM3", {"num_hidden_layers": 5, "no_rope_layer_interval": 2, "pad_token_id": 0}),
+  "qwen3-moe": (
+    "Qwen3Moe",
+    {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "norm_topk_prob": True, "head_dim": 12},
+  ),
+  "mixtral": ("Mixtral", {"num_local_experts": 8, "num_experts_per_tok": 2, "num_hidden_layers": 3, "pad_token_id": 0}),
+  "olmoe": ("Olmoe", {"num_experts": 8, "num_experts_per_tok": 3, "intermediate_size": 16, "pad_token_id": 0}),
   "phi-3": ("Phi3", {"num_key_value_heads": 4, "sliding_window": 7, "pad_token_id": 0}),
   "phi-4-mini": (
     "Phi3",
@@ -110,6 +120,17 @@ def make(name, **changes):
     for key, parameter in model.named_parameters():
       parameter.copy_(torch.randn_like(parameter) * 0.15 + ("norm" in key and not kind.startswith("Gemma")))
   return model
+
+
+def saved(model, of):
+  """`of` each parameter, float32 arrays by the names that a folder has: a module may hold many experts in one."""
+  copied = copy.deepcopy(model)
+  with torch.no_grad():
+    for one, parameter in zip(copied.parameters(), model.parameters(), strict=True):
+      one.copy_(of(parameter))
+  with tempfile.TemporaryDirectory() as folder:
+    copied.save_pretrained(folder)
+    return safetensors.numpy.load_file(f"{folder}/model.safetensors")
 
 
 def logits(model, tokens, **more):
