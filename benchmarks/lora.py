@@ -5,8 +5,9 @@
 
 The default is the micro world: some minutes on two CPU cores. A real one, on 2,000 pairs:
 
-    skymath bench lora runs/lora --model=HuggingFaceTB/SmolLM2-135M --pairs=gsm8k:train --count=2000 \\
-      --benchmark=gsm8k:test --config.training.max_length=512 --config.training.rows=8 --rate=1e-4
+    skymath bench lora runs/lora --model=HuggingFaceTB/SmolLM2-135M-Instruct --pairs=gsm8k:train --count=2000 --epochs=1 \\
+      --benchmark=gsm8k:test --config.training.max_length=512 --config.training.rows=8 --rate=1e-4 \\
+      --config.evaluation.max_tokens=256
 
 `--rate` is of full fine-tuning; adapters learn at ten times that. Every way is `skymath train` and `skymath evaluate`
 in a workdir of its own, which can be killed and goes on. What each takes of a device's memory says `skymath preflight`.
@@ -45,9 +46,10 @@ def _one(way: str, chosen: argparse.Namespace, more: list[str]) -> dict[str, Any
   lora = () if way == "full" else (f"--config.training.lora_rank={chosen.rank}",)
   rates = (f"--config.training.stage1.learning_rate={rate}", f"--config.training.stage1.epochs={chosen.epochs}")
   words = ["train", f"--data={chosen.folder / 'pairs.jsonl'}", f"--model={chosen.model}", f"--workdir={workdir}"]
-  _skymath(*words, *WAYS[way], *lora, *rates, *more)
+  asked = [word for word in more if word.startswith("--config.evaluation.")]
+  _skymath(*words, *WAYS[way], *lora, *rates, *(word for word in more if word not in asked))
   checkpoint = workdir / "checkpoints/stage1"
-  _skymath("evaluate", f"--model={checkpoint}", f"--benchmarks={chosen.benchmark}", f"--workdir={workdir}")
+  _skymath("evaluate", f"--model={checkpoint}", f"--benchmarks={chosen.benchmark}", f"--workdir={workdir}", *asked)
   (summary,) = (json.loads(path.read_text()) for path in workdir.glob("evaluation/*/summary.json"))
   rows = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text().splitlines()]
   return {

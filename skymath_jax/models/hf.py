@@ -94,9 +94,11 @@ def _experts_together(config: DecoderConfig, tensors: dict[str, Stored]) -> dict
   found: dict[str, Stored | Together] = dict(tensors)
   for row in families.rows(config):
     for name in names_of(row, config.layers) if "#" in row.theirs else ():
-      each = [tensors.get(one) for one in _of_experts(config, name)]
-      if all(one is not None and (one.shape, one.code) == (each[0].shape, each[0].code) for one in each):
-        found[name] = Together(name, tuple(found.pop(one.name) for one in each))
+      each = [tensors[one] for one in _of_experts(config, name) if one in tensors]
+      if len(each) == config.experts and len({(one.shape, one.code) for one in each}) == 1:
+        found[name] = Together(name, tuple(each))
+        for one in each:
+          del found[one.name]
   return found
 
 
