@@ -5,8 +5,8 @@
 
 The default is the micro world: some minutes on two CPU cores. A real one, on 2,000 pairs:
 
-    skymath bench lora runs/lora --model=HuggingFaceTB/SmolLM2-135M-Instruct --pairs=gsm8k:train --count=2000 --epochs=1 \\
-      --benchmark=gsm8k:test --config.training.max_length=512 --config.training.rows=8 --rate=1e-4 \\
+    skymath bench lora runs/lora --model=HuggingFaceTB/SmolLM2-135M-Instruct --pairs=gsm8k:train --count=2000 \\
+      --epochs=1 --rate=1e-4 --benchmark=gsm8k:test --config.training.max_length=512 --config.training.rows=8 \\
       --config.evaluation.max_tokens=256
 
 `--rate` is of full fine-tuning; adapters learn at ten times that. Every way is `skymath train` and `skymath evaluate`

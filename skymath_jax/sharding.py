@@ -81,15 +81,18 @@ def make_mesh(
   )
 
 
-def serving_sizes(devices: int, *, kv_heads: int, heads: int, others: Sequence[int]) -> dict[str, int]:
+def serving_sizes(
+  devices: int, *, kv_heads: int, heads: int, mlp: int, table: Sequence[int], weights: float
+) -> dict[str, int]:
   """Mesh sizes for decoding: matrices are split, so that no step gathers weights; copies where they cannot be.
 
-  As many devices as divide the key-value heads and the `others` (MLP, vocabulary) split them; where all devices divide
-  the query heads, these are split and the few keys and values copied.
+  As many devices as divide the key-value heads, the MLP and an axis of the `table` of embeddings split them, and what
+  is in the slots lies once on all of them. Where the weights leave a device half empty at most then (`weights` is what
+  all of them are of the memory of one device), the query heads are split further, and keys and values copied.
   """
-  for limit in (heads, kv_heads):
-    tensor = math.gcd(devices, limit, *others)
-    if tensor == devices or limit == kv_heads:
+  for limit in (kv_heads, heads):
+    tensor = math.gcd(devices, limit, mlp, max(math.gcd(devices, size) for size in table))
+    if weights / tensor <= 0.5:
       break
   return {"data": devices // tensor, "fsdp": 1, "tensor": tensor}
 

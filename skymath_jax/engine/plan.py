@@ -51,7 +51,7 @@ def load(
   memory.give_back_large_arrays()
   dtype = dtype or models.stored_dtype(path)
   config = dataclasses.replace(models.config_of(path), dtype=dtype, param_dtype=dtype)
-  mesh = _serving_mesh(config)
+  mesh = _serving_mesh(config, settings)
   have = memory.usable(1 if mesh is None else mesh.size)
   copies = 1 if mesh is None else mesh.size // sharding.parts(mesh, "mlp")
   plan = planned(settings, config, have=have, copies=copies, requests=requests, tokens=tokens, where=path)
@@ -59,14 +59,25 @@ def load(
   return decoder.unstacked(give_up=True), tokenizer, dataclasses.replace(plan, give_up=True)
 
 
-def _serving_mesh(config: DecoderConfig) -> jax.sharding.Mesh | None:
+def _serving_mesh(config: DecoderConfig, settings: EngineSettings) -> jax.sharding.Mesh | None:
   """All devices of this machine, the model's matrices split over them; None where one is all that there is to use."""
-  if jax.device_count() == 1 or jax.process_count() > 1:
+  if (devices := jax.device_count()) == 1 or jax.process_count() > 1:
     return None
-  sizes = sharding.serving_sizes(
-    jax.device_count(), kv_heads=config.kv_heads, heads=config.heads, others=(config.mlp, config.vocab_size)
+  room = memory.usable(devices)
+  return sharding.make_mesh(**mesh_sizes(config, settings, devices, None if room is None else room / devices))
+
+
+def mesh_sizes(config: DecoderConfig, settings: EngineSettings, devices: int, room: float | None) -> dict[str, int]:
+  """Mesh sizes for serving from devices with `room` bytes each; None where nobody knows."""
+  width = 1 if settings.weights == "int8" else jnp.dtype(config.param_dtype).itemsize
+  return sharding.serving_sizes(
+    devices,
+    kv_heads=config.kv_heads,
+    heads=config.heads,
+    mlp=config.mlp,
+    table=(config.vocab_size, config.embed),
+    weights=0.0 if room is None else config.parameters * width / room,
   )
-  return sharding.make_mesh(*sizes.values())
 
 
 def planned(

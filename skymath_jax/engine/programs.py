@@ -107,6 +107,7 @@ class Programs:
     self.steps = steps
     self.prefill = jax.jit(self._in_any_company(self._prefill))
     self.extend = jax.jit(self._in_any_company(self._extend))
+    self.row_of = jax.jit(self._row_of)
     self.insert = jax.jit(self._insert, donate_argnums=0)
     self.context = jax.jit(self._context, static_argnames="length")
     self.gather = jax.jit(self._gather, donate_argnums=0)
@@ -166,12 +167,19 @@ class Programs:
 
     return kv_placed(jax.tree.map(put, context, kv))
 
+  def _row_of(self, kv: KVCache, row: jax.Array) -> KVCache:
+    """One prompt of several, `[1 length kv_heads head_dim]`: `insert` is not compiled for each number of rows then."""
+    return kv_placed(jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, row, 0, keepdims=True), kv))
+
   def _insert(
-    self, state: State, kv: KVCache, row: jax.Array, slot: jax.Array, start: jax.Array, values: dict[str, jax.Array]
+    self, state: State, kv: KVCache, slot: jax.Array, start: jax.Array, values: dict[str, jax.Array]
   ) -> State:
-    """Fills `slot` from position `start`; `values` holds the new entries of the other fields of the state."""
+    """Fills `slot` from position `start`; `values` holds the new entries of the other fields of the state.
+
+    `kv` is of one row, `[1 length kv_heads head_dim]`.
+    """
     fields = {name: getattr(state, name).at[slot].set(value) for name, value in values.items()}
-    return placed(state._replace(cache=cache.insert(state.cache, kv, slot, row=row, start=start), **fields))
+    return placed(state._replace(cache=cache.insert(state.cache, kv, slot, start=start), **fields))
 
   def _resize(self, state: State, rows: jax.Array | None, *, length: int) -> State:
     """The state with a cache of `length` positions a slot, and of its rows only `rows` `[new]` (-1: an idle one)."""

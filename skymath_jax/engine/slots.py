@@ -60,8 +60,8 @@ class Slots:
     row = self._free_row(slot)
     with engine.on_mesh():
       for piece in prefix.pieces:
-        where = (np.int32(piece.row), np.int32(row), np.int32(piece.start))
-        self._state = engine.programs.insert(self.state, piece.kv, *where, values)
+        kv = piece.kv if len(piece.kv[0][0]) == 1 else engine.programs.row_of(piece.kv, np.int32(piece.row))
+        self._state = engine.programs.insert(self.state, kv, np.int32(row), np.int32(piece.start), values)
     self._rows[slot] = row
     self._positions[slot] = start
     self._ends[slot] = start + most
@@ -107,12 +107,14 @@ class Slots:
       rows = held_rows
     if not sizes.elastic or (length, rows) == (held, held_rows):
       return
-    order = None
-    if rows != held_rows:  # busy ones move to the front
-      order = np.array([*self._rows.values(), *[-1] * (rows - len(self._rows))], np.int32)
-      self._rows = {slot: row for row, slot in enumerate(self._rows)}
+    resize = self._engine.programs.resize  # one thing at a time: each pair of both would be a program of its own
     with self._engine.on_mesh():
-      self._state = self._engine.programs.resize(self.state, order, length=length)
+      if rows != held_rows:  # busy ones move to the front
+        order = np.array([*self._rows.values(), *[-1] * (rows - len(self._rows))], np.int32)
+        self._rows = {slot: row for row, slot in enumerate(self._rows)}
+        self._state = resize(self.state, order, length=held)
+      if length != held:
+        self._state = resize(self.state, None, length=length)
 
 
 def slot_values(prompt: Prompt, max_length: int) -> dict[str, np.generic | np.ndarray[Any, Any]]:

@@ -43,9 +43,13 @@ def _decode_programs(engine: Engine) -> Iterator[Lowering]:
   state = abstract_state(engine.config, *sizes.first_state(), engine.kv_dtype, engine.place)
   for length in sizes.cache[: 1 if sizes.elastic else None]:
     yield functools.partial(programs.generate.lower, engine.params, state, ZERO, engine.stop_ids, length=length)
-  for rows, length in sizes.piece_shapes()[: 1 if sizes.elastic else None]:
-    kv = abstract_kv(engine.config, rows, length, engine.place)
-    yield functools.partial(programs.insert.lower, state, kv, ZERO, ZERO, ZERO, values)
+  shapes = sizes.piece_shapes()[: 1 if sizes.elastic else None]
+  for length in sorted({length for _, length in shapes}):
+    kv = abstract_kv(engine.config, 1, length, engine.place)
+    yield functools.partial(programs.insert.lower, state, kv, ZERO, ZERO, values)
+  for rows, length in shapes:
+    if rows > 1:
+      yield functools.partial(programs.row_of.lower, abstract_kv(engine.config, rows, length, engine.place), ZERO)
 
 
 def _prefill_programs(engine: Engine) -> Iterator[Lowering]:

@@ -14,7 +14,7 @@ from flax import nnx
 from jax import numpy as jnp
 
 from skymath_jax import sharding
-from skymath_jax.engine import weights
+from skymath_jax.engine import plan, weights
 from skymath_jax.engine.programs import Programs, abstract_state
 from skymath_jax.engine.types import EngineSettings, prefix_budget
 from skymath_jax.hardware import Hardware
@@ -51,8 +51,7 @@ def check(config: DecoderConfig, settings: EngineSettings, target: Hardware) -> 
   Raises:
     UserError: libtpu is not installed.
   """
-  others = (config.mlp, config.vocab_size)
-  sizes = sharding.serving_sizes(target.devices, kv_heads=config.kv_heads, heads=config.heads, others=others)
+  sizes = plan.mesh_sizes(config, settings, target.devices, target.chip.usable_bytes)
   mesh = sharding.make_mesh(**sizes, devices=train.devices(target))
   config = dataclasses.replace(config, scan_layers=False, remat="none", attention=attention.AUTO["tpu"])
   programs = Programs(config, settings.steps_per_call)

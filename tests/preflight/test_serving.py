@@ -1,11 +1,17 @@
 """The engine's decode and prefill, compiled by libtpu for a slice that is not here."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from skymath_jax.engine import plan
+from skymath_jax.engine.types import EngineSettings
+from skymath_jax.hardware import find
+from skymath_jax.models.published import PUBLISHED
 
 COMPILE = """
 import dataclasses, json, sys
@@ -47,3 +53,23 @@ def test_7b_models_serve_from_a_slice(model, topology):
   assert report["peak_bytes_per_chip"] >= sum(report[f"{part}_bytes"] for part in ("weight", "cache", "kept"))
   assert report["temporary_bytes"] < report["cache_bytes"] / 8  # no second copy of it
   assert report["slots_of_max_length"] > 40
+
+
+@pytest.mark.parametrize(
+  ("name", "topology", "sizes"),
+  [
+    ("gemma-3-4b-pt", "v5e-8", (2, 4)),  # 4 key-value heads of 8 query heads: 8 × copies of all that is in the slots
+    ("Olmo-3-1025-7B", "v5e-8", (1, 8)),  # a vocabulary that divides by 2 alone is cut along embed
+    ("Llama-3.1-8B", "v5e-8", (1, 8)),
+    ("Qwen2.5-Math-7B-Instruct", "v5e-8", (2, 4)),
+    ("Qwen3-30B-A3B-Base", "v5e-8", (1, 8)),  # a quarter of its weights would fill a chip
+    ("Qwen3-30B-A3B-Base", "tpu7x-8", (2, 4)),
+    ("gemma-3-1b-pt", "v6e-8", (8, 1)),  # one key-value head
+  ],
+)
+def test_keys_and_values_lie_once_on_all_chips_unless_the_weights_need_the_room(name, topology, sizes):
+  config, target = dataclasses.replace(PUBLISHED[name], param_dtype="bfloat16"), find(topology)
+  found = plan.mesh_sizes(
+    config, EngineSettings(slots=64, max_length=2048, steps_per_call=8), target.devices, target.chip.usable_bytes
+  )
+  assert (found["data"], found["tensor"]) == sizes and found["fsdp"] == 1
