@@ -103,7 +103,8 @@ from skymath_jax.models import Decoder
 from skymath_jax.testing.tokenizers import ByteTokenizer
 from tests.support.serving import CONFIG, by_id, local_generator, requests
 assert len(jax.devices()) == 8
-config = dataclasses.replace(CONFIG, vocab_size=264)
+experts = {"experts": 4, "experts_per_token": 2, "normalize_experts": True, "family": "mixtral"}
+config = dataclasses.replace(CONFIG, vocab_size=264, **(experts if "--experts" in sys.argv else {}))
 plain = Decoder(config, rngs=nnx.Rngs(0))
 nnx.update(plain, jax.tree.map(lambda w: w * 2.5 if w.ndim > 1 else w, nnx.state(plain, nnx.Param)))
 asked = requests(14)
@@ -130,7 +131,9 @@ print("equal", len({text for _, text, *_ in expected[0].values()}))
 
 
 @pytest.mark.timeout(1600)
-@pytest.mark.parametrize("extent", ["", pytest.param("--all", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  "extent", ["", *(pytest.param(more, marks=pytest.mark.slow) for more in ("--all", "--experts"))]
+)
 def test_eight_devices_give_what_one_gives(extent):
   flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
   done = subprocess.run(
