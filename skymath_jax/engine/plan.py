@@ -64,7 +64,8 @@ def _serving_mesh(config: DecoderConfig, settings: EngineSettings) -> jax.shardi
   if (devices := jax.device_count()) == 1 or jax.process_count() > 1:
     return None
   room = memory.usable(devices)
-  return sharding.make_mesh(**mesh_sizes(config, settings, devices, None if room is None else room / devices))
+  sizes = mesh_sizes(config, settings, devices, None if room is None else room / devices)
+  return sharding.make_mesh(*sizes.values())
 
 
 def mesh_sizes(config: DecoderConfig, settings: EngineSettings, devices: int, room: float | None) -> dict[str, int]:
