@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import nnx
 
 from skymath_jax import models, tokenizer
 from skymath_jax.models import DecoderConfig, families, hf, weight_files
@@ -37,11 +38,8 @@ def model(layers: int) -> DecoderConfig:
 def write_random(folder: Path, config: DecoderConfig) -> int:
   """A Hugging Face folder with random weights, written tensor by tensor; returns the largest tensor's bytes."""
   rng, dtype = np.random.default_rng(0), np.dtype("float32")
-  shapes = {}
-  for row in families.rows(config):
-    shape = hf.shape_of(config, row)
-    for name in hf.names_of(row, config.layers):
-      shapes[name] = shape
+  decoder = nnx.eval_shape(lambda: models.Decoder(config))
+  shapes = {name: shape for name, shape, _ in hf.tensors_of(decoder, dtype)}
   sources = {
     name: weight_files.Source(shape, lambda shape=shape: rng.standard_normal(shape, dtype))
     for name, shape in shapes.items()

@@ -212,6 +212,9 @@ def per_device(
 
   `axes` and `result` name the logical axes of the shapes of arguments and result. Where `function` sums over the axis
   `summed`, the results of those that share it are added up. Outside `jax.set_mesh` it is `function`.
+
+  Raises:
+    UserError: an axis without a row in `RULES`.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:

@@ -11,21 +11,10 @@ from typing import Any
 
 from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
-from skymath_jax.models import foreign_keys, layer_keys, unsupported
+from skymath_jax.models import foreign_keys, layer_keys, tensor_rows, unsupported
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.models.layer_keys import HINT, LayerKeys
-from skymath_jax.models.tensor_rows import (
-  CORE,
-  GEMMA_WEIGHTS,
-  MIXTRAL_WEIGHTS,
-  MOE_WEIGHTS,
-  OLMO_WEIGHTS,
-  PHI_WEIGHTS,
-  QK_NORM,
-  QK_NORM_OF_ALL,
-  QKV_BIAS,
-  Row,
-)
+from skymath_jax.models.tensor_rows import Row
 
 MULTIMODAL = ("gemma3", "mistral3")  # model types whose language model is of a family here
 REQUIRED = object()  # the HF key has no "absent means"
@@ -118,7 +107,7 @@ FAMILIES: dict[str, Family] = {
     members="Llama 2, 3, 3.1, 3.2, CodeLlama, Llemma, DeepSeekMath",
     fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=2048, tied=False),
     must_be=COMMON_MUST,
-    weights=CORE,
+    weights=tensor_rows.CORE,
     constants={"attention_bias": False, "mlp_bias": False},
   ),
   "mistral": Family(
@@ -127,7 +116,7 @@ FAMILIES: dict[str, Family] = {
     members="Mistral 7B v0.1 (sliding window), v0.2, v0.3, Mistral Small",
     fields=sizes(kv=8, dim=PER_HEAD, positions=4096 * 32, tied=False),
     must_be=COMMON_MUST,
-    weights=CORE,
+    weights=tensor_rows.CORE,
     layers=LayerKeys(windowed=True, window=4096),
   ),
   "ministral": Family(
@@ -136,7 +125,7 @@ FAMILIES: dict[str, Family] = {
     members="Ministral 8B of 2024 (layers with and without the window)",
     fields=sizes(kv=8, dim=PER_HEAD, positions=4096 * 32, tied=False),
     must_be=COMMON_MUST,
-    weights=CORE,
+    weights=tensor_rows.CORE,
     layers=LayerKeys(windowed=True, window=4096, types=layer_keys.all_if_any),
   ),
   "ministral3": Family(
@@ -145,7 +134,7 @@ FAMILIES: dict[str, Family] = {
     members="Ministral 3, text (YaRN, queries that grow with the position)",
     fields=sizes(kv=8, dim=128, positions=262_144, tied=False, eps=1e-5),
     must_be=COMMON_MUST,
-    weights=CORE,
+    weights=tensor_rows.CORE,
     layers=LayerKeys(windowed=True, more={"llama_4_scaling_beta": "query_growth"}),
   ),
   "qwen2": Family(
@@ -154,7 +143,7 @@ FAMILIES: dict[str, Family] = {
     members="Qwen 2, 2.5, 2.5 Math (bias in q, k, v)",
     fields=sizes(kv=32, dim=PER_HEAD, positions=32768, tied=False),
     must_be={**COMMON_MUST, "attention_bias": (True, None)},
-    weights=(*CORE, *QKV_BIAS),
+    weights=(*tensor_rows.CORE, *tensor_rows.QKV_BIAS),
     layers=QWEN_LAYERS,
     switches={"qkv_bias": True},
   ),
@@ -164,7 +153,7 @@ FAMILIES: dict[str, Family] = {
     members="Qwen 3, dense (norm of q and k)",
     fields=sizes(kv=32, dim=128, positions=32768, tied=False),
     must_be=COMMON_MUST,
-    weights=(*CORE, *QK_NORM),
+    weights=(*tensor_rows.CORE, *tensor_rows.QK_NORM),
     layers=QWEN_LAYERS,
     switches={"qk_norm": True},
     constants={"attention_bias": False},
@@ -181,7 +170,7 @@ FAMILIES: dict[str, Family] = {
       Field("norm_topk_prob", "normalize_experts", False),
     ),
     must_be=MOE_MUST,
-    weights=(*MOE_WEIGHTS, *QK_NORM),
+    weights=(*tensor_rows.MOE_WEIGHTS, *tensor_rows.QK_NORM),
     layers=LayerKeys(windowed=True, window=4096, asks=True, keys=("max_window_layers",)),
     switches={"qk_norm": True},
     unread=(*MOE_UNREAD, "intermediate_size", "num_local_experts"),
@@ -197,7 +186,7 @@ FAMILIES: dict[str, Family] = {
       Field("num_experts_per_tok", "experts_per_token", 2),
     ),
     must_be=MOE_MUST,
-    weights=MIXTRAL_WEIGHTS,
+    weights=tensor_rows.MIXTRAL_WEIGHTS,
     layers=LayerKeys(windowed=True, theta=1_000_000.0),
     switches={"normalize_experts": True},
     unread=MOE_UNREAD,
@@ -213,7 +202,7 @@ FAMILIES: dict[str, Family] = {
       Field("norm_topk_prob", "normalize_experts", False),
     ),
     must_be={**MOE_MUST, "clip_qkv": (None,)},
-    weights=(*MOE_WEIGHTS, *QK_NORM_OF_ALL),
+    weights=(*tensor_rows.MOE_WEIGHTS, *tensor_rows.QK_NORM_OF_ALL),
     switches={"qk_norm": True, "norm_all_heads": True},
     unread=(*MOE_UNREAD, "num_local_experts"),
     constants={"attention_bias": False},
@@ -229,7 +218,7 @@ FAMILIES: dict[str, Family] = {
       Field("final_logit_softcapping", "logit_cap", 30.0, null=None),
     ),
     must_be=GEMMA_MUST,
-    weights=GEMMA_WEIGHTS,
+    weights=tensor_rows.GEMMA_WEIGHTS,
     layers=LayerKeys(windowed=True, window=4096, types=layer_keys.all_but_every(2)),
     switches=GEMMA,
     constants=GEMMA_CONSTANTS,
@@ -244,7 +233,7 @@ FAMILIES: dict[str, Family] = {
       Field("final_logit_softcapping", "logit_cap", None, null=None),
     ),
     must_be={**GEMMA_MUST, "attn_logit_softcapping": (None,)},
-    weights=(*GEMMA_WEIGHTS, *QK_NORM),
+    weights=(*tensor_rows.GEMMA_WEIGHTS, *tensor_rows.QK_NORM),
     layers=LayerKeys(
       windowed=True,
       window=4096,
@@ -262,7 +251,7 @@ FAMILIES: dict[str, Family] = {
     members="OLMo 2 (norms after attention and MLP, and over all of q and k)",
     fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=2048, tied=False, eps=1e-5),
     must_be=COMMON_MUST,
-    weights=OLMO_WEIGHTS,
+    weights=tensor_rows.OLMO_WEIGHTS,
     switches=OLMO,
     constants={"attention_bias": False},
   ),
@@ -272,7 +261,7 @@ FAMILIES: dict[str, Family] = {
     members="OLMo 3 (as OLMo 2; three layers of four have the window, the others may have YaRN)",
     fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=2048, tied=False, eps=1e-5),
     must_be=COMMON_MUST,
-    weights=OLMO_WEIGHTS,
+    weights=tensor_rows.OLMO_WEIGHTS,
     layers=LayerKeys(
       windowed=True, window=4096, types=layer_keys.all_but_every(4), nested=True, theta=5e5, local_theta=5e5
     ),
@@ -285,7 +274,7 @@ FAMILIES: dict[str, Family] = {
     members="SmolLM3 (every fourth layer without rotary positions)",
     fields=sizes(kv=4, dim=PER_HEAD, positions=32768, tied=True),
     must_be=COMMON_MUST,
-    weights=CORE,
+    weights=tensor_rows.CORE,
     layers=LayerKeys(windowed=True, asks=True, types=layer_keys.without_rotary, skips_rotary=True, theta=2_000_000.0),
     constants={"attention_bias": False, "mlp_bias": False},
   ),
@@ -295,7 +284,7 @@ FAMILIES: dict[str, Family] = {
     members="Phi-3, Phi-4, Phi-4-mini, text (q, k, v in one tensor, gate and up in another; longrope)",
     fields=sizes(kv="num_attention_heads", dim=PER_HEAD, positions=4096, tied=False, eps=1e-5),
     must_be={**COMMON_MUST, "lm_head_bias": (False, None)},
-    weights=PHI_WEIGHTS,
+    weights=tensor_rows.PHI_WEIGHTS,
     layers=LayerKeys(windowed=True, partial=True, original=4096, aliases={"su": "longrope", "yarn": "longrope"}),
   ),
 }

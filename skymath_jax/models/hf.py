@@ -86,25 +86,8 @@ def _described(folder: epath.Path) -> tuple[DecoderConfig, dict[str, Stored | To
     each = f" of {config.experts:,} experts" if config.experts else ""
     what = f"config.json says {config.layers:,} layers{each}, the weights are {len(tensors):,} tensors"
     raise UserError(what, where=folder, remedy="weights and config.json must be of one model")
-  return config, _experts_together(config, tensors)
-
-
-def _experts_together(config: DecoderConfig, tensors: dict[str, Stored]) -> dict[str, Stored | Together]:
-  """The tensors, those of a layer's experts as one by the name in their row; incomplete ones as they are."""
-  found: dict[str, Stored | Together] = dict(tensors)
-  for row in families.rows(config):
-    for name in names_of(row, config.layers) if "#" in row.theirs else ():
-      each = [tensors[one] for one in _of_experts(config, name) if one in tensors]
-      if len(each) == config.experts and len({(one.shape, one.code) for one in each}) == 1:
-        found[name] = Together(name, tuple(each))
-        for one in each:
-          del found[one.name]
-  return found
-
-
-def _of_experts(config: DecoderConfig, name: str) -> list[str]:
-  """The names of the tensors that lie together under a name with `#`."""
-  return [name.replace("#", str(number)) for number in range(config.experts)]
+  joint = [name for row in families.rows(config) if "#" in row.theirs for name in names_of(row, config.layers)]
+  return config, weight_files.together(tensors, joint, config.experts)
 
 
 def _require_tied(config: DecoderConfig, tensors: Mapping[str, Stored | Together], folder: epath.Path) -> None:
@@ -155,13 +138,6 @@ def params_at(module: nnx.Module, path: Sequence[str | int]) -> nnx.Param[jax.Ar
     node = node[name] if isinstance(name, int) else getattr(node, name)
   found: nnx.Param[jax.Array] = node
   return found
-
-
-def shape_of(config: DecoderConfig, row: Row) -> tuple[int, ...]:
-  """The shape of one of the tensors of a row."""
-  params = nnx.state(nnx.eval_shape(lambda: Decoder(config)), nnx.Param)
-  shapes = {path: leaf.get_value() for path, leaf in nnx.to_flat_state(params)}
-  return _theirs(row.layout, [_shape_of(config, part, shapes) for part in _parts(row)])
 
 
 def _shape_of(config: DecoderConfig, part: Row, shapes: Mapping[Any, Any]) -> tuple[int, ...]:
@@ -359,7 +335,7 @@ def tensors_of(decoder: Decoder, dtype: np.dtype) -> Iterator[tuple[str, tuple[i
         yield _tensor(name, row.layout, arrays, dtype)
         continue
       ((array, layer),) = arrays
-      for number, one in enumerate(_of_experts(config, name)):
+      for number, one in enumerate(weight_files.numbered(name, config.experts)):
         yield _tensor(one, Linear(), [(array, (*layer, number))], dtype)
 
 
@@ -382,10 +358,10 @@ def _arrays(decoder: Decoder, part: Row) -> list[Part]:
   """For each tensor our array, and which layer of it is meant if it is a stack."""
   config, last = decoder.config, part.ours.rsplit(".", 1)[-1]
   if "*" in part.theirs and not config.scan_layers:
-    return [(params_at(decoder, ("layers", i, last))[...], ()) for i in range(config.layers)]
+    return [(params_at(decoder, ("layers", i, last)).get_value(), ()) for i in range(config.layers)]
   found: list[Part] = []
   for path, names in arrays_of(config, part):
-    array = params_at(decoder, path)[...]
+    array = params_at(decoder, path).get_value()
     found += [(array, (i,) if "*" in part.theirs else ()) for i in range(len(names))]
   return found
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -87,6 +87,23 @@ class Together:
       with stored.open() as tensor:
         parts.append(np.asarray(tensor[tuple(rest)]))
     return np.stack(parts)
+
+
+def together(tensors: Mapping[str, Stored], names: Iterable[str], count: int) -> dict[str, Stored | Together]:
+  """The tensors, those `numbered` by one of `names` as one under that name; incomplete or odd ones as they are."""
+  found: dict[str, Stored | Together] = dict(tensors)
+  for name in names:
+    each = [tensors[one] for one in numbered(name, count) if one in tensors]
+    if len(each) == count and len({(one.shape, one.code) for one in each}) == 1:
+      found[name] = Together(name, tuple(each))
+      for one in each:
+        del found[one.name]
+  return found
+
+
+def numbered(name: str, count: int) -> list[str]:
+  """The names of the tensors that lie together under a name with `#`."""
+  return [name.replace("#", str(number)) for number in range(count)]
 
 
 def scan(folder: epath.Path) -> dict[str, Stored]:
