@@ -131,9 +131,8 @@ def fixed_bytes(config: DecoderConfig, settings: EngineSettings) -> int:
   """Bytes whatever the number of slots: weights, the largest of them twice while they are read, kept prompts."""
   width = jnp.dtype(config.param_dtype).itemsize
   weights = config.parameters * width
-  largest = (
-    max(config.layers * max(1, config.experts) * config.embed * config.mlp, config.vocab_size * config.embed) * width
-  )
+  stack = config.layers * max(1, config.experts) * config.mlp
+  largest = max(stack, config.vocab_size) * config.embed * width
   kept = 2 * prefix_budget(settings.max_length) * _token_bytes(config, config.dtype)
   if settings.weights == "int8":  # rounded one by one after they are read
     return max(weights + largest, config.parameters + kept)

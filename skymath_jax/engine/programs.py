@@ -169,7 +169,7 @@ class Programs:
 
   def _row_of(self, kv: KVCache, row: jax.Array) -> KVCache:
     """One prompt of several, `[1 length kv_heads head_dim]`: `insert` is not compiled for each number of rows then."""
-    return kv_placed(jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, row, 0, keepdims=True), kv))
+    return kv_placed(cache.row_of(kv, row))
 
   def _insert(
     self, state: State, kv: KVCache, slot: jax.Array, start: jax.Array, values: dict[str, jax.Array]

@@ -100,10 +100,13 @@ def _put(held: Held, new: jax.Array, update: Callable[[jax.Array, jax.Array], ja
   return update(held, new.reshape(*new.shape[:-2], -1) if is_flat(held) else new)
 
 
-def insert(
-  cache: KVCache, kv: KVCache, slot: jax.Array | int, *, row: jax.Array | int = 0, start: jax.Array | int = 0
-) -> KVCache:
-  """Copies row `row` of prefilled `kv` (arrays `[batch length kv_heads head_dim]`) to slot `slot` from `start` on.
+def row_of(kv: KVCache, row: jax.Array | int) -> KVCache:
+  """One prompt's `[1 length kv_heads head_dim]` of prefilled `kv`, arrays `[batch length kv_heads head_dim]`."""
+  return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, row, 0, keepdims=True), kv)
+
+
+def insert(cache: KVCache, kv: KVCache, slot: jax.Array | int, *, start: jax.Array | int = 0) -> KVCache:
+  """Copies one prompt's prefilled `kv` (arrays `[1 length kv_heads head_dim]`) to slot `slot` from `start` on.
 
   All `length` positions are copied, padding at the end too: decode overwrites each position before it can see it. They
   must fit: what would pass the end of the slot is shifted, and overwrites what lies before.
@@ -114,10 +117,7 @@ def insert(
       return jax.lax.dynamic_update_slice(array, part, (slot, start, 0))
     return jax.lax.dynamic_update_slice(array, part.swapaxes(1, 2), (slot, 0, start, 0))
 
-  def put(held: Held, new: jax.Array) -> Held:
-    return _put(held, jax.lax.dynamic_index_in_dim(new, row, 0, keepdims=True), update)
-
-  return jax.tree.map(put, cache, kv, is_leaf=lambda x: isinstance(x, Int8))
+  return jax.tree.map(lambda held, new: _put(held, new, update), cache, kv, is_leaf=lambda x: isinstance(x, Int8))
 
 
 def write(held: Held, new: jax.Array, positions: jax.Array) -> Held:

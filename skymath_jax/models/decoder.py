@@ -133,10 +133,10 @@ class Block(nnx.Module):
       self.expert_gate = weight(rngs, config, {**each, "embed": D, "mlp": F}, std=inner, stack=stack)
       self.expert_up = weight(rngs, config, {**each, "embed": D, "mlp": F}, std=inner, stack=stack)
       self.expert_down = weight(rngs, config, {**each, "mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
-      return
-    self.gate = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
-    self.up = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
-    self.down = weight(rngs, config, {"mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
+    else:
+      self.gate = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
+      self.up = weight(rngs, config, {"embed": D, "mlp": F}, std=inner, stack=stack)
+      self.down = weight(rngs, config, {"mlp": F, "embed": D}, std=outer * F**-0.5, stack=stack)
 
   def __call__(self, x: jax.Array, rotate: Rotation, attend: Attend) -> tuple[jax.Array, Any]:
     """x `[... embed]` -> the same, and the keys and values that `attend` hands out."""

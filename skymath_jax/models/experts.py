@@ -30,10 +30,10 @@ def mixture(
     config: how many experts, how many of a token, and whether its weights are made to sum to 1.
     activation: of the gate.
     x: activations `[batch length embed]` or `[slots embed]`.
-    router: `[embed experts]`.
-    gate: and `up` `[experts embed mlp]`.
-    up: see `gate`.
-    down: `[experts mlp embed]`.
+    router: weights `[embed experts]`.
+    gate: weights `[experts embed mlp]`.
+    up: weights `[experts embed mlp]`.
+    down: weights `[experts mlp embed]`.
   """
 
   def of_device(x: jax.Array, router: jax.Array, gate: jax.Array, up: jax.Array, down: jax.Array) -> jax.Array:

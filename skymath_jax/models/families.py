@@ -95,7 +95,12 @@ MOE_MUST: dict[str, tuple[Any, ...]] = {  # experts in every layer
   "mlp_only_layers": ([], None),
   "router_jitter_noise": (0, None),
 }
-MOE_UNREAD = ("router_aux_loss_coef",)  # of a loss of training, which no fine-tuning here adds
+MOE_SIZES = (
+  Field("num_experts", "experts", "num_local_experts"),
+  Field("num_experts_per_tok", "experts_per_token", 8),
+  Field("norm_topk_prob", "normalize_experts", False),
+)
+MOE_UNREAD = ("num_local_experts", "router_aux_loss_coef")  # a second name, and a loss that no fine-tuning here adds
 QWEN_LAYERS = LayerKeys(
   windowed=True, window=4096, asks=True, types=layer_keys.from_max_window_layers, keys=("max_window_layers",)
 )
@@ -165,15 +170,13 @@ FAMILIES: dict[str, Family] = {
     fields=(
       *(field for field in sizes(kv=4, dim=PER_HEAD, positions=32768, tied=False) if field.name != "mlp"),
       Field("moe_intermediate_size", "mlp", 768),
-      Field("num_experts", "experts", "num_local_experts"),
-      Field("num_experts_per_tok", "experts_per_token", 8),
-      Field("norm_topk_prob", "normalize_experts", False),
+      *MOE_SIZES,
     ),
     must_be=MOE_MUST,
     weights=(*tensor_rows.MOE_WEIGHTS, *tensor_rows.QK_NORM),
     layers=LayerKeys(windowed=True, window=4096, asks=True, keys=("max_window_layers",)),
     switches={"qk_norm": True},
-    unread=(*MOE_UNREAD, "intermediate_size", "num_local_experts"),
+    unread=(*MOE_UNREAD, "intermediate_size"),
     constants={"attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": []},
   ),
   "mixtral": Family(
@@ -195,16 +198,11 @@ FAMILIES: dict[str, Family] = {
     model_type="olmoe",
     architecture="OlmoeForCausalLM",
     members="OLMoE 1B-7B (norms over all of q and k)",
-    fields=(
-      *sizes(kv="num_attention_heads", dim=PER_HEAD, positions=4096, tied=False, eps=1e-5),
-      Field("num_experts", "experts", "num_local_experts"),
-      Field("num_experts_per_tok", "experts_per_token", 8),
-      Field("norm_topk_prob", "normalize_experts", False),
-    ),
+    fields=(*sizes(kv="num_attention_heads", dim=PER_HEAD, positions=4096, tied=False, eps=1e-5), *MOE_SIZES),
     must_be={**MOE_MUST, "clip_qkv": (None,)},
     weights=(*tensor_rows.MOE_WEIGHTS, *tensor_rows.QK_NORM_OF_ALL),
     switches={"qk_norm": True, "norm_all_heads": True},
-    unread=(*MOE_UNREAD, "num_local_experts"),
+    unread=MOE_UNREAD,
     constants={"attention_bias": False},
   ),
   "gemma2": Family(

@@ -63,10 +63,12 @@ def _places(decoder: Decoder) -> Iterator[tuple[str, int, Block, str, int | None
     if row.joined:
       what = f"{decoder.config.family} keeps several of our weights in one tensor, which PEFT adapts as one"
       raise UserError(what, where="PEFT", remedy="export the merged model: leave --adapter away")
-    if isinstance(row.layout, Linear) and "*" in row.theirs and row.ours != "layers.*.router":
+    if isinstance(row.layout, Linear) and "*" in row.theirs:
+      attribute = row.ours.rpartition(".")[2]
       for layer, (block, place) in enumerate(_layers(decoder)):
-        name = PREFIX + row.theirs.replace("*", str(layer)).removesuffix(".weight")
-        yield name, layer, block, row.ours.rpartition(".")[2], place, row.layout
+        if isinstance(getattr(block, attribute), lora.Adapted):
+          name = PREFIX + row.theirs.replace("*", str(layer)).removesuffix(".weight")
+          yield name, layer, block, attribute, place, row.layout
 
 
 def _layers(decoder: Decoder) -> Sequence[tuple[Block, int | None]]:

@@ -46,7 +46,7 @@ def test_logits_stay_near(way):
     kv = engine.programs.prefill(engine.params, tokens[:, :-1])
     held = cache.init(engine.config, 2, MAX_LENGTH, engine.kv_dtype)
     for row in range(2):
-      held = cache.insert(held, kv, row, row=row)
+      held = cache.insert(held, cache.row_of(kv, row), row)
     model = engine.programs.decoder(engine.params)
     return np.asarray(model.decode(tokens[:, -1], held, jnp.full((2,), 20), length=MAX_LENGTH)[0])
 

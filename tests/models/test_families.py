@@ -33,7 +33,7 @@ def fill(model, x):
   """A cache of SLOTS slots with prompt i in slot i; other text was in it before."""
   held, kv = jax.tree.map(lambda a: a + 7.0, cache.init(model.config, SLOTS, CACHE)), model.prefill(x)
   for slot in range(SLOTS):
-    held = cache.insert(held, kv, slot, row=slot)
+    held = cache.insert(held, cache.row_of(kv, slot), slot)
   return held
 
 

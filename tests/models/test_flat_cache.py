@@ -22,7 +22,7 @@ def answers(flat, model, x, starts, fed):
   held = jax.tree.map(lambda a: a + 7.0, cache.init(model.config, SLOTS, ROOM, flat=flat))
   kv, found = model.prefill(x), []
   for row in range(SLOTS):
-    held = cache.insert(held, kv, SLOTS - 1 - row, row=row)
+    held = cache.insert(held, cache.row_of(kv, row), SLOTS - 1 - row)
   for i in range(3):
     logits, held = model.decode(fed[i], held, starts + i, length=LENGTH)
     found.append(logits)
