@@ -394,4 +394,9 @@ def _json(values: dict[str, Any]) -> dict[str, Any]:
 
 def config_hash(experiment: Experiment) -> str:
   """16 hex digits over all keys and values."""
-  return hashlib.sha256(json.dumps(as_json(experiment), sort_keys=True).encode()).hexdigest()[:16]
+  return hash_of(as_json(experiment))
+
+
+def hash_of(values: Mapping[str, Any]) -> str:
+  """`config_hash` of a config as JSON, whichever version wrote it."""
+  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

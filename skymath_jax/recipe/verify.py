@@ -8,8 +8,9 @@ from etils import epath
 
 from skymath_jax import config as config_lib
 from skymath_jax import files, integrity
+from skymath_jax.errors import UserError
 from skymath_jax.recipe import stages
-from skymath_jax.recipe.workdir import CONFIG, CONFIG_HASH, Workdir
+from skymath_jax.recipe.workdir import CONFIG, CONFIG_HASH, CONFIG_REMEDY, Workdir
 
 
 def verify(where: epath.PathLike) -> Iterator[tuple[str, str]]:
@@ -21,13 +22,18 @@ def verify(where: epath.PathLike) -> Iterator[tuple[str, str]]:
   workdir = Workdir(where)
   with workdir.held():
     path = workdir / CONFIG
-    config = config_lib.stored(files.read_json(path), where=path)
-    known = workdir / CONFIG_HASH
-    if not known.exists() or known.read_bytes() != f"{config_lib.config_hash(config)}\n".encode():
-      yield ".", f"{path}: does not fit {known}. Remove both, then run the same command: it writes them anew."
+    found = files.read_json(path)
+    if damaged := not workdir.fits(found):
+      yield ".", str(UserError(f"does not fit {workdir / CONFIG_HASH}", where=path, remedy=CONFIG_REMEDY))
+    try:
+      config = config_lib.stored(found, where=path)
+    except UserError:
+      if damaged:
+        return  # what was made with it cannot be told
+      raise
     root = Path(os.fspath(workdir.path))
-    for found in sorted({mark.parent for name in (files.COMPLETE, integrity.MANIFEST) for mark in root.rglob(name)}):
-      folder = str(found.relative_to(root))
+    for held in sorted({mark.parent for name in (files.COMPLETE, integrity.MANIFEST) for mark in root.rglob(name)}):
+      folder = str(held.relative_to(root))
       place = workdir.path / folder
       yield folder, _told(integrity.damages(place, contents=True), place, folder, config)
 

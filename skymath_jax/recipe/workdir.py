@@ -21,6 +21,7 @@ from skymath_jax.mirror import Mirror
 from skymath_jax.records import Facts
 
 CONFIG, CONFIG_HASH, SEEDS = "config.json", "config_hash", "seeds"
+CONFIG_REMEDY = "remove both, then run the same command: it writes them anew"
 FETCH_SECONDS = 3600  # how long processes wait for the one that copies a workdir from a bucket
 WORK_SECONDS = 14 * 24 * 3600  # how long they wait for a stage's work
 
@@ -128,11 +129,18 @@ class Workdir:
       found = files.read_json(path)
       if found == written:
         return
+      if (self / CONFIG_HASH).exists() and not self.fits(found):
+        raise UserError(f"does not fit {self / CONFIG_HASH}", where=path, remedy=CONFIG_REMEDY)
       self._require_same(config, found, made_with)
     else:
       self._require_ours()
     files.write_json(path, written)
     files.write_text(self / CONFIG_HASH, config_lib.config_hash(config) + "\n")
+
+  def fits(self, found: Facts) -> bool:
+    """Whether `found`, which the stored config says, is what was stored, by whichever version."""
+    known = self / CONFIG_HASH
+    return known.exists() and known.read_bytes() == f"{config_lib.hash_of(found)}\n".encode()
 
   def _require_ours(self) -> None:
     """Refuses a folder in which no run has been, where what somebody keeps in it would be written over.

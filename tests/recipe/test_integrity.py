@@ -202,6 +202,25 @@ def test_a_stage_whose_step_was_removed_is_finished_to_the_same_weights(undistur
   assert {path: path.read_bytes() for path in (folder / "tokenizer").rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(
+  "change", [("rng_seeds", "r~g_seeds"), ("float32", "float33"), ("true", "false"), ('": 0', '": 1')]
+)
+def test_a_damaged_config_is_told_and_the_remedy_brings_it_back(tmp_path, capsys, change):
+  """A name that is damaged is not taken for another version's, nor a value for another config."""
+  _, right = run_stages(tmp_path)
+  path = tmp_path / "config.json"
+  whole = path.read_text()
+  path.write_text(whole.replace(*change, 1))
+  assert path.read_text() != whole
+  assert cli.call(["verify", str(tmp_path)]) == 1 and "remove both" in capsys.readouterr().out
+  with pytest.raises(UserError, match=r"does not fit .*config_hash. remove both, then run the same command"):
+    run_stages(tmp_path)
+  path.unlink()
+  (tmp_path / "config_hash").unlink()
+  assert run_stages(tmp_path) == ([], right) and path.read_text() == whole
+  assert cli.call(["verify", str(tmp_path)]) == 0
+
+
 def test_verifying_what_is_no_workdir_says_so_and_leaves_nothing(tmp_path, capsys):
   assert cli.call(["verify", str(tmp_path / "typo")]) == 1
   assert "no config.json here, so this is no workdir" in capsys.readouterr().err and not list(tmp_path.iterdir())
