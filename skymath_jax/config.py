@@ -7,7 +7,6 @@ A value marked `Free` says where and how often, not what: a run may go on with a
 
 import dataclasses
 import difflib
-import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from ml_collections import ConfigDict
 
+from skymath_jax import integrity
 from skymath_jax.errors import UserError
 from skymath_jax.keys import Amount, AtLeast, Count, Free, Key, Positive, built, comments_in, keys_of
 
@@ -64,6 +64,7 @@ class Serving:
 
 
 Runs = Mapping[str, Amount]  # method → runs (of evol: chains) per problem; a share of a run is a share of the problems
+HASH_DIGITS = 16  # of `config_hash`
 METAMATH = ("answer_augmentation", "rephrase", "self_verification", "fobar")
 NORMAL = {**dict.fromkeys(METAMATH, 9.0), "evol": 14.0, "xwin": 35.0}
 HARD = {**dict.fromkeys(METAMATH, 6.25), "evol": 10.0, "xwin": 25.0}
@@ -393,10 +394,5 @@ def _json(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def config_hash(experiment: Experiment) -> str:
-  """16 hex digits over all keys and values."""
-  return hash_of(as_json(experiment))
-
-
-def hash_of(values: Mapping[str, Any]) -> str:
-  """`config_hash` of a config as JSON, whichever version wrote it."""
-  return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+  """`HASH_DIGITS` hex digits over all keys and values."""
+  return integrity.checksum(as_json(experiment))[:HASH_DIGITS]

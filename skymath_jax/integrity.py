@@ -133,7 +133,7 @@ def damages(folder: epath.PathLike, *, contents: bool = False) -> dict[str, str]
   try:
     record = json.loads((folder / MANIFEST).read_bytes())
     content = {key: record[key] for key in ("files", "mark", "files_in")}
-    good = record["checksum"] == _checksum(content)
+    good = record["checksum"] == checksum(content)
   except (ValueError, KeyError, TypeError):
     good = False
   if not good:
@@ -196,9 +196,10 @@ def _below(folder: epath.Path) -> Iterator[epath.Path]:
       yield path
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
+def checksum(content: Mapping[str, Any]) -> str:
+  """Hex digest of JSON values, whatever the order of their keys."""
   return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _write(folder: epath.Path, content: Mapping[str, Any]) -> None:
-  files.write_json(folder / MANIFEST, {**content, "checksum": _checksum(content)})
+  files.write_json(folder / MANIFEST, {**content, "checksum": checksum(content)})

@@ -140,7 +140,7 @@ class Workdir:
   def fits(self, found: Facts) -> bool:
     """Whether `found`, which the stored config says, is what was stored, by whichever version."""
     known = self / CONFIG_HASH
-    return known.exists() and known.read_bytes() == f"{config_lib.hash_of(found)}\n".encode()
+    return known.exists() and known.read_bytes() == f"{integrity.checksum(found)[: config_lib.HASH_DIGITS]}\n".encode()
 
   def _require_ours(self) -> None:
     """Refuses a folder in which no run has been, where what somebody keeps in it would be written over.
