@@ -27,6 +27,7 @@ MESH_AXES = ("data", "fsdp", "tensor")
 RULES: dict[str, str | tuple[str, ...] | None] = {
   # activations
   "batch": ("data", "fsdp"),
+  "shared_batch": "data",  # rows that all devices with a part of `shared_vocab` see
   "slots": ("data", "fsdp"),
   "length": None,
   "act_embed": None,  # not `embed`: batch already lives on fsdp
@@ -34,6 +35,7 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
   "layers": None,
   "embed": "fsdp",
   "vocab": "tensor",
+  "shared_vocab": ("fsdp", "tensor"),  # of logits, where tokens are less to move than the table (training.loss)
   "heads": "tensor",
   "kv_heads": "tensor",
   "head_dim": None,

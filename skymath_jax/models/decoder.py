@@ -228,11 +228,19 @@ class Decoder(nnx.Module):
     """`hidden` and `prefill` in one pass of `[batch length]`, where the first new token is wanted at once."""
     return self._run(tokens, positions, segment_ids, keep_kv=True)
 
-  def unembed(self, hidden: jax.Array) -> jax.Array:
-    """Float32 logits `[... vocab]` of `hidden` `[... embed]`; the sums run in float32 whatever the compute dtype."""
-    table = self.embedding if self.config.tie_embeddings else self.head
+  @property
+  def output_table(self) -> jax.Array:
+    """What hidden states are compared with, `[vocab embed]`: the head, or where it is tied the embeddings."""
+    return (self.embedding if self.config.tie_embeddings else self.head)[...]
+
+  def unembed(self, hidden: jax.Array, table: jax.Array | None = None) -> jax.Array:
+    """Float32 logits `[... vocab]` of `hidden` `[... embed]`; the sums run in float32 whatever the compute dtype.
+
+    `table` is the `output_table`, where the caller has placed it otherwise.
+    """
     with jax.named_scope("unembed"):
-      return attention.capped(vocabulary_logits(hidden, table[...]), self.config.logit_cap)
+      logits = vocabulary_logits(hidden, self.output_table if table is None else table)
+      return attention.capped(logits, self.config.logit_cap)
 
   def decode(
     self, tokens: jax.Array, cache: KVCache, positions: jax.Array, *, length: int | None = None

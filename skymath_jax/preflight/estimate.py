@@ -14,6 +14,7 @@ from skymath_jax.config import Training
 from skymath_jax.hardware import SLICE_NETWORK, Hardware
 from skymath_jax.models import DecoderConfig, blockwise
 from skymath_jax.models.lora import Adapters
+from skymath_jax.training import loss
 
 # What a well-written step reaches of the data sheet: matmuls of training shapes on an H200 (690 of 989 TFLOP/s), copies
 MATMUL_SHARE, BANDWIDTH_SHARE = 0.7, 0.8
@@ -51,6 +52,10 @@ def breakdown(
   frozen = 0 if adapters is None else frozen_bytes(config, adapters)
   # a layer's weights as they are multiplied: of rounded ones there is nothing else in the compute type
   restored = matrices(config) // config.layers * width[config.dtype] if adapters is not None and adapters.base else 0
+  # the head (or tied table) in the compute type and its gradient, on each device in full where it is not shared
+  fsdp, chunk = mine.shards // mine.tensor, min(settings.loss_chunk, mine.tokens)
+  shared = loss.shares_vocabulary(config.vocab_size, chunk * fsdp, fsdp=fsdp, tensor=mine.tensor)
+  table = 0 if fsdp == 1 or shared else config.vocab_size * config.embed // mine.tensor
   return {
     "parameters": weights + math.ceil(frozen / mine.shards),
     "first_moment": held * width[settings.mu_dtype],
@@ -58,7 +63,8 @@ def breakdown(
     "gradients": gradients,
     "kept_activations": config.layers * mine.tokens * kept_bytes(config) // mine.tensor
     + config.layers * mine.tokens * config.embed * width[config.dtype],
-    "logits": 2 * 4 * min(settings.loss_chunk, mine.tokens) * config.vocab_size // mine.tensor,
+    "logits": 2 * 4 * chunk * config.vocab_size // mine.tensor,
+    "whole_table": table * (width[config.dtype] + (0 if adapters is not None else 4)),
     "one_layer": (mine.tokens * layer_bytes(config) + restored) // mine.tensor,
   }
 

@@ -21,7 +21,8 @@ def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: in
   """Σ loss_weights · −log p(token | the tokens before it in its segment), float32 scalar.
 
   Args:
-    decoder: has `hidden(tokens, positions, segment_ids) -> [batch length embed]` and `unembed(hidden) -> logits`.
+    decoder: has `hidden(tokens, positions, segment_ids) -> [batch length embed]`, `output_table` `[vocab embed]`, and
+      `unembed(hidden, table) -> logits`.
     batch: `tokens`, `positions`, `segment_ids`, `loss_weights`, each `[batch length]`.
     loss_chunk: tokens of one device whose logits exist at one time. (Each chunk gathers the head and reduces its
       gradient once: a limit over all rows would give each of many devices little to do between.)
@@ -29,7 +30,8 @@ def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: in
   hidden = decoder.hidden(batch["tokens"], batch["positions"], batch["segment_ids"])[:, :-1]
   weights = target_weights(batch)
   B, T, _ = hidden.shape
-  length = max(1, min(T, loss_chunk // _rows_a_device(B)))
+  rows_a_device = B if B % _parts("batch") else B // _parts("batch")  # what does not divide is computed by everyone
+  length = max(1, min(T, loss_chunk // rows_a_device))
   chunks = -(-T // length)
   order = jnp.argsort(weights == 0, axis=1, stable=True)
   order = jnp.pad(order, ((0, 0), (0, chunks * length - T)))  # points at a real token; its weight is 0
@@ -37,12 +39,20 @@ def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: in
   targets = jnp.take_along_axis(batch["tokens"][:, 1:], order, axis=1)
   weights = jnp.where(in_order, jnp.take_along_axis(weights, order, axis=1), 0.0)
 
+  table = decoder.output_table
+  tokens = B * length // _parts("shared_batch")
+  shared = shares_vocabulary(table.shape[0], tokens, fsdp=_parts("embed"), tensor=_parts("vocab"))
+  rows, vocab = ("shared_batch", "shared_vocab") if shared else ("batch", "vocab")
+  if shared:  # the first place is where the table lies: so its gradient goes there, and not the optimizer's results
+    table = sharding.constrain(sharding.constrain(table, "vocab", "embed"), vocab, None)
+
   def chunk_sum(start: jax.Array) -> jax.Array:
     index, target, weight = (jax.lax.dynamic_slice_in_dim(x, start, length, 1) for x in (order, targets, weights))
 
     def present() -> jax.Array:
-      x = jnp.take_along_axis(hidden, index[..., None], axis=1)
-      return jnp.sum(weight * negative_log_likelihood(decoder.unembed(x), target))
+      x = sharding.constrain(jnp.take_along_axis(hidden, index[..., None], axis=1), rows, "length", "act_embed")
+      logits = sharding.constrain(decoder.unembed(x, table), rows, "length", vocab)
+      return jnp.sum(weight * negative_log_likelihood(logits, target))
 
     return jax.lax.cond(jnp.any(weight > 0), present, lambda: jnp.zeros((), jnp.float32))
 
@@ -55,11 +65,19 @@ def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: in
   return total
 
 
-def _rows_a_device(rows: int) -> int:
-  """Of a batch over the mesh of `jax.set_mesh`; one that does not divide is computed by everyone."""
+def _parts(axis: str) -> int:
+  """Into how many parts the mesh of `jax.set_mesh` cuts a logical axis."""
   mesh = jax.sharding.get_abstract_mesh()
-  devices = 1 if mesh.empty else sharding.parts(mesh, "batch")
-  return rows if rows % devices else rows // devices
+  return 1 if mesh.empty else sharding.parts(mesh, axis)
+
+
+def shares_vocabulary(vocab: int, tokens: int, *, fsdp: int, tensor: int) -> bool:
+  """Whether each of `fsdp` × `tensor` devices computes logits of its part of the vocabulary for all their `tokens`.
+
+  Else each gathers the whole table for its own rows, and they sum up the whole table's gradient. What moves is two or
+  three times two bytes a value, and four once, of a chunk's hidden states or of the table: the smaller of them.
+  """
+  return fsdp > 1 and vocab % (fsdp * tensor) == 0 and tokens < vocab
 
 
 def target_weights(batch: Mapping[str, jax.Array]) -> jax.Array:
