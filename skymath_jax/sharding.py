@@ -196,15 +196,18 @@ def platform() -> str:
   return device.platform if device is not None else jax.default_backend()
 
 
-def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-  """Tells XLA where an activation of logical `axes`, such as `[batch length act_embed]`, lives.
+def constrain(x: jax.Array, *axes: str | None, weight: str | None = None) -> jax.Array:
+  """Tells XLA where an activation of logical `axes`, such as `[batch length act_embed]`, or a `weight` lives.
 
-  It does nothing outside `jax.set_mesh`; indivisible axes stay replicated.
+  It does nothing outside `jax.set_mesh`; indivisible axes of activations stay replicated.
+
+  Raises:
+    UserError: an axis without a row in `RULES`, or one of a weight that does not divide.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
-  return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh))
+  return jax.lax.with_sharding_constraint(x, spec(axes, x.shape, mesh, name=weight))
 
 
 def per_device(

@@ -54,7 +54,7 @@ def breakdown(
   restored = matrices(config) // config.layers * width[config.dtype] if adapters is not None and adapters.base else 0
   # the head (or tied table) in the compute type and its gradient, on each device in full where it is not shared
   fsdp, chunk = mine.shards // mine.tensor, min(settings.loss_chunk, mine.tokens)
-  shared = loss.shares_vocabulary(config.vocab_size, chunk * fsdp, fsdp=fsdp, tensor=mine.tensor)
+  shared = loss.shares_vocabulary(config.vocab_size, chunk * fsdp, fsdp=fsdp)
   table = 0 if fsdp == 1 or shared else config.vocab_size * config.embed // mine.tensor
   return {
     "parameters": weights + math.ceil(frozen / mine.shards),

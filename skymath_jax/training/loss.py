@@ -39,19 +39,15 @@ def weighted_sum(decoder: Any, batch: Mapping[str, jax.Array], *, loss_chunk: in
   targets = jnp.take_along_axis(batch["tokens"][:, 1:], order, axis=1)
   weights = jnp.where(in_order, jnp.take_along_axis(weights, order, axis=1), 0.0)
 
-  table = decoder.output_table
-  tokens = B * length // _parts("shared_batch")
-  shared = shares_vocabulary(table.shape[0], tokens, fsdp=_parts("embed"), tensor=_parts("vocab"))
-  rows, vocab = ("shared_batch", "shared_vocab") if shared else ("batch", "vocab")
-  if shared:  # the first place is where the table lies: so its gradient goes there, and not the optimizer's results
-    table = sharding.constrain(sharding.constrain(table, "vocab", "embed"), vocab, None)
+  table, rows, vocab = _placed(decoder.output_table, B * length)
+  vocab_size = decoder.output_table.shape[0]
 
   def chunk_sum(start: jax.Array) -> jax.Array:
     index, target, weight = (jax.lax.dynamic_slice_in_dim(x, start, length, 1) for x in (order, targets, weights))
 
     def present() -> jax.Array:
       x = sharding.constrain(jnp.take_along_axis(hidden, index[..., None], axis=1), rows, "length", "act_embed")
-      logits = sharding.constrain(decoder.unembed(x, table), rows, "length", vocab)
+      logits = sharding.constrain(_without_padding(decoder.unembed(x, table), vocab_size), rows, "length", vocab)
       return jnp.sum(weight * negative_log_likelihood(logits, target))
 
     return jax.lax.cond(jnp.any(weight > 0), present, lambda: jnp.zeros((), jnp.float32))
@@ -71,13 +67,30 @@ def _parts(axis: str) -> int:
   return 1 if mesh.empty else sharding.parts(mesh, axis)
 
 
-def shares_vocabulary(vocab: int, tokens: int, *, fsdp: int, tensor: int) -> bool:
-  """Whether each of `fsdp` × `tensor` devices computes logits of its part of the vocabulary for all their `tokens`.
+def shares_vocabulary(vocab_size: int, tokens: int, *, fsdp: int) -> bool:
+  """Whether `fsdp` devices compute logits of a part of the vocabulary each, for all their `tokens`.
 
   Else each gathers the whole table for its own rows, and they sum up the whole table's gradient. What moves is two or
   three times two bytes a value, and four once, of a chunk's hidden states or of the table: the smaller of them.
   """
-  return fsdp > 1 and vocab % (fsdp * tensor) == 0 and tokens < vocab
+  return fsdp > 1 and tokens < vocab_size
+
+
+def _placed(table: jax.Array, tokens: int) -> tuple[jax.Array, str, str]:
+  """The table `[vocab embed]` where a chunk of so many tokens needs it; logical axes of the chunk's rows and logits."""
+  if not shares_vocabulary(table.shape[0], tokens // _parts("shared_batch"), fsdp=_parts("embed")):
+    return table, "batch", "vocab"
+  # First where the weight lies: so its gradient is moved there, and not what the optimizer makes of it
+  table = sharding.constrain(table, "vocab", "embed", weight="output_table")
+  table = jnp.pad(table, ((0, -table.shape[0] % _parts("shared_vocab")), (0, 0)))
+  return sharding.constrain(table, "shared_vocab", None), "shared_batch", "shared_vocab"
+
+
+def _without_padding(logits: jax.Array, vocab_size: int) -> jax.Array:
+  """Logits `[batch length vocab]` that no id beyond the vocabulary can have."""
+  if logits.shape[-1] == vocab_size:
+    return logits
+  return jnp.where(jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) < vocab_size, logits, -jnp.inf)
 
 
 def target_weights(batch: Mapping[str, jax.Array]) -> jax.Array:

@@ -90,13 +90,13 @@ SHARED = """
   from tests.support.doubles import decoder
   VOCAB, ROWS, LENGTH = 96, 8, 24
   rng = np.random.default_rng(0)
-  tokens = rng.integers(1, VOCAB, (1, ROWS, LENGTH)).astype(np.int32)
+  tokens = rng.integers(1, 93, (1, ROWS, LENGTH)).astype(np.int32)
   weights = (rng.random(tokens.shape) < 0.6).astype(np.float32)
   positions = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), tokens.shape)
   batch = {"tokens": tokens, "positions": positions, "segment_ids": np.ones_like(tokens), "loss_weights": weights}
   def compiled(mesh, chunk, **changes):
     with jax.set_mesh(mesh):
-      graph, state = nnx.split(decoder(vocab_size=VOCAB, layers=1, **changes), nnx.Param)
+      graph, state = nnx.split(decoder(layers=1, **changes), nnx.Param)
       params = sharding.place(state, sharding.shardings_of(state, mesh))
       where = sharding.named(mesh, None, "batch", "length", shape=tokens.shape)
       placed = {key: jax.device_put(value, where) for key, value in batch.items()}
@@ -108,10 +108,11 @@ SHARED = """
     return len(re.findall(r"= \\w+\\[96,32\\]\\S* all-(?:gather|reduce)\\(", text))
   one = sharding.make_mesh(fsdp=1, devices=jax.devices()[:1])
   # `chunk` is of a device: with 4 all devices' tokens are fewer than the vocabulary, with 64 they are more
-  cells = [(dict(fsdp=8), False, 4), (dict(fsdp=8), False, 64), (dict(data=2, fsdp=2, tensor=2), True, 4)]
-  for sizes, tied, chunk in cells:
-    _, (value, gradient) = compiled(one, 64, tie_embeddings=tied)
-    text, (there, slopes) = compiled(sharding.make_mesh(**sizes), chunk, tie_embeddings=tied)
+  wide, cube = dict(fsdp=8), dict(data=2, fsdp=2, tensor=2)
+  for sizes, tied, chunk, vocab in [(wide, False, 4, VOCAB), (wide, False, 64, VOCAB), (cube, True, 4, 93)]:
+    changes = dict(tie_embeddings=tied, vocab_size=vocab)
+    _, (value, gradient) = compiled(one, 64, **changes)
+    text, (there, slopes) = compiled(sharding.make_mesh(**sizes), chunk, **changes)
     assert abs(there - value) < 1e-5, (sizes, chunk, there, value)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), gradient, slopes)
     if not tied:
