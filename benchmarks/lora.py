@@ -1,13 +1,14 @@
 """Full fine-tuning, LoRA, and LoRA over 8 and 4 bits, on the same pairs: accuracy, tokens a second, memory.
 
     skymath bench lora FOLDER [--ways=full,bfloat16,int8,nf4] [--pairs=micro_gsm:train*1500] [--count=1500]
-                              [--model=asset:micro_base] [--benchmark=micro_gsm:test] [--rank=16] [--config.KEY=VALUE …]
+                              [--model=asset:micro_base] [--benchmark=micro_gsm:test] [--rank=16] [--answer_in=float32]
+                              [--config.KEY=VALUE …]
 
 The default is the micro world: some minutes on two CPU cores. A real one, on 2,000 pairs:
 
     skymath bench lora runs/lora --model=HuggingFaceTB/SmolLM2-135M-Instruct --pairs=gsm8k:train --count=2000 \\
       --epochs=1 --rate=1e-4 --benchmark=gsm8k:test --config.training.max_length=512 --config.training.rows=8 \\
-      --config.evaluation.max_tokens=256
+      --config.evaluation.max_tokens=256 --answer_in=bfloat16
 
 `--rate` is of full fine-tuning; adapters learn at ten times that. Every way is `skymath train` and `skymath evaluate`
 in a workdir of its own, which can be killed and goes on. What each takes of a device's memory says `skymath preflight`.
@@ -49,6 +50,7 @@ def _one(way: str, chosen: argparse.Namespace, more: list[str]) -> dict[str, Any
   asked = [word for word in more if word.startswith("--config.evaluation.")]
   _skymath(*words, *WAYS[way], *lora, *rates, *(word for word in more if word not in asked))
   checkpoint = workdir / "checkpoints/stage1"
+  asked += [f"--config.model.dtype={chosen.answer_in}"]
   _skymath("evaluate", f"--model={checkpoint}", f"--benchmarks={chosen.benchmark}", f"--workdir={workdir}", *asked)
   (summary,) = (json.loads(path.read_text()) for path in workdir.glob("evaluation/*/summary.json"))
   rows = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text().splitlines()]
@@ -79,6 +81,7 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--rank", type=int, default=16)
   parser.add_argument("--rate", type=float, default=1e-3)
   parser.add_argument("--epochs", type=int, default=3)
+  parser.add_argument("--answer_in", default="float32", help="type that all ways are evaluated in")
   chosen, more = parser.parse_known_args(words)
   chosen.folder.mkdir(parents=True, exist_ok=True)
   _pairs(chosen.pairs, chosen.count, chosen.folder / "pairs.jsonl")

@@ -69,7 +69,7 @@ def kv_placed(kv: KVCache) -> KVCache:
 
 def _by_axes(function: Callable[[Any, Axes], Any], state: State) -> State:
   """`function(array, its logical axes)` for each array: the cache is cut, the rest is small and copied."""
-  held = jax.tree.map(lambda x: function(x, cache.axes_of(x)), state.cache)
+  held = cache.by_axes(function, state.cache)
   rest = jax.tree.map(lambda x: function(x, (None,) * x.ndim), state._replace(cache=()))
   return rest._replace(cache=held)
 
@@ -186,7 +186,7 @@ class Programs:
 
     def fit(x: jax.Array) -> jax.Array:
       more = max(0, length - x.shape[2])
-      return jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0)))[:, :, :length]
+      return jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0))[: x.ndim])[:, :, :length]
 
     if rows is not None:
       state = jax.tree.map(lambda x: x[jnp.maximum(rows, 0)], state)

@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from skymath_jax.console import log_once
 from skymath_jax.errors import UserError
 from skymath_jax.models import cache as kv_cache
-from skymath_jax.models import cudnn, product, ragged
+from skymath_jax.models import cudnn, product, ragged, ragged_tpu
 from skymath_jax.models.cache import Held
 from skymath_jax.models.config import DecoderConfig
 from skymath_jax.sharding import parts, per_device, same_place
@@ -199,8 +199,8 @@ def uses_flat_cache(config: DecoderConfig) -> bool:
 def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array, length: int | None) -> Attend:
   """Attention of one new token per slot: writes its key and value at `positions` `[slots]`, sees all at or before it.
 
-  `layer` is one layer of a `KVCache`. `length` (static) bounds the keys read; positions lie below it. On a GPU
-  the kernels of `ragged` read each slot up to its own position instead.
+  `layer` is one layer of a `KVCache`. `length` (static) bounds the keys read; positions lie below it. The kernels of
+  `ragged` (GPU) and `ragged_tpu` read each slot up to its own position instead.
   """
   room = kv_cache.room((layer,))
   length = room if length is None else min(length, room)
@@ -248,27 +248,48 @@ def _visible(positions: jax.Array, length: int, window: int | None) -> jax.Array
 
 
 def _flat(
-  config: DecoderConfig, q: jax.Array, layer: tuple[jax.Array, jax.Array], positions: jax.Array, length: int
+  config: DecoderConfig, q: jax.Array, layer: tuple[Held, Held], positions: jax.Array, length: int
 ) -> jax.Array:
   """Attention `[slots heads head_dim]` over a cache whose heads lie side by side.
 
-  A head's query stands at its own place of a row as wide as a token's keys, zeros at the others'. So one product takes
-  the keys as they lie in memory; the zeros it multiplies cost less than reading does.
+  Where the kernel of `ragged_tpu` does not fit, a head's query stands at its own place of a row as wide as a token's
+  keys, zeros at the others'. So one product takes the keys as they lie in memory; the zeros it multiplies cost less
+  than reading does.
   """
 
-  def one_device(q: jax.Array, positions: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+  leaves, form = jax.tree.flatten(layer)
+
+  def kernel(q: jax.Array, positions: jax.Array, *leaves: jax.Array) -> jax.Array:
+    keys, values = jax.tree.unflatten(form, leaves)
+    return ragged_tpu.attention(
+      q, keys, values, positions + 1, longest=length, window=config.window, cap=config.attention_cap
+    )
+
+  def plain(q: jax.Array, positions: jax.Array, *leaves: jax.Array) -> jax.Array:
     S, H, D = q.shape
+    (keys, key_scale), (values, value_scale) = (
+      _read_flat(held, length, H, q.dtype) for held in jax.tree.unflatten(form, leaves)
+    )
     K = keys.shape[2] // D
     own = jnp.eye(K, dtype=q.dtype)
     rows = (q.reshape(S, K, -1, 1, D) * own[:, None, :, None]).reshape(S, H, K * D)
-    scores = jnp.einsum("shf,slf->shl", rows, keys[:, :length], preferred_element_type=jnp.float32)
+    scores = jnp.einsum("shf,slf->shl", rows, keys, preferred_element_type=jnp.float32) * key_scale
     visible = _visible(positions, length, config.window)[:, None]
     weights = product.softmax(jnp.where(visible, capped(scores, config.attention_cap), MASKED))
-    y = jnp.einsum("shl,slf->shf", weights.astype(q.dtype), values[:, :length])
+    y = jnp.einsum("shl,slf->shf", (weights * value_scale).astype(q.dtype), values)
     return jnp.einsum("skgcd,kc->skgd", y.reshape(S, K, -1, K, D), own).reshape(S, H, D)
 
-  heads, held = ("slots", "heads", None), kv_cache.FLAT_AXES
-  return per_device(one_device, (heads, ("slots",), held, held), heads)(q * config.score_scale, positions, *layer)
+  heads, axes = ("slots", "heads", None), [axes for held in layer for axes in kv_cache.axes_of(held)]
+  one_device = kernel if ragged_tpu.fits(q.shape[2], layer[0]) else plain
+  return per_device(one_device, (heads, ("slots",), *axes), heads)(q * config.score_scale, positions, *leaves)
+
+
+def _read_flat(held: Held, length: int, heads: int, dtype: Any) -> tuple[jax.Array, Any]:
+  """`_read` of the first `length` positions of a flat cache; the scale is `[slots heads length]`."""
+  if isinstance(held, kv_cache.Int8):
+    scale = kv_cache.whole(held.scale)[:, :, :length]
+    return held.values[:, :length].astype(dtype), jnp.repeat(scale, heads // scale.shape[1], axis=1)
+  return held[:, :length], 1.0
 
 
 def _read(held: Any, dtype: Any) -> tuple[jax.Array, Any]:
@@ -277,5 +298,5 @@ def _read(held: Any, dtype: Any) -> tuple[jax.Array, Any]:
   Scaling scores and weights instead of keys and values touches one number a token in place of head_dim.
   """
   if isinstance(held, kv_cache.Int8):
-    return held.values.astype(dtype), held.scale[:, :, None, :, 0]
+    return held.values.astype(dtype), held.scale[:, :, None]
   return kv_cache.numbers(held, dtype), 1.0

@@ -70,7 +70,7 @@ def _kernel(length_ref: Any, q_ref: Any, *refs: Any, window: int | None) -> None
     """A block of keys (0) or values (1) in the queries' type, and its scale per token."""
     if len(parts) == 2:
       return parts[which][at, :].astype(q.dtype), 1.0
-    return parts[2 * which][at, :].astype(q.dtype), parts[2 * which + 1][at, :].reshape(1, BLOCK)
+    return parts[2 * which][at, :].astype(q.dtype), parts[2 * which + 1][at].reshape(1, BLOCK)
 
   def body(i: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     summed, highest, total = carry

@@ -31,7 +31,7 @@ def test_rounding_is_within_half_a_step_and_norms_stay(decoder):
 def test_keys_and_values_are_rounded_one_vector_at_a_time():
   x = np.float32(np.random.default_rng(0).normal(size=(3, 2, 5, 8))) * np.float32([1e-3, 1, 1e3])[:, None, None, None]
   rounded = cache.quantize(x)
-  error = np.abs(np.asarray(rounded.values * rounded.scale) - x).max(axis=-1)
+  error = np.abs(np.asarray(rounded.values * rounded.scale[..., None]) - x).max(axis=-1)
   assert (error <= np.abs(x).max(axis=-1) / 254 * 1.001).all()
 
 

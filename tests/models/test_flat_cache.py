@@ -17,9 +17,9 @@ CONFIG = DecoderConfig(vocab_size=97, embed=32, layers=2, heads=4, kv_heads=2, h
 SLOTS, ROOM, LENGTH = 3, 24, 12
 
 
-def answers(flat, model, x, starts, fed):
+def answers(flat, dtype, model, x, starts, fed):
   """Logits of three steps after prompts were inserted (row i into slot SLOTS-1-i), in a cache full of rubbish."""
-  held = jax.tree.map(lambda a: a + 7.0, cache.init(model.config, SLOTS, ROOM, flat=flat))
+  held = jax.tree.map(lambda a: a + jnp.asarray(7, a.dtype), cache.init(model.config, SLOTS, ROOM, dtype, flat=flat))
   kv, found = model.prefill(x), []
   for row in range(SLOTS):
     held = cache.insert(held, cache.row_of(kv, row), SLOTS - 1 - row)
@@ -29,18 +29,25 @@ def answers(flat, model, x, starts, fed):
   return jnp.stack(found), held
 
 
-@pytest.mark.parametrize(("kv_heads", "window"), [(4, None), (2, 4), (1, None)])
-def test_both_forms_give_the_same_logits(kv_heads, window):
+@pytest.mark.parametrize(
+  ("kv_heads", "window", "dtype"), [(4, None, "float32"), (2, 4, "float32"), (1, None, "float32"), (2, 4, "int8")]
+)
+def test_both_forms_give_the_same_logits(kv_heads, window, dtype):
   config = dataclasses.replace(CONFIG, kv_heads=kv_heads, window=window)
   model, rng = Decoder(config, rngs=nnx.Rngs(1)), np.random.default_rng(0)
   x, fed = rng.integers(0, 97, (SLOTS, 8)), rng.integers(0, 97, (3, SLOTS))
   starts = np.array([7, 2, 5])
-  wanted, by_head = jit(functools.partial(answers, False))(model, x, starts, fed)
-  found, flat = jit(functools.partial(answers, True))(model, x, starts, fed)
+  wanted, by_head = jit(functools.partial(answers, False, dtype))(model, x, starts, fed)
+  found, flat = jit(functools.partial(answers, True, dtype))(model, x, starts, fed)
   np.testing.assert_allclose(found, wanted, atol=1e-5)
   for held, other in zip(jax.tree.leaves(flat), jax.tree.leaves(by_head), strict=True):
-    assert held.shape == (SLOTS, ROOM, kv_heads * 8)
-    np.testing.assert_allclose(held.reshape(SLOTS, ROOM, kv_heads, 8), other.swapaxes(1, 2), atol=1e-5)
+    if held.ndim == 4:  # scales, in tiles
+      assert held.shape == (SLOTS, kv_heads, 1, 128)
+      held = cache.whole(held)[:, :, :ROOM]
+    else:
+      assert held.shape == (SLOTS, ROOM, kv_heads * 8)
+      held, other = held.reshape(SLOTS, ROOM, kv_heads, 8), other.swapaxes(1, 2)
+    np.testing.assert_allclose(held, other, atol=1e-5)
   assert np.abs(wanted[0] - wanted[1]).max() > 0.1  # or equality would show little
 
 
@@ -55,6 +62,9 @@ def test_the_form_is_chosen_by_the_back_end(monkeypatch):
   splash = dataclasses.replace(CONFIG, attention="splash")
   assert attention.uses_flat_cache(splash) and not attention.uses_flat_cache(CONFIG)
   assert jax.tree.leaves(idle_state(splash, 2, 16, "float32").cache)[0].shape == (2, 16, 16)
-  assert jax.tree.leaves(idle_state(splash, 2, 16, "int8").cache)[0].shape == (2, 2, 16, 8)
+  assert [x.shape for x in jax.tree.leaves(idle_state(splash, 2, 16, "int8").cache)[:2]] == [
+    (2, 16, 16),
+    (2, 2, 1, 128),
+  ]
   monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
   assert attention.uses_flat_cache(CONFIG)

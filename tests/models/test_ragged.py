@@ -52,7 +52,7 @@ def test_what_lies_past_the_length_does_not_matter(interpreted):
 def test_eight_bits_are_scaled_inside(interpreted):
   q, keys, values, lengths = inputs()
   narrow = cache.quantize(keys), cache.quantize(values)
-  wide = [held.values * held.scale for held in narrow]
+  wide = [held.values * held.scale[..., None] for held in narrow]
   np.testing.assert_allclose(ragged.attention(q, *narrow, lengths), reference(q, *wide, lengths), atol=1e-5)
 
 

@@ -1,0 +1,158 @@
+"""Decode attention whose cost follows each slot's own length, for TPUs: a Pallas kernel over the flat cache.
+
+One step of the grid takes one block of one slot's positions, all heads of it: a block lies in memory as one piece. The
+index of a block stops at the slot's last one, and a block that is there already is not fetched again: so a slot of 300
+tokens costs the reading of 300, whatever the others hold. Keys and values may be 8-bit (`cache.Int8`): half of that.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+from jax.experimental import pallas as pl
+
+from skymath_jax import sharding
+from skymath_jax.models.cache import LANES, Int8
+
+# A step of the grid costs a third of a microsecond, in which a v5e reads this twice, of keys and of values
+BLOCK_BYTES, MAX_BLOCK = 2**17, 512  # and at most so many positions, of which half are read in vain on average
+INTERPRET = False  # tests run the kernel's arithmetic without a TPU
+MASKED = -1e30
+
+
+def fits(head_dim: int, keys: Any) -> bool:
+  """Whether the kernel takes keys `[slots max_length kv_heads × head_dim]` of such heads on the platform at hand."""
+  length = jax.tree.leaves(keys)[0].shape[1]
+  return (INTERPRET or sharding.platform() == "tpu") and head_dim % LANES == 0 and length % LANES == 0
+
+
+def attention(
+  q: jax.Array,
+  keys: Any,
+  values: Any,
+  lengths: jax.Array,
+  *,
+  longest: int,
+  window: int | None = None,
+  cap: float | None = None,
+) -> jax.Array:
+  """`[slots heads head_dim]`, as `q`: each slot's queries over its first `lengths` `[slots]` positions.
+
+  Args:
+    q: already scaled by head_dim ** -0.5.
+    keys, values: `[slots max_length kv_heads × head_dim]`, or `Int8` of that.
+    lengths: at least 1.
+    longest: no length is greater (static).
+    window: only so many of the last positions count; None = all.
+    cap: bound of the scores (`attention.capped`); None = no bound.
+  """
+  from jax.experimental.pallas import tpu as pltpu  # an optional extra's: takes time to import
+
+  S, H, D = q.shape
+  arrays = (*keys, *values) if isinstance(keys, Int8) else (keys, values)
+  room, wide = arrays[0].shape[1:]
+  size = block_size(room, wide * arrays[0].dtype.itemsize)
+  steps = pl.cdiv(longest, size)
+  if window is not None:
+    steps = min(steps, pl.cdiv(window - 1, size) + 1)
+
+  def block(s: Any, b: Any, lengths: Any) -> Any:
+    return jnp.minimum(_first(lengths[s], size, window) + b, (lengths[s] - 1) // size)
+
+  numbers = pl.BlockSpec((None, size, wide), lambda s, b, n: (s, block(s, b, n), 0))
+  scale = pl.BlockSpec((None, wide // D, pl.cdiv(room, LANES), LANES), lambda s, b, n: (s, 0, 0, 0))  # of the slot
+  one = pl.BlockSpec((None, H, D), lambda s, b, n: (s, 0, 0))
+  return pl.pallas_call(
+    functools.partial(_kernel, kv_heads=wide // D, size=size, window=window, cap=cap),
+    grid_spec=pltpu.PrefetchScalarGridSpec(
+      num_scalar_prefetch=1,
+      grid=(S, steps),
+      in_specs=[one, *((numbers, scale) * 2 if isinstance(keys, Int8) else (numbers, numbers))],
+      out_specs=one,
+      scratch_shapes=[
+        pltpu.VMEM((H, wide), q.dtype),
+        pltpu.VMEM((H, wide), jnp.float32),
+        pltpu.VMEM((H, LANES), jnp.float32),
+        pltpu.VMEM((H, LANES), jnp.float32),
+      ],
+    ),
+    out_shape=jax.ShapeDtypeStruct(q.shape, q.dtype),
+    compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
+    interpret=INTERPRET,
+    name="ragged_decode",
+  )(lengths.astype(jnp.int32), q, *arrays)
+
+
+def block_size(room: int, row_bytes: int) -> int:
+  """Positions of a block: the most that divide the room, and whose keys have at most `BLOCK_BYTES`."""
+  most = max(LANES, min(MAX_BLOCK, BLOCK_BYTES // row_bytes))
+  return next(n for n in range(most // LANES * LANES, 0, -LANES) if room % n == 0)
+
+
+def _first(length: Any, size: int, window: int | None) -> Any:
+  """The first block with a position that counts."""
+  return 0 if window is None else jnp.maximum(length - window, 0) // size
+
+
+def _kernel(
+  lengths_ref: Any, q_ref: Any, *refs: Any, kv_heads: int, size: int, window: int | None, cap: float | None
+) -> None:
+  """One block of one slot; `refs` are keys and values (with their scales behind them), the result, and what is kept.
+
+  A head's query stands at its own place of a row as wide as a token's keys, zeros at the others': one product takes the
+  keys as they lie, and costs what the heads' own would, for it is the keys that are loaded into the matrix unit.
+  """
+  *parts, out_ref, rows_ref, summed_ref, highest_ref, total_ref = refs
+  heads, head_dim = q_ref.shape
+  n, start = lengths_ref[pl.program_id(0)], pl.program_id(1) * size
+  start += _first(n, size, window) * size
+
+  def own(x: jax.Array) -> jax.Array:
+    """`x` `[heads kv_heads × head_dim]` with zeros wherever it is not the head's own part."""
+    head, place = (jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (0, 1))
+    return jnp.where(head // (heads // kv_heads) == place // head_dim, x, 0.0)
+
+  def numbers(which: int) -> tuple[jax.Array, Any]:
+    """Keys (0) or values (1) in the queries' type, and the scale of each head's `[heads size]`."""
+    if len(parts) == 2:
+      return parts[which][...].astype(rows_ref.dtype), 1.0
+    tile, scales = start // LANES, parts[2 * which + 1]
+    scale = jnp.concatenate([scales[:, tile + i, :] for i in range(size // LANES)], axis=1)  # [kv_heads size]
+    each = [jnp.broadcast_to(scale[k : k + 1], (heads // kv_heads, size)) for k in range(kv_heads)]
+    return parts[2 * which][...].astype(rows_ref.dtype), jnp.concatenate(each, axis=0)
+
+  @pl.when(pl.program_id(1) == 0)
+  def _() -> None:
+    rows = jnp.concatenate([q_ref[...].astype(jnp.float32)] * kv_heads, axis=1)
+    rows_ref[...] = own(rows).astype(rows_ref.dtype)
+    summed_ref[...] = jnp.zeros_like(summed_ref)
+    highest_ref[...] = jnp.full_like(highest_ref, MASKED)
+    total_ref[...] = jnp.zeros_like(total_ref)
+
+  @pl.when(start < n)
+  def _() -> None:
+    (keys, key_scale), (values, value_scale) = numbers(0), numbers(1)
+    scores = jax.lax.dot_general(
+      rows_ref[...], keys, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    )  # [heads size]
+    scores *= key_scale
+    if cap is not None:
+      scores = cap * jnp.tanh(scores / cap)
+    position = start + jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+    seen = position < n if window is None else (position < n) & (position >= n - window)
+    scores = jnp.where(seen, scores, MASKED)
+    before = highest_ref[...]
+    highest = jnp.maximum(before, scores.max(axis=1, keepdims=True))
+    weights = jnp.where(seen, jnp.exp(scores - highest[:, :1]), 0.0)
+    shrink = jnp.exp(before - highest)
+    highest_ref[...] = highest
+    total_ref[...] = total_ref[...] * shrink + weights.sum(axis=1, keepdims=True)
+    add = jnp.dot((weights * value_scale).astype(values.dtype), values, preferred_element_type=jnp.float32)
+    summed_ref[...] = summed_ref[...] * shrink[:, :1] + add
+
+  @pl.when(pl.program_id(1) == pl.num_programs(1) - 1)
+  def _() -> None:
+    found = own(summed_ref[...] / total_ref[:, :1])
+    out = sum(found[:, k * head_dim : (k + 1) * head_dim] for k in range(kv_heads))
+    out_ref[...] = jnp.asarray(out).astype(out_ref.dtype)
