@@ -87,7 +87,7 @@ def axes_of(held: Held) -> list[Axes]:
 
 
 def by_axes(function: Callable[[jax.Array, Axes], Any], cache: KVCache) -> Any:
-  """`function(array, its logical axes)` for each array of a cache, in a tree like it."""
+  """`function(array, its logical axes)` for each array `[slots ...]` of a cache, in a tree like it."""
   leaves, form = jax.tree.flatten(cache)
   axes = [axes for layer in cache for held in layer for axes in axes_of(held)]
   return jax.tree.unflatten(form, map(function, leaves, axes))

@@ -28,14 +28,7 @@ def fits(head_dim: int, keys: Any) -> bool:
 
 
 def attention(
-  q: jax.Array,
-  keys: Any,
-  values: Any,
-  lengths: jax.Array,
-  *,
-  longest: int,
-  window: int | None = None,
-  cap: float | None = None,
+  q: jax.Array, keys: Any, values: Any, lengths: jax.Array, *, longest: int, window: int | None = None, cap: Any = None
 ) -> jax.Array:
   """`[slots heads head_dim]`, as `q`: each slot's queries over its first `lengths` `[slots]` positions.
 
@@ -62,6 +55,7 @@ def attention(
 
   numbers = pl.BlockSpec((None, size, wide), lambda s, b, n: (s, block(s, b, n), 0))
   scale = pl.BlockSpec((None, wide // D, pl.cdiv(room, LANES), LANES), lambda s, b, n: (s, 0, 0, 0))  # of the slot
+  one_a_head = pltpu.VMEM((H, LANES), jnp.float32)  # in all lanes
   one = pl.BlockSpec((None, H, D), lambda s, b, n: (s, 0, 0))
   return pl.pallas_call(
     functools.partial(_kernel, kv_heads=wide // D, size=size, window=window, cap=cap),
@@ -70,12 +64,7 @@ def attention(
       grid=(S, steps),
       in_specs=[one, *((numbers, scale) * 2 if isinstance(keys, Int8) else (numbers, numbers))],
       out_specs=one,
-      scratch_shapes=[
-        pltpu.VMEM((H, wide), q.dtype),
-        pltpu.VMEM((H, wide), jnp.float32),
-        pltpu.VMEM((H, LANES), jnp.float32),
-        pltpu.VMEM((H, LANES), jnp.float32),
-      ],
+      scratch_shapes=[pltpu.VMEM((H, wide), q.dtype), pltpu.VMEM((H, wide), jnp.float32), one_a_head, one_a_head],
     ),
     out_shape=jax.ShapeDtypeStruct(q.shape, q.dtype),
     compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
@@ -132,27 +121,30 @@ def _kernel(
 
   @pl.when(start < n)
   def _() -> None:
-    (keys, key_scale), (values, value_scale) = numbers(0), numbers(1)
-    scores = jax.lax.dot_general(
-      rows_ref[...], keys, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-    )  # [heads size]
-    scores *= key_scale
-    if cap is not None:
-      scores = cap * jnp.tanh(scores / cap)
-    position = start + jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+    position = start + jax.lax.broadcasted_iota(jnp.int32, (heads, size), 1)
     seen = position < n if window is None else (position < n) & (position >= n - window)
-    scores = jnp.where(seen, scores, MASKED)
-    before = highest_ref[...]
-    highest = jnp.maximum(before, scores.max(axis=1, keepdims=True))
-    weights = jnp.where(seen, jnp.exp(scores - highest[:, :1]), 0.0)
-    shrink = jnp.exp(before - highest)
-    highest_ref[...] = highest
-    total_ref[...] = total_ref[...] * shrink + weights.sum(axis=1, keepdims=True)
-    add = jnp.dot((weights * value_scale).astype(values.dtype), values, preferred_element_type=jnp.float32)
-    summed_ref[...] = summed_ref[...] * shrink[:, :1] + add
+    _add(numbers(0), numbers(1), seen, cap, rows_ref, summed_ref, highest_ref, total_ref)
 
   @pl.when(pl.program_id(1) == pl.num_programs(1) - 1)
   def _() -> None:
     found = own(summed_ref[...] / total_ref[:, :1])
     out = sum(found[:, k * head_dim : (k + 1) * head_dim] for k in range(kv_heads))
     out_ref[...] = jnp.asarray(out).astype(out_ref.dtype)
+
+
+def _add(
+  keys: tuple[jax.Array, Any], values: tuple[jax.Array, Any], seen: jax.Array, cap: float | None, *kept: Any
+) -> None:
+  """A block of `(numbers [size wide], scales [heads size])` to what is kept, by a running maximum and sum."""
+  rows_ref, summed_ref, highest_ref, total_ref = kept
+  over_embed = (((1,), (1,)), ((), ()))
+  scores = jax.lax.dot_general(rows_ref[...], keys[0], over_embed, preferred_element_type=jnp.float32) * keys[1]
+  scores = jnp.where(seen, scores if cap is None else cap * jnp.tanh(scores / cap), MASKED)
+  before = highest_ref[...]
+  highest = jnp.maximum(before, scores.max(axis=1, keepdims=True))
+  weights = jnp.where(seen, jnp.exp(scores - highest[:, :1]), 0.0)
+  shrink = jnp.exp(before - highest)
+  highest_ref[...] = highest
+  total_ref[...] = total_ref[...] * shrink + weights.sum(axis=1, keepdims=True)
+  added = jnp.dot((weights * values[1]).astype(values[0].dtype), values[0], preferred_element_type=jnp.float32)
+  summed_ref[...] = summed_ref[...] * shrink[:, :1] + added
