@@ -6,6 +6,7 @@ import pytest
 from jax import numpy as jnp
 
 from skymath_jax.models import cache, ragged
+from tests.support.one_query import reference
 
 S, K, G, M, D = 5, 2, 3, 96, 16
 
@@ -15,18 +16,6 @@ def inputs(dtype="float32"):
   q = jnp.asarray(rng.normal(size=(S, K, G, D)) * 0.7, dtype)
   keys, values = (jnp.asarray(rng.normal(size=(S, K, M, D)), dtype) for _ in range(2))
   return q, keys, values, jnp.asarray([1, 31, 32, 33, 96], jnp.int32)
-
-
-def reference(q, keys, values, lengths, window=None):
-  q, keys, values = (np.asarray(x, np.float64) for x in (q, keys, values))
-  out = np.zeros(q.shape)
-  for slot, n in enumerate(np.asarray(lengths)):
-    start = 0 if window is None else max(0, n - window)
-    for head in range(K):
-      scores = q[slot, head] @ keys[slot, head, start:n].T
-      weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-      out[slot, head] = weights / weights.sum(axis=1, keepdims=True) @ values[slot, head, start:n]
-  return out
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 from skymath_jax import hardware, sharding
 from skymath_jax.models import Decoder, DecoderConfig, cache, ragged_tpu
 from skymath_jax.preflight import train
-from tests.models.test_ragged import reference
+from tests.support.one_query import reference
 
 S, K, G, D, ROOM = 5, 2, 3, 128, 512
 LENGTHS = [1, 127, 128, 300, 512]
