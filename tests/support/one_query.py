@@ -4,7 +4,7 @@ import numpy as np
 
 
 def reference(q, keys, values, lengths, window=None):
-  """float64 `[slots kv_heads group head_dim]`: queries like it over `[slots kv_heads length head_dim]`, slot by slot."""
+  """float64, as `q` `[slots kv_heads group head_dim]`, over keys and values `[slots kv_heads length head_dim]`."""
   q, keys, values = (np.asarray(x, np.float64) for x in (q, keys, values))
   out = np.zeros(q.shape)
   for slot, n in enumerate(np.asarray(lengths)):
