@@ -59,6 +59,7 @@ BENCHMARKS = {
   "rounds": (False, "accuracy against teacher tokens on the micro world, with and without rounds"),
   "micro_skill": (False, "what a model of the micro world can do, a prompt and level"),
   "tpu_step": (False, "the train step compiled for TPU slices, beside MaxText's: cycles, bytes moved, memory"),
+  "tpu_decode": (False, "a decode step compiled for TPU slices: cycles, bytes, and the floor beside them"),
   "three_seeds": (False, "the quickstart for three RNG seeds"),
   "cold_quickstart": (False, "clone to report: time, size of the install, memory"),
   "report_browser": (False, "faults of reports in a real browser, wide and narrow"),

@@ -46,6 +46,8 @@ def attention(
   arrays = (*keys, *values) if isinstance(keys, Int8) else (keys, values)
   room, wide = arrays[0].shape[1:]
   size = block_size(room, wide * arrays[0].dtype.itemsize)
+  if not INTERPRET:  # XLA would bring what fits into faster memory before the kernel: all of it, not what is live
+    arrays = tuple(pltpu.with_memory_space_constraint(x, pltpu.MemorySpace.HBM) for x in arrays)
   steps = pl.cdiv(longest, size)
   if window is not None:
     steps = min(steps, pl.cdiv(window - 1, size) + 1)

@@ -51,19 +51,9 @@ def check(config: DecoderConfig, settings: EngineSettings, target: Hardware) -> 
   Raises:
     UserError: libtpu is not installed.
   """
-  sizes = plan.mesh_sizes(config, settings, target.devices, target.chip.usable_bytes)
-  mesh = sharding.make_mesh(**sizes, devices=train.devices(target))
-  config = dataclasses.replace(config, scan_layers=False, remat="none", attention=attention.AUTO["tpu"])
-  programs = Programs(config, settings.steps_per_call)
-  params = abstract_params(config, settings, mesh)
-  length = settings.max_length
-  with jax.set_mesh(mesh):
-    state = abstract_state(config, settings.slots, length, settings.kv_dtype(config.dtype), mesh)
-    whole = _Whole(mesh)
-    decode = train.outcome_of(programs.generate.lower(params, state, whole(), whole((1,)), length=length))
-    tokens = whole((1, settings.prefill_chunk))
-    prefill = train.outcome_of(programs.prefill.lower(params, tokens))
-  weights, cache = _bytes(params), _bytes(state.cache)
+  programs = lowered(config, settings, target)
+  decode, prefill = train.outcome_of(programs.decode), train.outcome_of(programs.prefill)
+  weights, cache = programs.weight_bytes, programs.cache_bytes
   token = _ceil(cache, settings.slots * settings.max_length)
   beside = 2 * token * prefix_budget(settings.max_length)  # prefix cache, and prompts that wait for a slot
   prefill_peak = prefill.peak_bytes + cache + beside  # the slots are there meanwhile
@@ -72,7 +62,7 @@ def check(config: DecoderConfig, settings: EngineSettings, target: Hardware) -> 
   fits = decode.fits and prefill.fits and peak <= target.chip.usable_bytes
   return ServeReport(
     topology=target.name,
-    mesh=sizes,
+    mesh=programs.mesh_sizes,
     fits=fits,
     usable_bytes_per_chip=target.chip.usable_bytes,
     peak_bytes_per_chip=peak,
@@ -85,6 +75,42 @@ def check(config: DecoderConfig, settings: EngineSettings, target: Hardware) -> 
     tokens=max(0, room // token),
     slots_of_max_length=max(0, room // token // settings.max_length),
     compile_seconds={"decode": round(decode.seconds, 1), "prefill": round(prefill.seconds, 1)},
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lowered:
+  """The engine's two large programs for a slice, not compiled yet, and the bytes that one chip holds."""
+
+  decode: jax.stages.Lowered
+  prefill: jax.stages.Lowered
+  mesh_sizes: dict[str, int]
+  weight_bytes: int
+  cache_bytes: int
+
+
+def lowered(config: DecoderConfig, settings: EngineSettings, target: Hardware) -> Lowered:
+  """One decode call, all slots being full, and one piece of prefill, as the engine would run them on `target`.
+
+  Raises:
+    UserError: libtpu is not installed.
+  """
+  sizes = plan.mesh_sizes(config, settings, target.devices, target.chip.usable_bytes)
+  mesh = sharding.make_mesh(**sizes, devices=train.devices(target))
+  config = dataclasses.replace(config, scan_layers=False, remat="none", attention=attention.AUTO["tpu"])
+  programs = Programs(config, settings.steps_per_call)
+  params = abstract_params(config, settings, mesh)
+  with jax.set_mesh(mesh):
+    state = abstract_state(config, settings.slots, settings.max_length, settings.kv_dtype(config.dtype), mesh)
+    whole = _Whole(mesh)
+    decode = programs.generate.lower(params, state, whole(), whole((1,)), length=settings.max_length)
+    prefill = programs.prefill.lower(params, whole((1, settings.prefill_chunk)))
+  return Lowered(
+    decode=decode,
+    prefill=prefill,
+    mesh_sizes=sizes,
+    weight_bytes=_bytes(params),
+    cache_bytes=_bytes(state.cache),
   )
 
 
