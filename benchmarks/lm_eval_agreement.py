@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from skymath_jax import files, records
+from skymath_jax.models import training_prompt
 from skymath_jax.server.process import ServerProcess
 
 
@@ -89,6 +90,6 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
       "through": "HTTP front" if chosen.front else "weights",
       "same_text": sum(texts[id] == row["response"] for id, row in mine.items()),
       "verdicts_differ": [{"id": id, "lm_eval": texts[id], "skymath": mine[id]["response"]} for id in differ],
-      "prompt": files.read_json(export / "lm_eval" / "prompt.json"),
+      "prompt": files.read_json(export / training_prompt.FILE),
     },
   }

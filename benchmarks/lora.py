@@ -11,7 +11,8 @@ The default is the micro world: some minutes on two CPU cores. A real one, on 2,
       --config.evaluation.max_tokens=256 --answer_in=bfloat16
 
 `--rate` is of full fine-tuning; adapters learn at ten times that. Every way is `skymath train` and `skymath evaluate`
-in a workdir of its own, which can be killed and goes on. What each takes of a device's memory says `skymath preflight`.
+in a workdir of its own, which can be killed and goes on; answers are read in any form (the symbolic grader), since the
+pairs decide in which one a model writes them. What each takes of a device's memory says `skymath preflight`.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def _one(way: str, chosen: argparse.Namespace, more: list[str]) -> dict[str, Any
   asked = [word for word in more if word.startswith("--config.evaluation.")]
   _skymath(*words, *WAYS[way], *lora, *rates, *(word for word in more if word not in asked))
   checkpoint = workdir / "checkpoints/stage1"
-  asked += [f"--config.model.dtype={chosen.answer_in}"]
+  asked = ["--config.evaluation.mode=symbolic", f"--config.model.dtype={chosen.answer_in}", *asked]
   _skymath("evaluate", f"--model={checkpoint}", f"--benchmarks={chosen.benchmark}", f"--workdir={workdir}", *asked)
   (summary,) = (json.loads(path.read_text()) for path in workdir.glob("evaluation/*/summary.json"))
   rows = [json.loads(line) for line in (checkpoint / "metrics.jsonl").read_text().splitlines()]

@@ -11,7 +11,7 @@ from skymath_jax import distributed, files, hub, models, sharding
 from skymath_jax.convert import card, parity
 from skymath_jax.convert.output import require_output
 from skymath_jax.errors import UserError
-from skymath_jax.models import adapter_folder, hf, lora, peft
+from skymath_jax.models import adapter_folder, hf, lora, peft, training_prompt
 from skymath_jax.records import Facts
 
 
@@ -47,6 +47,8 @@ def export_checkpoint(
   facts: Facts = {"folder": str(out), "dtype": dtype, **_merged(folder, prompts, wanted=logits)}
   about = card.text(folder, decoder.config, tokenizer, dtype, name=name)
   hf.save(decoder, target, tokenizer, dtype=dtype, max_shard_size=round(max_shard_gb * 1e9), card=about)
+  if distributed.is_writer():
+    training_prompt.carry(folder, target)
   facts["equal_tensors"] = hf.verify(decoder, target, dtype)
   facts |= parity.report(decoder, target, tokenizer, dtype=dtype, prompts=prompts, new_tokens=new_tokens, wanted=logits)
   parity.require_same(facts, out, "exported model's logits")
@@ -85,5 +87,6 @@ def export_adapter(source: epath.PathLike, out: epath.PathLike, *, overwrite: bo
       peft.save(decoder, new, kept.adapters, base=base)
       models.tokenizer_of(folder).save(new)
       files.write_text(new / "README.md", card.of_adapter(base))
+      training_prompt.carry(folder, new)
   distributed.barrier("the exported adapters", seconds=hf.WRITE_SECONDS)
   return {"folder": str(out), "base": kept.base, "rank": kept.adapters.rank, "alpha": kept.adapters.alpha}

@@ -26,8 +26,8 @@ from skymath_jax.evaluation.template import Template
 from skymath_jax.evaluation.template import template as named_template
 from skymath_jax.generation.types import Generator, Request, Response, Sampling
 from skymath_jax.generation.visible import visible
-from skymath_jax.grading import equivalent, grade_response
-from skymath_jax.records import Problem, stable_id
+from skymath_jax.grading import equivalent, extract, grade_response
+from skymath_jax.records import ANSWER_MARKER, Problem, stable_id
 
 Row = dict[str, Any]
 PREDICTIONS = "predictions.jsonl"
@@ -93,6 +93,7 @@ async def evaluate_async(
       **_speed(fresh.values(), seconds, previous),
       "responses": {"asked": len(fresh), "kept": len(stored)},
       "requests_hash": _requests_hash(keys),
+      "warnings": [*_other_prompt(how, provenance or {}), *_unread(rows, mode)],
     }
     files.write_json(folder / "summary.json", summary)
   for warning in summary["warnings"]:
@@ -115,12 +116,11 @@ def _require_variety(sampling: Sampling, samples: int) -> None:
 
 
 def _settings(how: Template, sampling: Sampling, provenance: Mapping[str, Any]) -> Row:
-  """How the problems were asked, where that comes from, and what does not fit together."""
+  """How the problems were asked, and where that comes from."""
   return {
     "prompt": how.facts(),
     "sampling": {**dataclasses.asdict(sampling), "stop": list(sampling.stop)},
     "provenance": dict(provenance),
-    "warnings": _warnings(how, provenance),
   }
 
 
@@ -287,9 +287,23 @@ def _speed(rows: Any, seconds: float, previous: Row | None) -> Row:
   return {"seconds": round(seconds, 3), "tokens_per_second": round(tokens / seconds, 1) if tokens else 0.0}
 
 
-def _warnings(how: Template, provenance: Mapping[str, Any]) -> list[str]:
+def _other_prompt(how: Template, provenance: Mapping[str, Any]) -> list[str]:
   trained_with = provenance.get("template_hash")
   if trained_with in (None, how.chat or how.frame.hash):
     return []
   asked_with = f"the prompt {how.name} ({how.frame.hash})"
   return [f"{asked_with} is not the one of training ({trained_with}); accuracy will be lower than it need be"]
+
+
+def _unread(rows: Sequence[Row], mode: str) -> list[str]:
+  """Whether the strict grader passes over answers that are there, in the form that the model was taught."""
+  if mode != "strict":
+    return []
+  missing = [row for row in rows if row["extracted"] is None]
+  others = sum(extract(row["response"], last_number=False) is not None for row in missing)
+  if 2 * others <= len(rows):
+    return []
+  return [
+    f"{others:,} of {len(rows):,} responses give their answer otherwise (in a box, after ####) than behind "
+    f'"{ANSWER_MARKER.strip()}", which is all that the strict grader reads; config.evaluation.mode=symbolic reads them'
+  ]

@@ -2,7 +2,6 @@
 
     EXPORT/lm_eval/skymath_micro_gsm_test.yaml    the task: prompt, greedy decoding, answer pattern, exact match
     EXPORT/lm_eval/skymath_micro_gsm_test.jsonl   its problems: question and answer
-    EXPORT/lm_eval/prompt.json                    name and hash of the training prompt, which our evaluation compares
 
   cd EXPORT && lm_eval run --model hf --model_args pretrained=.,dtype=float32 --include_path lm_eval \\
     --tasks skymath_micro_gsm_test
@@ -23,7 +22,7 @@ from skymath_jax import files, records
 from skymath_jax.evaluation.template import Template
 from skymath_jax.records import ANSWER_MARKER, Problem
 
-FOLDER, PROMPT = "lm_eval", "prompt.json"
+FOLDER = "lm_eval"
 _MARKER = ANSWER_MARKER.strip()
 # The rest of the line after a marker, unless another follows on it, without one closing full stop.
 ANSWER_PATTERN = rf"{_MARKER} ((?:(?!{_MARKER} )[^\n])*?)\.?(?:\n|$)"
@@ -48,7 +47,6 @@ def write(
     records.write_lines(folder / f"{name}.jsonl", rows)
     files.write_text(folder / f"{name}.yaml", task(name, how, max_tokens))
     names.append(name)
-  files.write_json(folder / PROMPT, {"name": how.name, "hash": how.chat or how.frame.hash})
   return names
 
 

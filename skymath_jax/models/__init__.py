@@ -216,7 +216,7 @@ def tokenizer_of(path: epath.PathLike) -> Tokenizer:
 
 
 def weights_hash(path: epath.PathLike) -> str:
-  """16 hex digits that change when the weights, the config or the tokenizer do, and with nothing else."""
+  """16 hex digits that change when the weights, the config, the tokenizer or the prompt of training do."""
   folder = resolve(path)
   if not (folder / "config.json").exists() and not peft.is_folder(folder):
     from skymath_jax.models import orbax_folder

@@ -62,17 +62,21 @@ def load(name: str) -> Prompt:
     UserError: there is none; the known names are listed.
   """
   path = FOLDER / f"{name}.txt"
-  if not path.is_file():
+  if name not in _every_name():  # so no name leads out of the folder
     raise UserError(f"no prompt named {name!r}", where="prompt", remedy=f"use one of: {', '.join(names())}")
   return Prompt(name, path.read_text())
 
 
 def names(*parts: str) -> list[str]:
   """All prompt names below these folders (or files), sorted; without any, all but the OPTIONAL ones."""
-  found = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.txt"))
   if parts:
-    return [name for name in found if name.partition("/")[0] in parts]
-  return [name for name in found if name.partition("/")[0] not in OPTIONAL]
+    return [name for name in _every_name() if name.partition("/")[0] in parts]
+  return [name for name in _every_name() if name.partition("/")[0] not in OPTIONAL]
+
+
+@functools.cache
+def _every_name() -> tuple[str, ...]:
+  return tuple(sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.txt")))
 
 
 def few_shot(name: str, style: str) -> str:

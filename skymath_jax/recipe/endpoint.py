@@ -31,7 +31,7 @@ def evaluate_endpoint(config: Experiment, workdir: epath.Path, url: str, model: 
   """
   found = evaluate.at_hand(config, evaluate.benchmarks_of(config))
   root = workdir / "evaluation" / re.sub(r"[^\w.+-]", "_", model)
-  text = evaluate.template_of(config, trained=False)
+  text = evaluate.template_of(config, None)
   identity = CHAT if template_lib.is_chat(text) else ""
   client = endpoint_of(dataclasses.replace(config.teacher, base_url=url, model=model), chat=bool(identity))
   client.meter.ledger = Ledger(workdir / "evaluation" / "unanswered.json", client.model_id)

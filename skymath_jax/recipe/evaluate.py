@@ -14,10 +14,10 @@ from skymath_jax.engine import plan
 from skymath_jax.engine.generator import LocalGenerator
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
-from skymath_jax.evaluation import lm_eval
 from skymath_jax.evaluation import template as template_lib
 from skymath_jax.generation import Sampling
-from skymath_jax.models import orbax_folder
+from skymath_jax.models import training_prompt
+from skymath_jax.models.training_prompt import TrainingPrompt
 from skymath_jax.problems import catalog, suites
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts, Problem
@@ -144,11 +144,12 @@ def _evaluator(
 
   One that we trained is asked as it was trained, others as `evaluation.template` says.
   """
-  trained, tokenizer = trained_with(path), models.tokenizer_of(path)
-  text = template_of(config, trained=bool(trained))
+  trained, tokenizer = training_prompt.read(models.resolve(path)), models.tokenizer_of(path)
+  text = template_of(config, trained)
   identity = chat_identity(text, tokenizer)
   encode = chat.question_encoder(tokenizer, "template" if identity else "raw")
-  options = {name: options_of(config, text, identity, name, known=trained) for name in asked}
+  known = {} if trained is None else {"template_hash": trained.hash}
+  options = {name: options_of(config, text, identity, name, known=known) for name in asked}
   prompts = (options[name]["template"].render(p.question) for name, problems in asked.items() for p in problems)
   decoder, tokenizer, serving = plan.load(
     path,
@@ -165,12 +166,15 @@ def _evaluator(
   return ask
 
 
-def template_of(config: Experiment, *, trained: bool) -> str:
-  """How a model is asked: as it was trained, or as `evaluation.template` says."""
-  training = config.training.template.removesuffix(thoughts.SUFFIX)  # a prompt is the same with or without them
+def template_of(config: Experiment, trained: TrainingPrompt | None) -> str:
+  """How a model is asked: as it was trained, whatever the config says; others as `evaluation.template` says."""
+  if trained is None and config.evaluation.template:
+    return config.evaluation.template
+  training = config.training.template if trained is None else trained.template
+  training = training.removesuffix(thoughts.SUFFIX)  # a prompt is the same with or without them
   if training == template_lib.CHAT or training.endswith(".jinja"):
-    training = f"{template_lib.CHAT}:raw"  # a model that we train has the template, and the query is the message
-  return training if trained else config.evaluation.template or training
+    return f"{template_lib.CHAT}:raw"  # a model that we train has the template, and the query is the message
+  return training
 
 
 def chat_identity(text: str, tokenizer: Tokenizer) -> str:
@@ -220,18 +224,3 @@ def problems_of(config: Experiment, name: str) -> list[Problem]:
   """
   load = functools.partial(catalog.load, data_dir=config.seeds.data_dir)
   return evaluation.load_benchmark(name, load, rng_seed=config.rng_seed)
-
-
-def trained_with(path: epath.PathLike) -> Facts:
-  """`template_hash` of the prompt that the model at `path` was trained with, where that is known.
-
-  Raises:
-    UserError: there is no model.
-  """
-  folder = models.resolve(path)
-  exported = folder / lm_eval.FOLDER / lm_eval.PROMPT
-  if exported.exists():
-    return {"template_hash": files.read_json(exported)["hash"]}
-  steps = orbax_folder.committed(folder)
-  run = orbax_folder.read_meta(folder, steps[0])["run"] if steps else {}  # empty where a model was imported
-  return {"template_hash": run["template"]} if run else {}

@@ -3,6 +3,7 @@
 from skymath_jax import models
 from skymath_jax.convert.exporting import export_checkpoint
 from skymath_jax.evaluation import lm_eval, template
+from skymath_jax.models import training_prompt
 from skymath_jax.recipe import evaluate, seeds
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts
@@ -20,8 +21,8 @@ def export(run: Run) -> Facts:
   """
   config, folder = run.config.export, run.workdir / "export" / MODEL
   path = evaluate.model_path(run, MODEL)
-  identity = evaluate.trained_with(path)["template_hash"]
-  how = template.template(evaluate.template_of(run.config, trained=True), chat=identity)
+  trained = training_prompt.read(models.resolve(path))
+  how = template.template(evaluate.template_of(run.config, trained), chat=trained.hash if trained else "")
   facts = export_checkpoint(
     path,
     folder,

@@ -110,7 +110,6 @@ def test_lm_eval_task_holds_the_prompt_the_problems_and_the_pattern(tmp_path):
   assert prompt.replace("{{ question }}", STORY.question) == frame.render(query=STORY.question)
   [row] = [json.loads(line) for line in (tmp_path / "lm_eval" / f"{names[0]}.jsonl").read_text().splitlines()]
   assert (row["question"], row["answer"]) == (STORY.question, "7")
-  assert json.loads((tmp_path / "lm_eval" / "prompt.json").read_text())["hash"] == frame.hash
   pattern = json.loads(fields["regex_pattern"])
   for text, answer in (
     ("So 3 + 4.\nThe answer is 7", "7"),

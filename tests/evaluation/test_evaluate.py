@@ -224,6 +224,28 @@ def test_a_prompt_other_than_trainings_is_warned_about(tmp_path, capsys):
   assert "warning" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["#### {}", r"So \boxed{{{}}}", "<answer>{}</answer>", "Final answer: {}"])
+def test_answers_that_the_strict_grader_does_not_read_are_told_of(tmp_path, capsys, form):
+  class Other(Scripted):
+    def text(self, prompt):
+      return form.format(2 * int(prompt.split("What is ")[1].split(" ")[0])), "stop"
+
+  (warning,) = evaluate(Other(), PROBLEMS, tmp_path)["warnings"]
+  assert "12 of 12 responses" in warning and "config.evaluation.mode=symbolic" in warning
+  assert warning in capsys.readouterr().err
+  again = Other()
+  summary = evaluate(again, PROBLEMS, tmp_path, mode="symbolic")
+  assert summary["accuracy"]["all"] == 1 and summary["warnings"] == [] and again.asked == []
+
+
+def test_a_model_that_answers_nothing_is_not_told_to_be_read_otherwise(tmp_path):
+  class Mute(Scripted):
+    def text(self, prompt):
+      return "I do not know.", "stop"
+
+  assert evaluate(Mute(), PROBLEMS, tmp_path)["warnings"] == []
+
+
 def test_lost_responses_are_an_error(tmp_path):
   class Lossy(Scripted):
     async def generate(self, requests):

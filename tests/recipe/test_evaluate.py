@@ -10,6 +10,8 @@ import pytest
 from skymath_jax import config as config_lib
 from skymath_jax.cli import main as cli
 from skymath_jax.errors import UserError
+from skymath_jax.models import training_prompt
+from skymath_jax.models.training_prompt import TrainingPrompt
 from skymath_jax.recipe import evaluate
 from tests.support import endpoint
 
@@ -17,9 +19,9 @@ CHATTY = types.SimpleNamespace(chat_template="{{ messages[0].content }}")
 BARE = types.SimpleNamespace(chat_template=None)
 
 
-def how(tokenizer, benchmark="mine.jsonl", *, trained=False, **settings):
+def how(tokenizer, benchmark="mine.jsonl", *, trained="", **settings):
   config = config_lib.changed(config_lib.Experiment(), {f"evaluation.{key}": v for key, v in settings.items()})
-  text = evaluate.template_of(config, trained=trained)
+  text = evaluate.template_of(config, TrainingPrompt(trained, "") if trained else None)
   identity = evaluate.chat_identity(text, tokenizer)
   return evaluate.options_of(config, text, identity, benchmark, known={})["template"].name
 
@@ -30,8 +32,32 @@ def test_a_model_of_others_is_asked_in_its_own_template_and_one_of_ours_as_it_wa
   assert how(CHATTY, "mgsm:zh", template="chat", mode="symbolic") == "chat:ask/boxed_zh"
   assert how(CHATTY, template="chat:raw") == "chat:raw"
   assert how(BARE, template="raw") == "raw"
-  assert how(CHATTY, trained=True, template="chat") == "sft/alpaca"
   assert how(CHATTY, template="") == "sft/alpaca"
+  for trained, asked in (
+    ("sft/alpaca", "sft/alpaca"),
+    ("raw+thoughts", "raw"),
+    ("chat", "chat:raw"),
+    ("chat+thoughts", "chat:raw"),
+    ("chat:ask/boxed", "chat:ask/boxed"),
+    ("~/mine.jinja", "chat:raw"),
+    ("gone.jinja+thoughts", "chat:raw"),
+  ):
+    assert how(CHATTY, trained=trained) == how(CHATTY, trained=trained, template="raw") == asked
+
+
+@pytest.mark.parametrize(
+  "text", ["[]", "{", '{"template": "raw"}', '{"template": 1, "hash": ""}', '{"template": null, "hash": null}']
+)
+def test_what_a_strangers_folder_says_of_its_training_is_not_believed_blindly(tmp_path, text):
+  (tmp_path / training_prompt.FILE).write_text(text)
+  with pytest.raises(UserError, match=training_prompt.FILE):
+    training_prompt.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../README", "/etc/passwd", "sft/../raw", "chat:../secret", ""])
+def test_no_name_leads_out_of_the_folder_of_prompts(tmp_path, name):
+  with pytest.raises(UserError, match="no prompt named"):
+    how(CHATTY, trained=name or "chat: ")
 
 
 def test_a_model_without_a_chat_template_is_told_of():

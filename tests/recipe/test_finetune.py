@@ -67,6 +67,34 @@ def test_what_is_missing_is_told(folder, capfd, words, code, what):
   assert what in capfd.readouterr().err
 
 
+JINJA = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}[assistant] "
+
+
+@pytest.mark.parametrize(
+  ("template", "rank", "asked"),
+  [
+    ("mine.jinja", 2, "chat:raw"),
+    pytest.param("mine.jinja+thoughts", 0, "chat:raw", marks=pytest.mark.slow),
+    pytest.param("raw", 0, "raw", marks=pytest.mark.slow),
+    pytest.param("sft/alpaca", 2, "sft/alpaca", marks=pytest.mark.slow),
+  ],
+)
+def test_what_was_trained_is_asked_as_it_was_trained_wherever_it_goes(folder, capfd, template, rank, asked):
+  (folder / "mine.jinja").write_text(JINJA)
+  assert train("pairs.jsonl", f"--config.training.template={template}", f"--config.training.lora_rank={rank}") == 0
+  checkpoint = "w/checkpoints/stage1"
+  (folder / "mine.jinja").unlink()
+  assert main.call(["export", f"--checkpoint={checkpoint}", "--out=merged", "--logits=false"]) == 0
+  if rank:
+    assert main.call(["export", f"--checkpoint={checkpoint}", "--out=adapters", "--adapter"]) == 0
+  for model in (checkpoint, "merged", *(["adapters"] if rank else [])):
+    words = ["--config.evaluation.limit=2", "--config.evaluation.max_tokens=4", f"--workdir=of/{model}"]
+    assert main.call(["evaluate", f"--model={model}", "--benchmark=micro_gsm:test", *words]) == 0
+    summary = files.read_json(f"of/{model}/evaluation/micro_gsm_test/summary.json")
+    assert summary["prompt"]["name"] == asked and summary["warnings"] == []
+    assert summary["provenance"]["template_hash"] == summary["prompt"].get("chat", summary["prompt"]["hash"])
+
+
 @pytest.fixture
 def uploads(folder, monkeypatch):
   """Repository → (kind, folder with what was uploaded to it)."""

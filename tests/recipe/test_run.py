@@ -7,9 +7,9 @@ import numpy as np
 import torch
 import transformers
 
-from skymath_jax import prompts, records
+from skymath_jax import models, prompts, records
 from skymath_jax.cli import main as cli
-from skymath_jax.recipe import evaluate
+from skymath_jax.models import training_prompt
 from skymath_jax.records import Instance, Problem
 from tests.support.small_recipe import command
 
@@ -80,10 +80,10 @@ def test_the_export_is_the_model_for_transformers(small_run):
 def test_the_prompt_of_training_is_known_wherever_the_model_goes(small_run):
   """A checkpoint and its export name the prompt that an evaluation is compared with; a foreign model names none."""
   workdir, _, _ = small_run
-  wanted = {"template_hash": prompts.load("sft/alpaca").hash}
-  assert evaluate.trained_with(workdir / "checkpoints" / "stage1") == wanted
-  assert evaluate.trained_with(workdir / "export" / "stage2") == wanted
-  assert evaluate.trained_with("asset:micro_teacher") == {}
+  wanted = training_prompt.TrainingPrompt("sft/alpaca", prompts.load("sft/alpaca").hash)
+  assert training_prompt.read(workdir / "checkpoints" / "stage1") == wanted
+  assert training_prompt.read(workdir / "export" / "stage2") == wanted
+  assert training_prompt.read(models.resolve("asset:micro_teacher")) is None
   for name in ("base", "stage2"):
     summary = json.loads((workdir / "evaluation" / name / "summary.json").read_text())
     assert ("template_hash" in summary["provenance"]) == (name != "base") and summary["warnings"] == []
