@@ -1,6 +1,7 @@
 """Child processes: what hangs or dies is one wrong row, everything else comes back in order."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ def troubled(row):
     time.sleep(60)
   if row.get("trouble") == "die":
     os.kill(os.getpid(), signal.SIGKILL)
+  if row.get("trouble") == "fail":
+    raise ValueError("this row")
   return {**row, "extracted": str(row["n"]), "correct": True}
 
 
@@ -31,6 +34,38 @@ def test_a_row_that_hangs_or_kills_its_child_is_wrong_and_the_others_are_graded(
   lost = [row["n"] for row in graded if not row["correct"]]
   assert lost == [3, 210, 449]
   assert all(graded[n]["timed_out"] and graded[n]["extracted"] is None for n in lost)
+
+
+class Unreadable:
+  """A grader that no child can be made with."""
+
+  def __call__(self, row):
+    return row
+
+  def __reduce__(self):
+    return int, ("no number",)
+
+
+@pytest.mark.parametrize("rows", [1, 500])
+def test_children_that_do_not_start_end_the_grading(rows, capfd):
+  with pytest.raises(ChildProcessError, match=r"did not start \(exit code 1\).*__main__"):
+    list(in_children([{"n": 1}] * rows, Unreadable(), workers=2))
+  assert multiprocessing.active_children() == [] and "no number" in capfd.readouterr().err
+
+
+def test_whatever_dies_or_fails_costs_only_itself():
+  """Every third row kills its child or cannot be graded; what stands between them is graded, by ever new children."""
+  rows = [{"n": n, "trouble": {0: "die", 3: "fail"}.get(n % 6)} for n in range(30)]
+  graded = list(in_children(rows, troubled, workers=3, limit=60))
+  assert [row["n"] for row in graded if row["correct"]] == [n for n in range(30) if n % 3]
+  assert multiprocessing.active_children() == []
+
+
+def test_grading_that_is_given_up_leaves_no_process():
+  graded = in_children([{"n": n} for n in range(1000)], troubled, workers=2)
+  assert next(graded)["n"] == 0
+  graded.close()
+  assert multiprocessing.active_children() == []
 
 
 def test_no_rows_and_few_rows():
