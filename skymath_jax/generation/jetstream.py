@@ -67,7 +67,8 @@ class _Replica:
     self.calls: set[grpc.aio.UnaryStreamCall] = set()
     self.abandoned: set[grpc.aio.UnaryStreamCall] = set()
     self._failures = 0
-    self._cooldown_until = 0.0  # monotonic time
+    self._failed_at = 0.0  # monotonic time
+    self._cooldown_until = 0.0
     self._missed_checks = 0
     if credentials is None:
       self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
@@ -80,9 +81,12 @@ class _Replica:
     """Whether a request may go there now."""
     return self._failures == 0 or (not self.calls and time.monotonic() >= self._cooldown_until)
 
-  def load(self) -> tuple[bool, int, float]:
-    """Sorts replicas: those that can be had, the idlest of them, at random among equals."""
-    return not self.available, len(self.calls), random.random()
+  def load(self) -> tuple[int, int, float]:
+    """Sorts replicas: those that can be had, the idlest of them, at random among equals.
+
+    Where none can be had, one that still works on something has stumbled only; one without any call may be dead.
+    """
+    return 0 if self.available else 1 if self.calls else 2, len(self.calls), random.random()
 
   def begin(self, call: grpc.aio.UnaryStreamCall) -> None:
     """A call is under way."""
@@ -96,18 +100,21 @@ class _Replica:
     for call in self.calls:
       call.cancel()
 
-  def succeeded(self) -> None:
-    """It answered."""
-    self._failures = 0
+  def succeeded(self, asked: float) -> None:
+    """It answered what was asked at that time; words of a server that has died since may still arrive."""
+    if asked >= self._failed_at:
+      self._failures = 0
 
   def failed(self) -> None:
     """It could not be reached or does not take requests."""
-    if time.monotonic() >= self._cooldown_until:  # many calls fail at once: that is one failure
-      self._cooldown_until = time.monotonic() + min(MAX_PAUSE_SECONDS, FIRST_COOLDOWN_SECONDS * 2**self._failures)
+    self._failed_at = time.monotonic()
+    if self._failed_at >= self._cooldown_until:  # many calls fail at once: that is one failure
+      self._cooldown_until = self._failed_at + min(MAX_PAUSE_SECONDS, FIRST_COOLDOWN_SECONDS * 2**self._failures)
       self._failures += 1
 
   async def probe(self, seconds: float) -> None:
     """A health check; the second one in a row without an answer gives up all calls under way here."""
+    asked = time.monotonic()
     try:
       answer = await self.stub.HealthCheck(jetstream_pb2.HealthCheckRequest(), timeout=seconds)
     except grpc.aio.AioRpcError:
@@ -117,7 +124,10 @@ class _Replica:
         self.give_up()
     else:
       self._missed_checks = 0
-      (self.succeeded if answer.is_live else self.failed)()
+      if answer.is_live:
+        self.succeeded(asked)
+      else:
+        self.failed()
 
 
 class JetStreamGenerator:
@@ -189,7 +199,7 @@ class JetStreamGenerator:
       failures = pauses = 0
       start = time.monotonic()
       while True:
-        replica = min(self._replicas, key=_Replica.load)
+        replica, asked = min(self._replicas, key=_Replica.load), time.monotonic()
         try:
           response = await self._attempt(replica, request, tokens)
         except (grpc.aio.AioRpcError, _Abandoned) as error:
@@ -207,7 +217,7 @@ class JetStreamGenerator:
             pause, pauses = min(MAX_PAUSE_SECONDS, self._first_pause * 2**pauses), pauses + 1
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         else:
-          replica.succeeded()
+          replica.succeeded(asked)
           self.stats.count(response)
           return response
 

@@ -165,6 +165,15 @@ def test_a_replica_that_fails_is_left_alone_and_its_requests_go_elsewhere():
   assert len(dead.seen) <= 12, "it was asked again and again"
 
 
+@pytest.mark.parametrize("blips", [1, 2])
+def test_while_none_can_be_had_the_one_that_stumbled_is_asked_rather_than_the_dead_one(blips):
+  """Few attempts, and answers that take longer than all pauses between them."""
+  dead = Fake(*[grpc.StatusCode.UNAVAILABLE] * 10_000)
+  alive = Fake(*[grpc.StatusCode.UNAVAILABLE] * blips, delay=0.3, at_once=2)
+  answers, _ = ask([dead, alive], [request() for _ in range(20)], attempts=4, first_pause=0.01)
+  assert [getattr(a, "text", a) for a in answers] == ["dcba"] * 20
+
+
 def test_a_replica_that_comes_back_is_used_again(monkeypatch):
   monkeypatch.setattr("skymath_jax.generation.jetstream.FIRST_COOLDOWN_SECONDS", 0.05)
   flaky, other = Fake(*[grpc.StatusCode.UNAVAILABLE] * 3, delay=0.005), Fake(delay=0.005)
