@@ -76,7 +76,20 @@ def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
 
 SPLASH_BLOCK = 128  # rows must be a multiple of it: the lane width of a TPU core
 MAX_SPLASH_BLOCK = 512  # queries and keys of one kernel step where the row allows
+MAX_BACKWARD_KEYS = 4096  # keys of one block of the backward pass: what fits a core's own memory
+QUERY_GRADIENTS = 16  # copies of the queries' gradient that the backward kernel may write; they are summed afterwards
 INTERPRET = False  # tests run the kernel's arithmetic without a TPU
+
+
+def backward_keys(length: int, size: int) -> int:
+  """Keys of one block of splash's backward pass, a multiple of `size`, in a row of `length` tokens.
+
+  The pass writes one gradient of all queries for each block of keys: with blocks of a fixed size their memory grows
+  with the square of the length (64 copies, 17 GB of one row of 32k with 32 heads).
+  """
+  blocks = length // size
+  several = [n for n in range(1, MAX_BACKWARD_KEYS // size + 1) if blocks % n == 0]
+  return size * next((n for n in several if blocks // n <= QUERY_GRADIENTS), several[-1])
 
 
 def splash(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
@@ -93,7 +106,7 @@ def splash(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
   size = next(n for n in range(min(T, MAX_SPLASH_BLOCK), 0, -SPLASH_BLOCK) if T % n == 0)
   blocks = library.BlockSizes(
     block_q=size, block_kv=size, block_kv_compute=size,
-    block_q_dkv=size, block_kv_dkv=size, block_kv_dkv_compute=size, use_fused_bwd_kernel=True,
+    block_q_dkv=size, block_kv_dkv=backward_keys(T, size), block_kv_dkv_compute=size, use_fused_bwd_kernel=True,
   )  # fmt: skip
   mask: Any = library.CausalMask((T, T))
   if config.window is not None:

@@ -35,8 +35,12 @@ def loss(config, segment_ids):
 
 
 @pytest.mark.parametrize("window", [None, 40])
-def test_splash_equals_the_reference(monkeypatch, window):
+@pytest.mark.parametrize("copies", [16, 1])
+def test_splash_equals_the_reference(monkeypatch, window, copies):
+  """With one copy of the queries' gradient, a backward block holds two of the forward pass, as in long rows."""
   monkeypatch.setattr(attention, "INTERPRET", True)
+  monkeypatch.setattr(attention, "MAX_SPLASH_BLOCK", 128)
+  monkeypatch.setattr(attention, "QUERY_GRADIENTS", copies)
   *qkv, segment_ids = inputs()
   config = dataclasses.replace(CONFIG, window=window)
   (_, want), want_grads = loss(dataclasses.replace(config, attention="xla"), segment_ids)(*qkv)
@@ -45,6 +49,15 @@ def test_splash_equals_the_reference(monkeypatch, window):
   np.testing.assert_allclose(got[real], want[real], atol=1e-5)
   for a, b in zip(got_grads, want_grads, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_the_gradients_that_splash_sums_do_not_grow_with_the_square_of_the_length():
+  for length in range(128, 65536 + 1, 128):
+    size = next(n for n in range(min(length, 512), 0, -128) if length % n == 0)
+    keys = attention.backward_keys(length, size)
+    assert length % keys == keys % size == 0 and keys <= 4096
+  copies = {length: length // attention.backward_keys(length, 512) for length in (2048, 8192, 16384, 32768, 65536)}
+  assert copies == {2048: 4, 8192: 16, 16384: 16, 32768: 16, 65536: 16}
 
 
 def test_splash_leaves_odd_rows_to_the_reference():
