@@ -20,6 +20,7 @@ from typing import Any
 Row = dict[str, Any]
 Grade = Callable[[Row], Row]
 LIMIT_SECONDS = 10.0  # a row
+START_SECONDS = 300.0  # that a child may take until it can be given rows, which counts for none of them
 CHUNK = 200  # rows that a child is given at once
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit locks that threads of the parent hold
 
@@ -59,7 +60,7 @@ def _came_back(children: Sequence["_Child"]) -> Iterator[tuple[int, Sequence[Row
   """Waits until a child says something or its time is up; (first row, rows, graded or None) of those with rows."""
   waiting = [child for child in children if not child.idle]
   patience = min(child.deadline for child in waiting) - time.monotonic()
-  ready = wait([child.pipe for child in waiting], timeout=None if patience == float("inf") else max(0.0, patience))
+  ready = wait([child.pipe for child in waiting], timeout=max(0.0, patience))
   for child in waiting:
     if child.pipe in ready or time.monotonic() >= child.deadline:
       job, found = child.take()
@@ -80,7 +81,7 @@ class _Child:
     self._process.start()
     theirs.close()  # so that its end is seen
     self._job: tuple[int, Sequence[Row]] | None = None
-    self.idle, self.deadline = False, float("inf")  # until it says that it has started, which counts for no row
+    self.idle, self.deadline = False, time.monotonic() + START_SECONDS
 
   def give(self, start: int, rows: Sequence[Row], limit: float) -> None:
     """Hands over rows; one that cannot take them any more is found out by `take`."""
@@ -108,7 +109,7 @@ class _Child:
         raise ChildProcessError(f'{what}; a script needs `if __name__ == "__main__":` around what it calls')
       self._start()
     else:
-      self._job, self.idle, self.deadline = None, True, float("inf")
+      self._job, self.idle = None, True
     return job, found
 
   def end(self) -> None:
