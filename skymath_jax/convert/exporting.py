@@ -48,7 +48,7 @@ def export_checkpoint(
   about = card.text(folder, decoder.config, tokenizer, dtype, name=name)
   hf.save(decoder, target, tokenizer, dtype=dtype, max_shard_size=round(max_shard_gb * 1e9), card=about)
   if distributed.is_writer():
-    training_prompt.carry(folder, target)
+    training_prompt.write(target, training_prompt.read(folder))
   facts["equal_tensors"] = hf.verify(decoder, target, dtype)
   facts |= parity.report(decoder, target, tokenizer, dtype=dtype, prompts=prompts, new_tokens=new_tokens, wanted=logits)
   parity.require_same(facts, out, "exported model's logits")
@@ -87,6 +87,6 @@ def export_adapter(source: epath.PathLike, out: epath.PathLike, *, overwrite: bo
       peft.save(decoder, new, kept.adapters, base=base)
       models.tokenizer_of(folder).save(new)
       files.write_text(new / "README.md", card.of_adapter(base))
-      training_prompt.carry(folder, new)
+      training_prompt.write(new, training_prompt.read(folder))
   distributed.barrier("the exported adapters", seconds=hf.WRITE_SECONDS)
   return {"folder": str(out), "base": kept.base, "rank": kept.adapters.rank, "alpha": kept.adapters.alpha}

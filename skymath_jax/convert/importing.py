@@ -3,10 +3,10 @@
 import jax
 from etils import epath
 
-from skymath_jax import files, models, sharding
+from skymath_jax import distributed, files, models, sharding
 from skymath_jax.convert import parity
 from skymath_jax.convert.output import require_output
-from skymath_jax.models import hf, orbax_folder
+from skymath_jax.models import hf, orbax_folder, training_prompt
 from skymath_jax.models.families import FAMILIES
 from skymath_jax.records import Facts
 
@@ -31,12 +31,15 @@ def import_folder(
   folder = models.resolve(source)
   target = require_output(out, folder, overwrite=overwrite)
   files.require_plain_name(target)
+  trained = training_prompt.read(folder)
   mesh = sharding.make_mesh() if jax.device_count() > 1 else None
   dtype = hf.stored_dtype(folder)
   decoder, tokenizer = hf.load(folder, mesh=mesh, dtype=dtype)
   if dtype == "float16":  # bfloat16's rival in range, but TPUs have no arithmetic for it
     decoder = decoder.replace(dtype="bfloat16")
   orbax_folder.save(decoder, tokenizer, target)
+  if distributed.is_writer():
+    training_prompt.write(target, trained)
   parameters = decoder.config.parameters
   del decoder
   again, _ = orbax_folder.load(target, mesh=mesh)

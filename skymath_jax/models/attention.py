@@ -76,7 +76,7 @@ def xla(config: DecoderConfig, segment_ids: jax.Array) -> Attention:
 
 SPLASH_BLOCK = 128  # rows must be a multiple of it: the lane width of a TPU core
 MAX_SPLASH_BLOCK = 512  # queries and keys of one kernel step where the row allows
-MAX_BACKWARD_KEYS = 4096  # keys of one block of the backward pass: what fits a core's own memory
+MAX_BACKWARD_KEYS = 2048  # keys of one block of the backward pass: 4,096 do not fit a v4 core's own 16 MB
 QUERY_GRADIENTS = 16  # copies of the queries' gradient that the backward kernel may write; they are summed afterwards
 INTERPRET = False  # tests run the kernel's arithmetic without a TPU
 

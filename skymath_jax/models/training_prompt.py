@@ -1,4 +1,5 @@
-"""The prompt that a model of ours was trained in: a checkpoint's run says it, and a file in whatever it is exported to.
+"""The prompt that a model of ours was trained in: a checkpoint's run says it, and a file in whatever it is exported
+or imported to.
 
 Asked in another prompt, a model seems worse than it is, or answers nothing at all.
 """
@@ -39,7 +40,7 @@ def read(folder: epath.Path) -> TrainingPrompt | None:
   return TrainingPrompt(run["settings"]["template"], run["template"]) if run else None
 
 
-def carry(folder: epath.Path, export: epath.Path) -> None:
-  """Writes what is known of the model in `folder` into the folder that it was exported to."""
-  if (known := read(folder)) is not None:
-    files.write_json(export / FILE, dataclasses.asdict(known))
+def write(folder: epath.Path, known: TrainingPrompt | None) -> None:
+  """Writes what is known of a model into the folder that it is exported or imported to."""
+  if known is not None:
+    files.write_json(folder / FILE, dataclasses.asdict(known))

@@ -87,7 +87,8 @@ def test_what_was_trained_is_asked_as_it_was_trained_wherever_it_goes(folder, ca
   assert main.call(["export", f"--checkpoint={checkpoint}", "--out=merged", "--logits=false"]) == 0
   if rank:
     assert main.call(["export", f"--checkpoint={checkpoint}", "--out=adapters", "--adapter"]) == 0
-  for model in (checkpoint, "merged", *(["adapters"] if rank else [])):
+  assert main.call(["import", "--hf=merged", "--out=again", "--logits=false"]) == 0
+  for model in (checkpoint, "merged", "again", *(["adapters"] if rank else [])):
     words = ["--config.evaluation.limit=2", "--config.evaluation.max_tokens=4", f"--workdir=of/{model}"]
     assert main.call(["evaluate", f"--model={model}", "--benchmark=micro_gsm:test", *words]) == 0
     summary = files.read_json(f"of/{model}/evaluation/micro_gsm_test/summary.json")
