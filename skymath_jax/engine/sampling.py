@@ -68,23 +68,33 @@ def _uniform(key: jax.Array, index: jax.Array) -> jax.Array:
 def draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
   """The token int32 `[slots]` at `uniform` `[slots]` in [0, 1) of the cumulated `weights` `[slots vocab]`.
 
-  Sums are made in two levels, blocks and inside a block, as products with a triangle of ones. Where rounding leads to
-  a token of weight 0 (one draw in some millions) the heaviest is taken instead.
+  Sums are made in levels, of blocks, of blocks of blocks and so on, as products with a triangle of ones. Where rounding
+  leads to a token of weight 0 (one draw in some millions) the heaviest is taken instead.
   """
   S, V = weights.shape
   size = 32 if V < 4096 else 128
-  blocks = jnp.pad(weights, ((0, 0), (0, -V % size))).reshape(S, -1, size)
-  inside = jnp.einsum("snb,cb->snc", blocks, jnp.tri(size), precision=EXACT)
-  ends = jnp.einsum("sn,mn->sm", inside[:, :, -1], jnp.tri(blocks.shape[1]), precision=EXACT)
-  target = uniform * ends[:, -1]
-  block = jnp.minimum(jnp.sum(ends <= target[:, None], axis=1), blocks.shape[1] - 1)
-  start = jnp.where(block > 0, jnp.take_along_axis(ends, jnp.maximum(block - 1, 0)[:, None], axis=1)[:, 0], 0.0)
-  sums = jnp.take_along_axis(inside, block[:, None, None], axis=1)[:, 0]
-  rest = jnp.minimum(target - start, sums[:, -1] * (1 - 2.0**-20))  # rounding must not lead past the block
-  token = jnp.minimum(block * size + jnp.sum(sums <= rest[:, None], axis=1), V - 1)
+  levels = [_cumulated(weights, size)]
+  while levels[-1].shape[1] > 1:
+    levels.append(_cumulated(levels[-1][:, :, -1], size))
+  target = uniform * levels[-1][:, 0, -1]
+  at = jnp.zeros((S,), jnp.int32)  # the block of a level, then what it is of the next one
+  for sums in reversed(levels):
+    sums = jnp.take_along_axis(sums, at[:, None, None], axis=1)[:, 0]
+    target = jnp.minimum(target, sums[:, -1] * (1 - 2.0**-20))  # rounding must not lead past the block
+    inside = jnp.minimum(jnp.sum(sums <= target[:, None], axis=1), size - 1)
+    before = jnp.take_along_axis(sums, jnp.maximum(inside - 1, 0)[:, None], axis=1)[:, 0]
+    target = target - jnp.where(inside > 0, before, 0.0)
+    at = at * size + inside
+  token = jnp.minimum(at, V - 1)
   hit = jnp.take_along_axis(weights, token[:, None], axis=1)[:, 0] > 0
   token = token.astype(jnp.int32)
   return jax.lax.cond(jnp.all(hit), lambda: token, lambda: jnp.where(hit, token, largest(weights)))
+
+
+def _cumulated(x: jax.Array, size: int) -> jax.Array:
+  """x `[slots n]` in blocks, `[slots blocks size]`, cumulated inside each; the last one is filled with zeros."""
+  blocks = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size))).reshape(x.shape[0], -1, size)
+  return jnp.einsum("snb,cb->snc", blocks, jnp.tri(size), precision=EXACT)
 
 
 def largest(x: jax.Array) -> jax.Array:

@@ -229,12 +229,9 @@ def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array
       kernel = ragged.cudnn if way == "cudnn" else functools.partial(ragged.attention, window=config.window)
       return kernel(q, *updated, positions + 1).reshape(S, H, D), updated
     visible = _visible(positions, length, config.window)
-    seen = jax.tree.map(lambda held: held[:, :, :length], updated)
-    if product.wide_sums(q.dtype) and jax.sharding.get_abstract_mesh().empty:
-      one = functools.partial(_look_up_one, config.attention_cap)
-      y = jax.lax.map(one, (q, seen, visible), batch_size=CPU_SLOTS)
-    else:
-      y = _look_up(config.attention_cap, q, seen, visible)
+    portions = product.wide_sums(q.dtype) and jax.sharding.get_abstract_mesh().empty
+    look_up = _look_up_by_portions if portions else _look_up
+    y = look_up(config.attention_cap, q, updated, visible)
     return y.reshape(S, H, D), updated
 
   return attend
@@ -242,15 +239,28 @@ def cached(config: DecoderConfig, layer: tuple[Held, Held], positions: jax.Array
 
 def _look_up(cap: float | None, q: jax.Array, layer: tuple[Held, Held], visible: jax.Array) -> jax.Array:
   """What queries `[slots kv_heads group head_dim]` find at the positions `visible` `[slots length]` to them."""
-  (keys, key_scale), (values, value_scale) = (_read(held, q.dtype) for held in layer)
+  seen = jax.tree.map(lambda held: held[:, :, : visible.shape[1]], layer)
+  (keys, key_scale), (values, value_scale) = (_read(held, q.dtype) for held in seen)
   scores = jnp.einsum("skgd,skld->skgl", q, keys, preferred_element_type=jnp.float32) * key_scale
   weights = product.softmax(jnp.where(visible[:, None, None], capped(scores, cap), MASKED))
   return product.summed("skgl,skld->skgd", (weights * value_scale).astype(q.dtype), values)
 
 
-def _look_up_one(cap: float | None, slot: tuple[jax.Array, tuple[Held, Held], jax.Array]) -> jax.Array:
-  """`_look_up` of one slot, without that axis."""
-  return _look_up(cap, *jax.tree.map(lambda x: x[None], slot))[0]
+def _look_up_by_portions(cap: float | None, q: jax.Array, layer: tuple[Held, Held], visible: jax.Array) -> jax.Array:
+  """`_look_up`, a few slots at a time, read where they lie: a copy of what all see would cost as much again."""
+  slots, length = visible.shape
+  size = min(CPU_SLOTS, slots)
+
+  def portion(start: jax.Array) -> jax.Array:
+    def cut(x: jax.Array, *shape: int) -> jax.Array:
+      return jax.lax.dynamic_slice(x, (start, *(0 for _ in shape)), (size, *shape))
+
+    seen = jax.tree.map(lambda held: cut(held, held.shape[1], length, *held.shape[3:]), layer)
+    return _look_up(cap, cut(q, *q.shape[1:]), seen, cut(visible, length))
+
+  whole, rest = divmod(slots, size)
+  y = jax.lax.map(portion, size * jnp.arange(whole)).reshape(whole * size, *q.shape[1:])
+  return jnp.concatenate([y, portion(jnp.int32(slots - size))[size - rest :]]) if rest else y
 
 
 def _visible(positions: jax.Array, length: int, window: int | None) -> jax.Array:

@@ -19,6 +19,7 @@ from jax import numpy as jnp
 
 from skymath_jax import sharding
 
+FEW_ROWS = 64
 _FIXED_ORDER = contextvars.ContextVar("whether sums over rows are made in an order of their own", default=False)
 
 
@@ -90,11 +91,24 @@ def product(equation: str, x: jax.Array, w: Weight) -> jax.Array:
   if isinstance(w, OutIn):
     inputs = len(equation.split(",")[0].removeprefix("..."))
     matrix = w.w.reshape(-1, math.prod(w.w.shape[-inputs:]))  # of more axes XLA would turn them itself
-    y = summed("...i,oi->...o", x.reshape(*x.shape[:-inputs], -1), matrix.astype(x.dtype))
+    y = of_out_in(x.reshape(*x.shape[:-inputs], -1), matrix).astype(x.dtype)
     return y.reshape(*x.shape[:-inputs], *w.w.shape[:-inputs])
   if wide_sums(x.dtype):
     return _wide(equation, x, w)
   return jnp.einsum(equation, x, w.astype(x.dtype))
+
+
+def of_out_in(x: jax.Array, w: jax.Array) -> jax.Array:
+  """Float32 `[... out]` of x `[... in]` and w `[out in]`, multiplied in the dtype of `x`.
+
+  A CPU packs the right one of two bfloat16 matrices for each product. Few rows are packed sooner than a weight, so they
+  come right: 1.3 to 1.7 times the speed up to 32 rows, from 128 on less than 1 (`benchmarks/cpu_products.py`).
+  """
+  rows, w = math.prod(x.shape[:-1]), w.astype(x.dtype)
+  if wide_sums(x.dtype) and 1 < rows <= FEW_ROWS:
+    y = jnp.einsum("oi,ri->or", w, x.reshape(rows, -1), preferred_element_type=jnp.float32)
+    return jax.lax.optimization_barrier(y).T.reshape(*x.shape[:-1], -1)  # without it XLA would swap them again
+  return jnp.einsum("...i,oi->...o", x, w, preferred_element_type=jnp.float32)
 
 
 def _factors(equation: str) -> tuple[str, str]:

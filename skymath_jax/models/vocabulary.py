@@ -3,7 +3,7 @@
 import jax
 from jax import numpy as jnp
 
-from skymath_jax.models.product import summed
+from skymath_jax.models.product import of_out_in, summed
 
 
 @jax.custom_vjp
@@ -14,7 +14,7 @@ def vocabulary_logits(hidden: jax.Array, table: jax.Array) -> jax.Array:
   float32, several times slower. They sum in float32; the table's gradient leaves in the table's dtype, so that chunks
   of a batch add up in it.
   """
-  return jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+  return of_out_in(hidden, table)
 
 
 def _logits_forward(hidden: jax.Array, table: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

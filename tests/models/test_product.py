@@ -65,12 +65,26 @@ def test_a_weight_that_lies_the_other_way_gives_the_same(equation, inputs, outpu
   np.testing.assert_allclose(np.float32(found), np.float32(expected), rtol=0.01, atol=0.05)
 
 
+@pytest.mark.parametrize("rows", [16, 160])
 @pytest.mark.parametrize(("equation", "shape"), [("...d,df->...f", (80, 48)), ("...d,dhk->...hk", (4, 8, 48))])
-def test_a_cpu_multiplies_such_a_weight_as_it_lies_and_in_bfloat16(equation, shape):
-  x, w = jnp.ones((16, 48)), OutIn(jnp.ones(shape, jnp.bfloat16))
+def test_a_cpu_multiplies_such_a_weight_as_it_lies_and_in_bfloat16(equation, shape, rows):
+  x, w = jnp.ones((rows, 48)), OutIn(jnp.ones(shape, jnp.bfloat16))
   compiled = jax.jit(lambda x, w: product(equation, x.astype(jnp.bfloat16), w)).lower(x, w).compile().as_text()
-  assert re.search(r"bf16\[16,48\], param_1[.\d]*: bf16\[\d+,48\]\) -> f32", compiled)
-  assert "transpose(" not in compiled
+  few = r"bf16\[\d+,48\], param_1[.\d]*: bf16\[16,48\]\) -> f32\[\d+,16\]"  # what is packed comes right
+  many = r"bf16\[160,48\], param_1[.\d]*: bf16\[\d+,48\]\) -> f32\[160,"
+  assert re.search(few if rows == 16 else many, compiled), compiled
+  assert not re.search(r"\[48,\d+\]\S* (transpose|copy)\(", compiled)
+
+
+@pytest.mark.parametrize("size", [(576, 1536), (130, 70)])
+def test_a_row_of_such_a_product_is_the_same_bits_in_any_company(size):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(200, size[0])), jnp.bfloat16)
+  w = OutIn(jnp.asarray(rng.normal(size=size[::-1]), jnp.bfloat16))
+  multiply = jax.jit(lambda x, w: product("...d,df->...f", x, w))
+  together = np.float32(multiply(x, w))
+  for rows in (4, 7, 64, 65, 128):
+    np.testing.assert_array_equal(np.float32(multiply(x[:rows], w)), together[:rows])
 
 
 def test_a_bfloat16_cache_gives_back_what_was_written():
