@@ -29,7 +29,7 @@ def plain(points, k, centres=None):
 POINT = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
   st.lists(POINT, min_size=24, max_size=24), st.integers(1, 30), st.sampled_from([1, 7, 50]),
   st.lists(POINT, max_size=3),

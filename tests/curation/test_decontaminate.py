@@ -104,7 +104,7 @@ def test_thirty_words_decide_and_twenty_nine_do_not():
 WORDS = st.lists(st.sampled_from("abc"), max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tests=st.lists(WORDS, min_size=1, max_size=4), text=WORDS, n=st.integers(1, 12), other=st.integers(1, 12))
 def test_runs_agree_with_sets_of_ngrams(tests, text, n, other):
   def grams(words, size):
@@ -116,7 +116,7 @@ def test_runs_agree_with_sets_of_ngrams(tests, text, n, other):
     assert (verdict.longest_run >= size) == any(grams(text, size) & grams(words, size) for words in tests)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text("ab1.", min_size=16, max_size=40), st.text("ab1.", max_size=20), st.text("ab1.", max_size=20))
 def test_embedded_agrees_with_the_in_operator(pattern, before, after):
   found = decontaminate.EmbeddedIndex()

@@ -49,7 +49,7 @@ def test_lineages_follow_the_chain_to_the_seeds():
   assert set(seeds_of(chain).values()) == {frozenset(["n5000"])}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 20), max_size=3, unique=True), max_size=12))
 def test_lineages_agree_with_a_walk(edges):
   parents = {f"{a}": tuple(f"{b}" for b in found if b > a) for a, found in edges.items()}
@@ -68,7 +68,7 @@ def test_known_jaccard():
   assert minhash.jaccard("a b c d e", "a b c d X") == pytest.approx(4 / 10)  # the last word weighs as much
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
   st.lists(st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join), max_size=25, unique=True),
   st.sampled_from([0.5, 0.8]),

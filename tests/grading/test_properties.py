@@ -65,14 +65,14 @@ def spellings(value: Fraction) -> list[str]:
   return found
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(rationals)
 def test_all_spellings_of_a_number_are_the_same(value):
   first, *others = spellings(value)
   assert all(same(first, other) and same(other, first) for other in others)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(rationals, rationals, st.integers(0, 99))
 def test_different_numbers_are_never_the_same(a, b, choice):
   if a != b:
@@ -80,14 +80,14 @@ def test_different_numbers_are_never_the_same(a, b, choice):
     assert not same(left, right)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.integers(0, 10**40), st.integers(1, 9))
 def test_integers_are_compared_to_the_last_digit(value, step):
   assert not same(str(value), str(value + step))
   assert not same(f"10^{{-30}} * {value}", f"10^{{-30}} * {value + step}")
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.lists(st.integers(-9, 9), min_size=2, max_size=5, unique=True), st.randoms(use_true_random=False))
 def test_lists_have_no_order_and_tuples_have(items, rng):
   shuffled = rng.sample(items, len(items))

@@ -23,7 +23,7 @@ def make_steps(source, **changes):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packing_uses_each_example_once_and_never_overfills(lengths):
   groups = pack(np.array(lengths), 40)
   assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
