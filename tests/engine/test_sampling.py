@@ -43,6 +43,18 @@ def test_draws_follow_the_distribution():
   np.testing.assert_allclose(counts / 10_000, weights / 5, atol=2e-4)
 
 
+@pytest.mark.parametrize("vocab", [1, 31, 32, 33, 1_024, 1_025, 4_096, 16_384, 16_385, 151_936])
+def test_a_draw_is_the_token_at_which_the_sum_passes_the_mark_whatever_the_number_of_levels(vocab):
+  rng = np.random.default_rng(vocab)
+  weights, uniform = np.exp(3 * rng.normal(size=(40, vocab))).astype(np.float32), rng.random(40).astype(np.float32)
+  drawn = np.asarray(draw(weights, uniform))
+  # float32 may take the neighbour of a border, where the mark is as near to it as its sums are exact
+  sums = np.cumsum(weights, axis=1, dtype=np.float64) / weights.sum(axis=1, keepdims=True, dtype=np.float64)
+  below = np.where(drawn > 0, np.take_along_axis(sums, np.maximum(drawn - 1, 0)[:, None], axis=1)[:, 0], 0.0)
+  above = np.take_along_axis(sums, drawn[:, None], axis=1)[:, 0]
+  assert (below - 1e-6 <= uniform).all() and (uniform <= above + 1e-6).all()
+
+
 def test_a_token_of_weight_zero_is_never_drawn():
   rng = np.random.default_rng(1)
   weights = rng.random((500, 300)).astype(np.float32) ** 8 * (rng.random((500, 300)) < 0.1)

@@ -10,7 +10,7 @@ from jax import numpy as jnp
 
 from skymath_jax import console
 from skymath_jax.errors import UserError
-from skymath_jax.models import DecoderConfig, attention, cudnn
+from skymath_jax.models import DecoderConfig, attention, cache, cudnn
 
 CONFIG = DecoderConfig(vocab_size=9, embed=8, layers=1, heads=4, kv_heads=2, head_dim=128, mlp=8)
 LENGTH = 256
@@ -206,3 +206,38 @@ def test_no_gpu_holds_scores_silently(monkeypatch, capsys):
   monkeypatch.setattr(cudnn, "capability", lambda: ())
   with pytest.raises(UserError, match="no NVIDIA GPU"):
     attention.choose(dataclasses.replace(narrow, attention="cudnn"))
+
+
+@pytest.mark.parametrize("kv_dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize(
+  ("slots", "length", "window"), [(1, 24, None), (5, 9, None), (16, 24, 4), (17, 9, None), (40, 20, 3)]
+)
+def test_a_cpu_that_reads_slots_in_portions_finds_the_same(slots, length, window, kv_dtype, monkeypatch):
+  config = dataclasses.replace(CONFIG, dtype="bfloat16", window=window)
+  rng = np.random.default_rng(slots)
+
+  def numbers(*shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.bfloat16)
+
+  keys, values, held = [], [], cache.init(config, slots, 24, kv_dtype)
+  for slot in range(slots):
+    k, v = numbers(1, 24, 2, 128), numbers(1, 24, 2, 128)
+    held = cache.insert(held, ((k, v),), slot)
+    keys, values = [*keys, np.float32(k[0])], [*values, np.float32(v[0])]
+  positions = rng.integers(0, length, slots).astype(np.int32)
+  q, k, v = (numbers(slots, heads, 128) for heads in (4, 2, 2))
+
+  def found():
+    return np.float32(attention.cached(config, held[0], jnp.asarray(positions), length)(q, k, v)[0])
+
+  in_portions = found()
+  monkeypatch.setattr(attention, "CPU_SLOTS", slots)
+  np.testing.assert_array_equal(in_portions, found())
+  for slot, last in enumerate(positions):
+    keys[slot][last], values[slot][last] = np.float32(k[slot]), np.float32(v[slot])
+    first = 0 if window is None else max(0, last + 1 - window)
+    for head in range(4):
+      scores = keys[slot][first : last + 1, head // 2] @ np.float32(q[slot, head]) * 128**-0.5
+      weights = np.exp(scores - scores.max())
+      expected = weights @ values[slot][first : last + 1, head // 2] / weights.sum()
+      np.testing.assert_allclose(in_portions[slot, head], expected, atol=0.06 if kv_dtype == "int8" else 0.03)
