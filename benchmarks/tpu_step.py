@@ -115,5 +115,6 @@ def _maxtext(model: str, machine: str) -> list[str]:
   devices = hardware.find(machine).devices
   words = [f"compile_topology={machine}", f"model_name={MAXTEXT[model]}", "base_output_directory=out", *COMMON]
   words += [f"per_device_batch_size={recipe.training.rows / devices}"]
-  words += [f"ici_tensor_parallelism={recipe.mesh.tensor}"] if recipe.mesh.tensor > 1 else []
+  if recipe.mesh.tensor > 1:
+    words += [f"ici_tensor_parallelism={recipe.mesh.tensor}", "allow_split_physical_axes=true"]
   return words + (list(KEPT) if recipe.model.remat == "wide" else [])

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
   "errors": 0, "files": 0, "foreign": 0, "integrity": 0, "lease": 0, "records": 0, "config": 0, "hardware": 0,
-  "keys": 0, "console": 0, "mirror": 0,
+  "heap": 0, "keys": 0, "console": 0, "mirror": 0,
   "hub": 0,
   "grading": 1, "generation": 1, "tokenizer": 1, "sharding": 1, "prompts": 1, "distributed": 1, "statistics": 1,
   "rows": 1,

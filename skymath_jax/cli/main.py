@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from skymath_jax import heap
 from skymath_jax.errors import LostProcessError, UsageError, UserError
 
 # verb → (module, function of the command line, what it does); the order is the order of work
@@ -176,6 +177,7 @@ def set_environment() -> None:
 
   The compile cache makes the second run of a shape start in seconds; libraries' start-up chatter is silenced.
   """
+  heap.settle()
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/skymath/xla"))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,10 +1,6 @@
-"""How much memory a model may have here: that of the devices, or what this machine and its control groups leave.
-
-And how what it no longer needs goes back to the machine.
-"""
+"""How much memory a model may have here: that of the devices, or what this machine and its control groups leave."""
 
 import contextlib
-import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +9,6 @@ import jax
 
 from skymath_jax.hardware import CHIPS
 
-M_MMAP_THRESHOLD = -3  # of malloc.h
 CGROUPS = Path("/sys/fs/cgroup")
 # (folder below CGROUPS, limit, use, and what of the use the kernel gives up when asked) of versions 2 and 1
 FILES = (
@@ -60,13 +55,3 @@ def _groups(mine: Path) -> Iterator[int]:
         yield int((place / limit).read_text()) - used  # "max" is no number
       if place == CGROUPS / folder:
         break
-
-
-def give_back_large_arrays() -> None:
-  """Makes glibc give an array of a megabyte and more back to the kernel when it is freed.
-
-  By itself it does so only until it has seen a larger one freed; from then on such arrays lie in the heaps of its
-  threads, with gaps that grow for hours.
-  """
-  with contextlib.suppress(OSError, AttributeError):  # another C library has no such setting
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)

@@ -10,7 +10,7 @@ import jax
 from etils import epath
 from jax import numpy as jnp
 
-from skymath_jax import models, sharding
+from skymath_jax import heap, models, sharding
 from skymath_jax.console import log
 from skymath_jax.engine import memory
 from skymath_jax.engine.sizes import MIN_CACHE, bucket_for, buckets
@@ -48,7 +48,6 @@ def load(
   Raises:
     UserError: no such model, or not enough memory for it.
   """
-  memory.give_back_large_arrays()
   dtype = dtype or models.stored_dtype(path)
   config = dataclasses.replace(models.config_of(path), dtype=dtype, param_dtype=dtype)
   mesh = _serving_mesh(config, settings)
@@ -56,7 +55,9 @@ def load(
   copies = 1 if mesh is None else mesh.size // sharding.parts(mesh, "mlp")
   plan = planned(settings, config, have=have, copies=copies, requests=requests, tokens=tokens, where=path)
   decoder, tokenizer = models.load_any(path, mesh=mesh, dtype=dtype)
-  return decoder.unstacked(give_up=True), tokenizer, dataclasses.replace(plan, give_up=True)
+  decoder = decoder.unstacked(give_up=True)
+  heap.give_back()  # the weights as they were read
+  return decoder, tokenizer, dataclasses.replace(plan, give_up=True)
 
 
 def _serving_mesh(config: DecoderConfig, settings: EngineSettings) -> jax.sharding.Mesh | None:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from skymath_jax import heap
 from skymath_jax.engine.engine import Engine
 from skymath_jax.engine.prefix import Prefix
 from skymath_jax.engine.programs import State
@@ -107,6 +108,7 @@ class Slots:
       rows = held_rows
     if not sizes.elastic or (length, rows) == (held, held_rows):
       return
+    heap.give_back()  # what is unused, before both states are there at once
     resize = self._engine.programs.resize  # one thing at a time: each pair of both would be a program of its own
     with self._engine.on_mesh():
       if rows != held_rows:  # busy ones move to the front
