@@ -195,12 +195,17 @@ def _generate_transformers(folder: str, way: str, count: int, new: int) -> tuple
   model.generation_config, texts = how, _questions(count)
 
   def work() -> None:
-    with torch.inference_mode():
-      if way == "transformers_batched":
-        made = model.generate(**tokenizer(texts, return_tensors="pt", padding=True), generation_config=how)
-      else:
-        made = model.generate_batch(inputs=tokenizer(texts)["input_ids"], generation_config=how)
-    assert len(made) == count
+    if way == "transformers_batched":
+      with torch.inference_mode():
+        prompts = tokenizer(texts, return_tensors="pt", padding=True)
+        made = model.generate(**prompts, generation_config=how)[:, prompts["input_ids"].shape[1] :]
+    else:  # its own threads write to its tensors, which inference mode forbids; it then answers with nothing
+      with torch.no_grad():
+        answers = model.generate_batch(inputs=tokenizer(texts)["input_ids"], generation_config=how)
+        made = [answer.generated_tokens for answer in answers.values()]
+    lengths = [len(tokens) for tokens in made]
+    if lengths != [how.max_new_tokens] * count:
+      raise RuntimeError(f"{way}: {count} answers of {how.max_new_tokens} tokens were asked for, {lengths} came")
 
   short = how.max_new_tokens, how.min_new_tokens
   how.max_new_tokens = how.min_new_tokens = 4
