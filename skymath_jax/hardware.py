@@ -8,8 +8,11 @@ The number behind v4, v5p and tpu7x counts TensorCores, two a chip; behind v5e, 
 
 import dataclasses
 import difflib
+import glob
+import importlib.util
 import itertools
 import math
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +22,8 @@ from skymath_jax.errors import UserError
 
 GIB = 2**30
 SLICE_NETWORK = 6.25e9  # bytes/s a chip between slices: 200 Gbit/s a host of four chips
+
+TPU_FILES, GPU_FILES = ("/dev/accel*", "/dev/vfio/[0-9]*"), "/dev/nvidia[0-9]*"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,6 +246,20 @@ def names() -> str:
   """All names, in a line: `v4-8 … v4-128, v5e-1 … v5e-256, …, cpu`."""
   groups = [[h.name for h in group] for _, group in itertools.groupby(HARDWARE.values(), lambda h: h.chip)]
   return ", ".join(" … ".join(dict.fromkeys((group[0], group[-1]))) for group in groups)
+
+
+def has_tpu() -> bool:
+  """Whether a TPU is attached to this machine, without asking libtpu."""
+  return any(map(glob.glob, TPU_FILES))
+
+
+def computes_on_cpu() -> bool:
+  """Whether JAX will find nothing but the CPU here, as far as can be said before it is imported."""
+  chosen = os.environ.get("JAX_PLATFORMS") or os.environ.get("JAX_PLATFORM_NAME")
+  if chosen:
+    return chosen == "cpu"
+  has_gpu = glob.glob(GPU_FILES) and importlib.util.find_spec("jax_plugins")  # JAX for CUDA is a plugin
+  return not (has_tpu() or has_gpu)
 
 
 def note(config: ConfigDict, name: str) -> ConfigDict:

@@ -2,37 +2,33 @@
 
 On a CPU, XLA takes the memory of every step and every product from malloc. glibc maps large blocks and gives them back
 when they are freed, and trims the heaps of threads: so the kernel has to zero the same pages again in each step, which
-took a third of the quickstart's time. Here one heap keeps what is freed for the next step, and gives back what lies
-unused at the few moments at which much of it does (`give_back`). Where an accelerator computes, the host's large blocks
-are few, and are given back when they are freed: else they lie in threads' heaps with gaps that grow for hours.
+was up to a third of the quickstart's CPU time. Here one heap keeps what is freed for the next step, and gives back what
+lies unused at the few moments at which much of it does (`give_back`). Where an accelerator computes, the host's large
+blocks are few, and are given back when they are freed: else they lie in threads' heaps with gaps that grow for hours.
 """
 
 import contextlib
 import ctypes
-import glob
 import os
 
 # of malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 KEEPING = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
 RETURNING = {M_MMAP_THRESHOLD: 2**20}
-ACCELERATORS = "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*"
 
 
-def settle() -> None:
-  """Sets malloc, before other threads begin. What the user has set stays; another C library has no such settings."""
+def settle(*, keep: bool) -> None:
+  """Sets malloc, before other threads begin. What the user has set stays; another C library has no such settings.
+
+  Args:
+    keep: what is freed, for the next step; else large blocks go back at once.
+  """
   if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
     return
   with contextlib.suppress(OSError, AttributeError):
     malloc = ctypes.CDLL(None).mallopt
-    for key, value in (KEEPING if computes_on_cpu() else RETURNING).items():
+    for key, value in (KEEPING if keep else RETURNING).items():
       malloc(key, value)
-
-
-def computes_on_cpu() -> bool:
-  """Whether JAX will find nothing but the CPU, as far as can be said before it is imported."""
-  chosen = os.environ.get("JAX_PLATFORMS") or os.environ.get("JAX_PLATFORM_NAME")
-  return chosen == "cpu" or not (chosen or any(map(glob.glob, ACCELERATORS)))
 
 
 def give_back() -> None:

@@ -80,3 +80,30 @@ def test_chips_devices_and_topologies():
 )  # fmt: skip
 def test_peak_flops_by_the_name_that_jax_gives(kind, peak):
   assert hardware.peak_flops(kind) == peak
+
+
+@pytest.mark.parametrize(
+  ("environment", "devices", "plugins", "cpu"),
+  [
+    ({}, [], False, True),
+    ({}, ["nvidia0"], True, False),
+    ({}, ["nvidia0"], False, True),  # a laptop's GPU, and JAX without CUDA
+    ({}, ["accel3"], False, False),
+    ({}, ["vfio", "nvidiactl"], True, True),
+    ({"JAX_PLATFORMS": "cpu"}, ["nvidia0"], True, True),
+    ({"JAX_PLATFORM_NAME": "cpu"}, ["accel0"], False, True),
+    ({"JAX_PLATFORMS": "cuda,cpu"}, [], False, False),
+  ],
+)
+def test_where_the_cpu_computes(monkeypatch, tmp_path, environment, devices, plugins, cpu):
+  for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in environment.items():
+    monkeypatch.setenv(name, value)
+  for name in devices:
+    (tmp_path / name).touch()
+  here = str(tmp_path)
+  monkeypatch.setattr(hardware, "TPU_FILES", [pattern.replace("/dev", here) for pattern in hardware.TPU_FILES])
+  monkeypatch.setattr(hardware, "GPU_FILES", hardware.GPU_FILES.replace("/dev", here))
+  monkeypatch.setattr("importlib.util.find_spec", lambda name: name if plugins else None)
+  assert hardware.computes_on_cpu() == cpu

@@ -8,7 +8,6 @@ Nothing heavy is imported before the verb is known, so that `skymath --help` ans
 """
 
 import errno
-import glob
 import importlib
 import io
 import os
@@ -17,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from skymath_jax import heap
+from skymath_jax import hardware, heap
 from skymath_jax.errors import LostProcessError, UsageError, UserError
 
 # verb → (module, function of the command line, what it does); the order is the order of work
@@ -177,12 +176,12 @@ def set_environment() -> None:
 
   The compile cache makes the second run of a shape start in seconds; libraries' start-up chatter is silenced.
   """
-  heap.settle()
+  heap.settle(keep=hardware.computes_on_cpu())
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/skymath/xla"))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-  if not glob.glob("/dev/accel*") and not glob.glob("/dev/vfio/[0-9]*"):  # no TPU here: libtpu need not look for one
+  if not hardware.has_tpu():  # libtpu need not look for one
     for name, value in {"SKIP_MDS_QUERY": "1", "WORKER_HOSTNAMES": "localhost", "WORKER_ID": "0"}.items():
       os.environ.setdefault(f"TPU_{name}", value)
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
