@@ -1,10 +1,11 @@
-"""Near-duplicate removal beside datatrove's on the same queries, in the same run.
+"""Near-duplicate removal beside a peer's on the same queries, in the same run.
 
-    skymath bench dedup_peer FOLDER PYTHON [ROWS]
+    skymath bench dedup_peer FOLDER PYTHON [ROWS] [--peer=text-dedup]
 
-PYTHON is an interpreter that has `datatrove[processing]==0.10.1` and `xxhash<4` (an environment of its own: they pin
-other versions than ours). Both get the queries of `curation_scale.generate` (3 % near duplicates, 2 % exact), 16 bands
-of 8 rows over word 3-grams; ours verifies every candidate, datatrove does not, and turns all numbers into 0 by default.
+PYTHON is an interpreter of an environment of its own, as peers pin other versions than ours: that of
+`datatrove[processing]==0.10.1` and `xxhash<4`, or of `text-dedup==0.4.1`. Both get the queries of
+`curation_scale.generate` (3 % near duplicates, 2 % exact) and 16 bands of 8 rows over word 3-grams. Ours and text-dedup
+verify every candidate; datatrove does not, and turns all numbers into 0 by default. Peers use two processes, ours one.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from skymath_jax.curation import minhash
 
 from . import curation_scale
 
-PEER = """
+DATATROVE = """
 import sys, time
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.dedup import MinhashDedupBuckets, MinhashDedupCluster, MinhashDedupFilter, MinhashDedupSignature
@@ -45,13 +46,45 @@ if __name__ == "__main__":
     LocalPipelineExecutor(pipeline, tasks=tasks, workers=2, logging_dir=logs, skip_completed=False).run()
 """
 
+TEXT_DEDUP = """
+import sys
+from text_dedup.config import Config, MinHashAlgorithmConfig
+from text_dedup.config.base import load_config_from_toml
+from text_dedup.minhash import main
+
+if __name__ == "__main__":
+  main(load_config_from_toml(sys.argv[1] + "/peer.toml"))
+"""
+TEXT_DEDUP_SETTINGS = """
+[input]
+input_type = "local_files"
+file_type = "json"
+read_arguments = {{path = "json", data_files = "{root}/in/*.jsonl", split = "train", cache_dir = "{root}/cache"}}
+[algorithm]
+algorithm_name = "minhash"
+text_column = "query"
+num_perm = 128
+bands = 16
+rows = 8
+ngram_size = 3
+threshold = 0.8
+check_false_positive = true
+num_proc = 2
+[output]
+output_dir = "{root}/out"
+[debug]
+"""
+PEERS = {"datatrove": DATATROVE, "text-dedup": TEXT_DEDUP}
+COUNT = "import sys, datasets; print(len(datasets.load_from_disk(sys.argv[1])))"
+
 
 def run(words: list[str]) -> Iterator[dict[str, Any]]:
-  """One row: our seconds, with datatrove's as peer."""
+  """One row: our seconds, with the other's as peer."""
   parser = argparse.ArgumentParser("skymath bench dedup_peer")
   parser.add_argument("folder", type=pathlib.Path)
   parser.add_argument("python")
   parser.add_argument("rows", nargs="?", type=int, default=250_000)
+  parser.add_argument("--peer", choices=PEERS, default="datatrove")
   chosen = parser.parse_args(words)
   folder, rows = chosen.folder, chosen.rows
   (folder / "in").mkdir(parents=True, exist_ok=True)
@@ -64,13 +97,17 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   start = time.perf_counter()
   removed = sum(match is not None for match in minhash.near(queries))
   ours = time.perf_counter() - start
-  (folder / "peer.py").write_text(PEER)
+  (folder / "peer.py").write_text(PEERS[chosen.peer])
+  (folder / "peer.toml").write_text(TEXT_DEDUP_SETTINGS.format(root=folder.absolute()))
   start = time.perf_counter()
   with (folder / "peer.log").open("w") as log:
     subprocess.run([chosen.python, str(folder / "peer.py"), str(folder)], check=True, stdout=log, stderr=log)
   theirs = time.perf_counter() - start
-  kept = sum(len(path.read_text().splitlines()) for path in (folder / "out").rglob("*.jsonl"))
+  if chosen.peer == "datatrove":
+    kept = sum(len(path.read_text().splitlines()) for path in (folder / "out").rglob("*.jsonl"))
+  else:
+    kept = int(subprocess.check_output([chosen.python, "-c", COUNT, str(folder / "out")], text=True))
   shutil.rmtree(folder)
   facts = {"rows": rows, "rows_per_second": round(rows / ours), "removed": removed, "processes": 1}
-  facts |= {"peer": "datatrove 0.10.1", "peer_removed": rows - kept, "peer_processes": 2}
+  facts |= {"peer": chosen.peer, "peer_removed": rows - kept, "peer_processes": 2}
   yield {"name": "near_duplicates", "value": round(ours, 1), "unit": "s", "peer": round(theirs, 1), "settings": facts}

@@ -57,14 +57,22 @@ def _row(model: str, machine: str, chosen: argparse.Namespace) -> dict[str, Any]
     shipped_peer, tuned = ({}, {})
     if chosen.peer:
       words = [chosen.python, str(Path(chosen.peer).absolute()), "out", *_maxtext(model, machine)]
-      shipped_peer, tuned = _compiled(words, folder), _compiled([*words, *TUNED], folder)
+      shipped_peer, tuned = (_or_failed(command, folder) for command in (words, [*words, *TUNED]))
   return {
     "name": f"tpu_step.{model}.{machine}",
     "value": ours["cycles"] / 1e6,
     "unit": "million cycles a device",
-    "peer": tuned["cycles"] / 1e6 if tuned else None,
+    "peer": tuned["cycles"] / 1e6 if "cycles" in tuned else None,
     "settings": {"set": chosen.set, "ours": ours, "maxtext": shipped_peer, "maxtext_tuned": tuned},
   }
+
+
+def _or_failed(command: list[str], folder: str) -> dict[str, Any]:
+  """What a peer compiled, or what it ended with."""
+  try:
+    return _compiled(command, folder)
+  except RuntimeError as error:
+    return {"failed": str(error).strip().splitlines()[-1][:300]}
 
 
 def _compiled(command: list[str], folder: str) -> dict[str, Any]:
@@ -88,33 +96,41 @@ def _compiled(command: list[str], folder: str) -> dict[str, Any]:
 def child(model: str, machine: str, changes: str) -> None:
   """Compiles our step; leaves out.hlo and out.json in the working folder."""
   os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-  from skymath_jax import config as config_lib
   from skymath_jax import hardware, sharding
   from skymath_jax.models.published import PUBLISHED
   from skymath_jax.preflight import train
 
-  recipe = config_lib.resolve(config_lib.load(shipped.folder("configs") / f"{RECIPE}.py", machine))
-  pairs = (pair.split("=") for pair in filter(None, changes.split(",")))
-  recipe = config_lib.changed(recipe, {key: json.loads(value) for key, value in pairs})
-  settings = {name: getattr(recipe.model, name) for name in ("dtype", "param_dtype", "remat", "scan_layers")}
-  shape = dataclasses.replace(PUBLISHED[model], **settings, attention="splash")
-  mesh = sharding.make_mesh(**dataclasses.asdict(recipe.mesh), devices=train.devices(hardware.find(machine)))
-  compiled = train.lower(shape, recipe.training, mesh).compile()
+  settings = recipe(machine, changes)
+  shape = dataclasses.replace(PUBLISHED[model], **from_recipe(settings), attention="splash")
+  mesh = sharding.make_mesh(**dataclasses.asdict(settings.mesh), devices=train.devices(hardware.find(machine)))
+  compiled = train.lower(shape, settings.training, mesh).compile()
   Path("out.hlo").write_text(compiled.as_text())
   plan: Any = compiled.memory_analysis()
   sizes = {name: getattr(plan, name) for name in dir(plan) if name.endswith("_in_bytes")}
   Path("out.json").write_text(json.dumps({"mem": sizes}))
 
 
+def recipe(machine: str, changes: str = "") -> Any:
+  """The shipped recipe, fitted to the slice; `changes` is KEY=VALUE, several with commas between them."""
+  from skymath_jax import config as config_lib
+
+  fitted = config_lib.resolve(config_lib.load(shipped.folder("configs") / f"{RECIPE}.py", machine))
+  pairs = (pair.split("=") for pair in filter(None, changes.split(",")))
+  return config_lib.changed(fitted, {key: json.loads(value) for key, value in pairs})
+
+
+def from_recipe(settings: Any) -> dict[str, Any]:
+  """What a recipe says of a decoder, whichever model it is."""
+  return {name: getattr(settings.model, name) for name in ("dtype", "param_dtype", "remat", "scan_layers")}
+
+
 def _maxtext(model: str, machine: str) -> list[str]:
   """Words that give MaxText our recipe's settings on this slice."""
-  from skymath_jax import config as config_lib
   from skymath_jax import hardware
 
-  recipe = config_lib.resolve(config_lib.load(shipped.folder("configs") / f"{RECIPE}.py", machine))
-  devices = hardware.find(machine).devices
+  ours, devices = recipe(machine), hardware.find(machine).devices
   words = [f"compile_topology={machine}", f"model_name={MAXTEXT[model]}", "base_output_directory=out", *COMMON]
-  words += [f"per_device_batch_size={recipe.training.rows / devices}"]
-  if recipe.mesh.tensor > 1:
-    words += [f"ici_tensor_parallelism={recipe.mesh.tensor}", "allow_split_physical_axes=true"]
-  return words + (list(KEPT) if recipe.model.remat == "wide" else [])
+  words += [f"per_device_batch_size={ours.training.rows / devices}"]
+  if ours.mesh.tensor > 1:
+    words += [f"ici_tensor_parallelism={ours.mesh.tensor}", "allow_split_physical_axes=true"]
+  return words + (list(KEPT) if ours.model.remat == "wide" else [])

@@ -1,24 +1,28 @@
-"""One optimizer step of a 7B model on this machine's accelerator, beside transformers with torch.optim.AdamW.
+"""One optimizer step of a 7B model on this machine's accelerators; on one GPU beside transformers with torch's AdamW.
 
     skymath bench train                                          # Llama-2-7B, bfloat16 states, 10 packed rows of 2,048
     skymath bench train --states=mixed --rows=8 --remat=names    # float32 master weights and second moment
     skymath bench train --model=Mistral-7B-v0.1 --rows=9         # with its window
     skymath bench train --peer=FOLDER/train_hf_torch.py          # the peer runs first, in the same call
+    skymath bench train --hardware=v5p-16                        # all chips of this slice, as the 7B recipe cuts it
 
 It is the trainer's own step on random weights and random packed rows: no data set, TensorFlow or JetStream is needed.
 The peer's script prints `RESULT {"tok_s": …}`; ours and its numbers are medians of synchronised steps after two to warm
-up. MFU counts 6 FLOPs a matmul weight and trained token, and attention by the real segment lengths.
+up. MFU counts 6 FLOPs a matmul weight and trained token, and attention by the real segment lengths. With `--hardware`
+each machine of the slice runs the command; rows, mesh and remat are the recipe's (`--set` changes them), and what
+`tpu_step` reads of the compiled step stands beside what it takes.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +34,15 @@ import jax
 import numpy as np
 from flax import nnx
 
+from skymath_jax import distributed, hardware, sharding
 from skymath_jax.config import Training
+from skymath_jax.errors import UserError
 from skymath_jax.models import Decoder, DecoderConfig
 from skymath_jax.models.published import PUBLISHED
+from skymath_jax.preflight import program
 from skymath_jax.training import metrics, optimizer, step
+
+from . import tpu_step
 
 STATES = {  # weights and second moment, first moment
   "bfloat16": ("bfloat16", "bfloat16"),
@@ -60,7 +69,13 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--steps", type=int, default=6)
   parser.add_argument("--examples", type=int, default=4, help="segments of a packed row")
   parser.add_argument("--peer", help="path of train_hf_torch.py")
+  parser.add_argument("--hardware", help="the slice that this is, such as v5p-16")
+  parser.add_argument("--set", default="", help="of its recipe: config key=value, several with commas between them")
   chosen = parser.parse_args(arguments)
+  if chosen.hardware:
+    chosen.examples = 1  # as the rows of `tpu_step`
+    yield {"name": f"train.{chosen.model}.{chosen.hardware}", "unit": "tokens/s", **on_a_slice(chosen)}
+    return
   peer = peers_rate(chosen) if chosen.peer else None
   packed = argparse.Namespace(**vars(chosen))
   chosen.examples = 1
@@ -81,17 +96,59 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
   graph, state, _ = step.placed(decoder, chain, None)
   del decoder
   made = [rows(config, chosen, rng_seed) for rng_seed in range(4)]
-  rate, options = np.float32(1e-5), {"graph": graph, "optimizer": chain, "loss_chunk": settings.loss_chunk}
+  lowered = functools.partial(step.train_step.lower, graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
+  return timed(chosen, config, lowered, state, made)
+
+
+def on_a_slice(chosen: argparse.Namespace) -> dict[str, Any]:
+  """The same over all devices of the slice that this is, cut as the 7B recipe fitted to it says."""
+  distributed.initialize()
+  target, recipe = hardware.find(chosen.hardware), tpu_step.recipe(chosen.hardware, chosen.set)
+  if jax.device_count() != target.devices:
+    raise UserError(
+      f"{target.title} has {target.devices} devices, JAX sees {jax.device_count()}",
+      where="--hardware",
+      remedy="name the slice that this is, and run the command on all of its machines at once",
+    )
+  shape = TINY if chosen.model == "tiny" else PUBLISHED[chosen.model]
+  config = dataclasses.replace(shape, **tpu_step.from_recipe(recipe))
+  chosen.states, chosen.remat, chosen.scan = config.param_dtype, config.remat, config.scan_layers
+  chosen.rows, chosen.length = recipe.training.rows, recipe.training.max_length
+  chain, mesh = optimizer.make(recipe.training), sharding.make_mesh(**dataclasses.asdict(recipe.mesh))
+  graph, _, places = step.placed(nnx.eval_shape(lambda: Decoder(config)), chain, mesh)
+  state = jax.jit(lambda: step.init(Decoder(config), chain)[1], out_shardings=places)()
+  with jax.set_mesh(mesh):
+    made = [{key: _spread(mesh, x) for key, x in rows(config, chosen, seed).items()} for seed in range(4)]
+    run = step.sharded(places)
+    lowered = functools.partial(run.lower, graph=graph, optimizer=chain, loss_chunk=recipe.training.loss_chunk)
+    found = timed(chosen, config, lowered, state, made)
+  found["settings"] |= {"mesh": dict(mesh.shape), "tokens_per_second_a_device": found["value"] / target.devices}
+  return found
+
+
+def _spread(mesh: jax.sharding.Mesh, x: np.ndarray) -> jax.Array:
+  """`x` `[micro_batches rows length]`, which each process has as a whole, over the mesh."""
+  return jax.make_array_from_callback(
+    x.shape, sharding.named(mesh, None, "batch", "length", shape=x.shape), x.__getitem__
+  )
+
+
+def timed(
+  chosen: argparse.Namespace, config: DecoderConfig, lower: Callable[..., Any], state: Any, made: list[dict[str, Any]]
+) -> dict[str, Any]:
+  """The row's value and settings, of steps over the batches `made`; `state` is given up."""
   start = time.perf_counter()
-  compiled = step.train_step.lower(state, made[0], rate, **options).compile()
+  compiled = lower(state, made[0], np.float32(0)).compile()
   compile_seconds = time.perf_counter() - start
+  figures = dataclasses.asdict(program.figures(compiled.as_text())) if sharding.platform() == "tpu" else {}
   seconds, losses = [], []
   for number in range(2 + chosen.steps):
     start = time.perf_counter()
-    state, result = compiled(state, made[number % 4], rate)
+    state, result = compiled(state, made[number % 4], np.float32(1e-5))
     losses.append(result.loss.item())
     seconds.append(time.perf_counter() - start)
-  return describe(chosen, config, made[0], seconds[2:], {"compile_seconds": compile_seconds, "losses": losses})
+  facts = {"compile_seconds": compile_seconds, "losses": losses, "compiled": figures}
+  return describe(chosen, config, rows(config, chosen, 0), seconds[2:], facts)
 
 
 def describe(
@@ -111,6 +168,7 @@ def describe(
     **{key: round(value, 2) for key, value in metrics.memory().items()},
     "compile_seconds": round(more["compile_seconds"], 1),
     "loss": [round(more["losses"][0], 3), round(more["losses"][-1], 3)],
+    "compiled": more["compiled"],
   }
   return {"value": round(tokens / median, 1), "settings": settings}
 

@@ -49,6 +49,24 @@ def test_input_prints_one_json_line_a_measurement(capsys):
   assert rows["input.batches"]["ratio"] > 0
 
 
+def test_train_measures_a_whole_slice_as_the_recipe_cuts_it():
+  """Eight fake devices stand for the slice's; other than eight are refused."""
+  words = ["bench", "train", "--model=tiny", "--steps=1", "--set=training.max_length=128"]
+  whole, other = (
+    subprocess.run(
+      [sys.executable, "-m", "skymath_jax.cli", *words, f"--hardware={name}"],
+      env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"},
+      capture_output=True, text=True, check=False,
+    )
+    for name in ("v5p-16", "v5e-16")
+  )  # fmt: skip
+  assert other.returncode == 1 and "v5e-16 has 16 devices, JAX sees 8" in other.stderr
+  row = json.loads(whole.stdout)
+  assert row["name"] == "train.tiny.v5p-16" and row["settings"]["mesh"]["fsdp"] == 8
+  assert row["value"] == pytest.approx(8 * row["settings"]["tokens_per_second_a_device"], rel=1e-3)
+  assert all(5 < loss < 7 for loss in row["settings"]["loss"])  # 256 tokens of random weights
+
+
 @pytest.mark.slow
 def test_train_measures_the_trainers_own_step(capsys):
   """On a CPU at a size that means nothing: the command that is ready for an H200 runs, and counts right."""

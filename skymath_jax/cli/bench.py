@@ -61,6 +61,10 @@ BENCHMARKS = {
   "micro_skill": (False, "what a model of the micro world can do, a prompt and level"),
   "tpu_step": (False, "the train step compiled for TPU slices, beside MaxText's: cycles, bytes moved, memory"),
   "tpu_decode": (False, "a decode step compiled for TPU slices: cycles, bytes, and the floor beside them"),
+  "tpu_decode_kernel": (
+    False,
+    "the decode attention kernel compiled for a TPU, beside JAX's paged ones: cycles and floor",
+  ),
   "three_seeds": (False, "the quickstart for three RNG seeds"),
   "cold_quickstart": (False, "clone to report: time, size of the install, memory"),
   "report_browser": (False, "faults of reports in a real browser, wide and narrow"),

@@ -6,6 +6,7 @@ tokens costs the reading of 300, whatever the others hold. Keys and values may b
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -15,8 +16,8 @@ from jax.experimental import pallas as pl
 from skymath_jax import sharding
 from skymath_jax.models.cache import LANES, Int8
 
-# A step of the grid costs a third of a microsecond, in which a v5e reads this twice, of keys and of values
-BLOCK_BYTES, MAX_BLOCK = 2**17, 512  # and at most so many positions, of which half are read in vain on average
+STEP = 0.24e-6  # seconds that a step of the grid costs by itself, whatever its block holds (bench tpu_decode_kernel)
+MAX_BLOCK = 2048  # positions
 INTERPRET = False  # tests run the kernel's arithmetic without a TPU
 MASKED = -1e30
 
@@ -76,9 +77,19 @@ def attention(
 
 
 def block_size(room: int, row_bytes: int) -> int:
-  """Positions of a block: the most that divide the room, and whose keys have at most `BLOCK_BYTES`."""
-  most = max(LANES, min(MAX_BLOCK, BLOCK_BYTES // row_bytes))
+  """Positions of a block: the most that divide the room, and whose keys have at most `block_bytes`."""
+  most = max(LANES, min(MAX_BLOCK, block_bytes() // row_bytes))
   return next(n for n in range(most // LANES * LANES, 0, -LANES) if room % n == 0)
+
+
+def block_bytes() -> int:
+  """Bytes of a block's keys, and of its values, that one core reads in no less time than a step costs: a power of two.
+
+  More would be read in vain: half a block of each slot is, on average.
+  """
+  from jax.experimental.pallas import tpu as pltpu
+
+  return 2 ** math.ceil(math.log2(pltpu.get_tpu_info().mem_bw_bytes_per_second * STEP / 2))
 
 
 def _first(length: Any, size: int, window: int | None) -> Any:

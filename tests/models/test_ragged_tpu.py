@@ -21,7 +21,7 @@ LENGTHS = [1, 127, 128, 300, 512]
 @pytest.fixture
 def interpreted(monkeypatch):
   monkeypatch.setattr(ragged_tpu, "INTERPRET", True)
-  monkeypatch.setattr(ragged_tpu, "BLOCK_BYTES", 128 * K * D * 4)  # blocks of 128 positions
+  monkeypatch.setattr(ragged_tpu, "block_bytes", lambda: 128 * K * D * 4)  # blocks of 128 positions
 
 
 def inputs(dtype="float32"):
@@ -83,7 +83,8 @@ def test_eight_bits_are_scaled_inside(interpreted):
   np.testing.assert_allclose(attention(q, *narrow, lengths), reference(q, *wide, lengths), atol=1e-5)
 
 
-def test_a_block_divides_the_room_and_is_short_enough():
+def test_a_block_divides_the_room_and_is_short_enough(monkeypatch):
+  monkeypatch.setattr(ragged_tpu, "block_bytes", lambda: 2**17)
   assert ragged_tpu.block_size(2048, 2 * 128) == 512  # a head on each device, in bfloat16
   assert ragged_tpu.block_size(2048, 2 * 4096) == 128  # all 32 heads of Llama 2 on one
   assert ragged_tpu.block_size(1280, 2 * 128) == 256  # 512 and 384 do not divide it
