@@ -3,7 +3,7 @@
     skymath bench dedup_peer FOLDER PYTHON [ROWS] [--peer=text-dedup]
 
 PYTHON is an interpreter of an environment of its own, as peers pin other versions than ours: that of
-`datatrove[processing]==0.10.1` and `xxhash<4`, or of `text-dedup==0.4.1`. Both get the queries of
+`datatrove[io,processing]==0.10.1 spacy xxhash<4`, or that of `text-dedup==0.4.1`. Both get the queries of
 `curation_scale.generate` (3 % near duplicates, 2 % exact) and 16 bands of 8 rows over word 3-grams. Ours and text-dedup
 verify every candidate; datatrove does not, and turns all numbers into 0 by default. Peers use two processes, ours one.
 """
@@ -12,6 +12,7 @@ import argparse
 import json
 import pathlib
 import random
+import resource
 import shutil
 import subprocess
 import time
@@ -43,7 +44,8 @@ if __name__ == "__main__":
   ]
   for number, (pipeline, tasks) in enumerate(stages):
     logs = f"{root}/logs{number}"
-    LocalPipelineExecutor(pipeline, tasks=tasks, workers=2, logging_dir=logs, skip_completed=False).run()
+    how = {"workers": 2, "start_method": "fork", "skip_completed": False}  # a fork server's CPU-seconds would not be counted
+    LocalPipelineExecutor(pipeline, tasks=tasks, logging_dir=logs, **how).run()
 """
 
 TEXT_DEDUP = """
@@ -94,15 +96,16 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   for half in (0, 1):
     (folder / "in" / f"{half}.jsonl").write_text("".join(lines[half * rows // 2 : (half + 1) * rows // 2]))
   queries = [json.loads(line)["query"] for line in lines]
-  start = time.perf_counter()
+  start, cpu = time.perf_counter(), time.process_time()
   removed = sum(match is not None for match in minhash.near(queries))
-  ours = time.perf_counter() - start
+  ours, cpu = time.perf_counter() - start, time.process_time() - cpu
   (folder / "peer.py").write_text(PEERS[chosen.peer])
   (folder / "peer.toml").write_text(TEXT_DEDUP_SETTINGS.format(root=folder.absolute()))
   start = time.perf_counter()
   with (folder / "peer.log").open("w") as log:
     subprocess.run([chosen.python, str(folder / "peer.py"), str(folder)], check=True, stdout=log, stderr=log)
   theirs = time.perf_counter() - start
+  children = resource.getrusage(resource.RUSAGE_CHILDREN)
   if chosen.peer == "datatrove":
     kept = sum(len(path.read_text().splitlines()) for path in (folder / "out").rglob("*.jsonl"))
   else:
@@ -110,4 +113,5 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   shutil.rmtree(folder)
   facts = {"rows": rows, "rows_per_second": round(rows / ours), "removed": removed, "processes": 1}
   facts |= {"peer": chosen.peer, "peer_removed": rows - kept, "peer_processes": 2}
+  facts |= {"cpu_seconds": round(cpu, 1), "peer_cpu_seconds": round(children.ru_utime + children.ru_stime, 1)}
   yield {"name": "near_duplicates", "value": round(ours, 1), "unit": "s", "peer": round(theirs, 1), "settings": facts}
