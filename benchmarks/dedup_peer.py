@@ -44,7 +44,7 @@ if __name__ == "__main__":
   ]
   for number, (pipeline, tasks) in enumerate(stages):
     logs = f"{root}/logs{number}"
-    how = {"workers": 2, "start_method": "fork", "skip_completed": False}  # a fork server's CPU-seconds would not be counted
+    how = {"workers": 2, "start_method": "fork", "skip_completed": False}  # whose CPU-seconds are counted
     LocalPipelineExecutor(pipeline, tasks=tasks, logging_dir=logs, **how).run()
 """
 
