@@ -2,6 +2,7 @@
 
     skymath bench tpu_step [--models=Llama-2-7b-hf] [--slices=v5e-16,v5p-16] [--set=training.loss_chunk=256]
     skymath bench tpu_step --peer=FOLDER/mt.py --python=ENVIRONMENT/bin/python
+    skymath bench tpu_step --models=Qwen3-8B --tunix=ENVIRONMENT/bin/python
 
 The settings are those of the shipped 7B recipes for the slice: 8 rows of 2,048 with segment ids, float32 master weights
 and Adam, bfloat16 compute, clipping. `--peer` names a script that compiles MaxText's step with the words given here and
@@ -45,6 +46,7 @@ def run(arguments: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--set", default="", help="config key=value, several with commas between them")
   parser.add_argument("--peer", help="path of mt.py")
   parser.add_argument("--python", default=sys.executable)
+  parser.add_argument("--tunix", help="python that has google-tunix: its step of Qwen3-8B beside ours")
   chosen = parser.parse_args(arguments)
   for model in chosen.models.split(","):
     for machine in chosen.slices.split(","):
@@ -58,12 +60,13 @@ def _row(model: str, machine: str, chosen: argparse.Namespace) -> dict[str, Any]
     if chosen.peer:
       words = [chosen.python, str(Path(chosen.peer).absolute()), "out", *_maxtext(model, machine)]
       shipped_peer, tuned = (_or_failed(command, folder) for command in (words, [*words, *TUNED]))
+    tunix = _or_failed([chosen.tunix, *_tunix(machine)], folder) if chosen.tunix else {}
   return {
     "name": f"tpu_step.{model}.{machine}",
     "value": ours["cycles"] / 1e6,
     "unit": "million cycles a device",
     "peer": tuned["cycles"] / 1e6 if "cycles" in tuned else None,
-    "settings": {"set": chosen.set, "ours": ours, "maxtext": shipped_peer, "maxtext_tuned": tuned},
+    "settings": {"set": chosen.set, "ours": ours, "maxtext": shipped_peer, "maxtext_tuned": tuned, "tunix": tunix},
   }
 
 
@@ -134,3 +137,10 @@ def _maxtext(model: str, machine: str) -> list[str]:
   if ours.mesh.tensor > 1:
     words += [f"ici_tensor_parallelism={ours.mesh.tensor}", "allow_split_physical_axes=true"]
   return words + (list(KEPT) if ours.model.remat == "wide" else [])
+
+
+def _tunix(machine: str) -> list[str]:
+  """Words that give Tunix the same."""
+  ours = recipe(machine)
+  sizes = (ours.mesh.fsdp, ours.mesh.tensor, ours.training.rows, ours.training.max_length)
+  return [str(Path(__file__).with_name("tpu_step_tunix.py")), machine, *map(str, sizes)]

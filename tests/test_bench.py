@@ -15,7 +15,7 @@ from skymath_jax.cli import bench
 from skymath_jax.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
-SHARED = {"serving_bare", "serving_client"}  # halves of several benchmarks
+SHARED = {"serving_bare", "serving_client", "tpu_step_tunix"}  # parts of others
 
 
 def test_the_table_and_the_folder_name_the_same():
