@@ -111,17 +111,21 @@ def largest(x: jax.Array) -> jax.Array:
 
 def filtered(probabilities: jax.Array, top_p: jax.Array, top_k: jax.Array) -> jax.Array:
   """`probabilities` `[slots vocab]` with 0 for what top_k, then top_p over the rest, rule out; ties stay."""
-  vocab = probabilities.shape[-1]
+  rows, vocab = probabilities.shape
   count = jnp.where(top_k > 0, jnp.minimum(top_k, vocab), vocab)
-  threshold = _largest_threshold(lambda t: jnp.sum(probabilities >= t, axis=-1) >= count, probabilities.shape[0])
-  probabilities = jnp.where(probabilities >= threshold, probabilities, 0.0)
+
+  def of_k() -> jax.Array:
+    threshold = _largest_threshold(lambda t: jnp.sum(probabilities >= t, axis=-1) >= count, rows)
+    return jnp.where(probabilities >= threshold, probabilities, 0.0)
+
+  probabilities = jax.lax.cond(jnp.any(top_k > 0), of_k, lambda: probabilities)  # half the cost, rarely asked for
   # less than everything: rounding must not make the whole mass miss the mark
   mass = jnp.minimum(top_p, 1 - 1e-6) * jnp.sum(probabilities, axis=-1)
 
   def enough(threshold: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(probabilities >= threshold, probabilities, 0.0), axis=-1) >= mass
 
-  threshold = jnp.where((top_p < 1)[:, None], _largest_threshold(enough, probabilities.shape[0]), 0.0)
+  threshold = jnp.where((top_p < 1)[:, None], _largest_threshold(enough, rows), 0.0)
   return jnp.where(probabilities >= threshold, probabilities, 0.0)
 
 
