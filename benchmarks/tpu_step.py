@@ -60,7 +60,7 @@ def _row(model: str, machine: str, chosen: argparse.Namespace) -> dict[str, Any]
     if chosen.peer:
       words = [chosen.python, str(Path(chosen.peer).absolute()), "out", *_maxtext(model, machine)]
       shipped_peer, tuned = (_or_failed(command, folder) for command in (words, [*words, *TUNED]))
-    tunix = _or_failed([chosen.tunix, *_tunix(machine)], folder) if chosen.tunix else {}
+    tunix = _or_failed([chosen.tunix, *_tunix(machine)], folder) if chosen.tunix and model == "Qwen3-8B" else {}
   return {
     "name": f"tpu_step.{model}.{machine}",
     "value": ours["cycles"] / 1e6,
@@ -107,6 +107,11 @@ def child(model: str, machine: str, changes: str) -> None:
   shape = dataclasses.replace(PUBLISHED[model], **from_recipe(settings), attention="splash")
   mesh = sharding.make_mesh(**dataclasses.asdict(settings.mesh), devices=train.devices(hardware.find(machine)))
   compiled = train.lower(shape, settings.training, mesh).compile()
+  keep(compiled)
+
+
+def keep(compiled: Any) -> None:
+  """Leaves what `_compiled` reads in the working folder."""
   Path("out.hlo").write_text(compiled.as_text())
   plan: Any = compiled.memory_analysis()
   sizes = {name: getattr(plan, name) for name in dir(plan) if name.endswith("_in_bytes")}

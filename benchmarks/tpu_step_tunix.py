@@ -7,11 +7,9 @@ backward pass. Its loss knows no segments, so rows are whole examples; its train
 """
 
 import dataclasses
-import json
 import os
 import sys
 import types
-from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +26,7 @@ def main(machine: str, fsdp: int, tensor: int, rows: int, length: int) -> None:
   from tunix.sft import peft_trainer
 
   from skymath_jax import hardware, sharding
+  from skymath_jax.cli import bench
   from skymath_jax.preflight import train
 
   devices = train.devices(hardware.find(machine))
@@ -74,10 +73,7 @@ def main(machine: str, fsdp: int, tensor: int, rows: int, length: int) -> None:
   with mesh:  # it reads the mesh from there
     run = jax.jit(step, donate_argnums=1, out_shardings=(*places, None, None))
     compiled = run.lower(weights, states, batch).compile()
-  Path("out.hlo").write_text(compiled.as_text())
-  plan: Any = compiled.memory_analysis()
-  sizes = {name: getattr(plan, name) for name in dir(plan) if name.endswith("_in_bytes")}
-  Path("out.json").write_text(json.dumps({"mem": sizes}))
+  bench.module("tpu_step").keep(compiled)
 
 
 if __name__ == "__main__":

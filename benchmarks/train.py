@@ -118,19 +118,12 @@ def on_a_slice(chosen: argparse.Namespace) -> dict[str, Any]:
   graph, _, places = step.placed(nnx.eval_shape(lambda: Decoder(config)), chain, mesh)
   state = jax.jit(lambda: step.init(Decoder(config), chain)[1], out_shardings=places)()
   with jax.set_mesh(mesh):
-    made = [{key: _spread(mesh, x) for key, x in rows(config, chosen, seed).items()} for seed in range(4)]
+    made = [step.to_devices(rows(config, chosen, rng_seed), mesh=mesh) for rng_seed in range(4)]
     run = step.sharded(places)
     lowered = functools.partial(run.lower, graph=graph, optimizer=chain, loss_chunk=recipe.training.loss_chunk)
     found = timed(chosen, config, lowered, state, made)
   found["settings"] |= {"mesh": dict(mesh.shape), "tokens_per_second_a_device": found["value"] / target.devices}
   return found
-
-
-def _spread(mesh: jax.sharding.Mesh, x: np.ndarray) -> jax.Array:
-  """`x` `[micro_batches rows length]`, which each process has as a whole, over the mesh."""
-  return jax.make_array_from_callback(
-    x.shape, sharding.named(mesh, None, "batch", "length", shape=x.shape), x.__getitem__
-  )
 
 
 def timed(

@@ -12,7 +12,6 @@ from typing import Any
 
 import grain
 import jax
-import numpy as np
 from etils import epath
 from flax import nnx
 
@@ -109,7 +108,7 @@ def _loop(
   compiled = step.train_step if mesh is None else step.sharded(places)
   train_step = functools.partial(compiled, graph=graph, optimizer=chain, loss_chunk=settings.loss_chunk)
   mean_loss = functools.partial(held_out.mean_loss, graph=graph, loss_chunk=settings.loss_chunk)
-  put, data = functools.partial(_to_devices, mesh=mesh), iterate(steps)
+  put, data = functools.partial(step.to_devices, mesh=mesh), iterate(steps)
   try:
     state, done = _resume(checkpoints, state, data, len(steps))
     with (
@@ -168,14 +167,6 @@ def _resume(
   data.set_state(data_state)
   log(f"resuming after step {meta['step']} of {steps}")
   return state, meta["step"]
-
-
-def _to_devices(batch: dict[str, np.ndarray], *, mesh: jax.sharding.Mesh | None) -> dict[str, Any]:
-  """Arrays `[micro_batches rows length]`, their rows spread over the mesh; without one they are left to `jax.jit`."""
-  if mesh is None:
-    return batch
-  where = sharding.named(mesh, None, "batch", "length", shape=batch["tokens"].shape)
-  return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
 
 
 def _warn(decoder: Decoder, settings: Training, mesh: jax.sharding.Mesh | None) -> None:

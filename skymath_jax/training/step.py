@@ -70,6 +70,14 @@ def placed(
   return graph, TrainState(params, opt_state, count, frozen), places
 
 
+def to_devices(batch: dict[str, np.ndarray], *, mesh: jax.sharding.Mesh | None) -> dict[str, Any]:
+  """Arrays `[micro_batches rows length]`, their rows spread over the mesh; without one they are left to `jax.jit`."""
+  if mesh is None:
+    return batch
+  where = sharding.named(mesh, None, "batch", "length", shape=batch["tokens"].shape)
+  return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
+
+
 def loss_and_gradient(
   params: Any, batch: Mapping[str, jax.Array], frozen: Any = NOTHING, *, graph: nnx.GraphDef[Any], loss_chunk: int
 ) -> tuple[jax.Array, Any]:
