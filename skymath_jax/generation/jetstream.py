@@ -139,8 +139,9 @@ class JetStreamGenerator:
     tokenizer: of the served model.
     model_id: name and weights hash of the served model.
     concurrency: calls under way at most.
-    silence: seconds without a word from a server, whoever it is for, after which its calls are given up; a request in
-      a long queue may wait for hours. A server that is full is asked again for as long.
+    silence: seconds without a word from a server, for whichever of our calls, after which they are given up. Our own
+      servers say now and then that they work, so a request may wait for hours behind those of others. A server that
+      is full is asked again for as long.
     attempts: how often a request is sent at most; refusals of a full server do not count.
     first_pause: seconds before the second attempt.
     certificate: file with the PEM certificate that signs the servers'; empty means no TLS.

@@ -204,7 +204,9 @@ class OpenAIGenerator:
     except _Refused as refused:
       raise self._refusal(refused, request, body) from None
     except TimeoutError:
-      raise Failure(f"no answer in {self._parameters.seconds:g} s", Kind.LOST, billed=True) from None
+      raise Failure(
+        f"no answer in the {self._parameters.seconds:g} s of teacher.parameters", Kind.LOST, billed=True
+      ) from None
     said = self._shown(200, content_type, data)
     try:
       answer = completion.parse(data)

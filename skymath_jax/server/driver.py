@@ -17,7 +17,7 @@ import queue
 import threading
 import time
 import types
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from skymath_jax.engine.batching import CancelledJobError, Job, Loop, SlotsLike, UnavailableError
@@ -29,6 +29,7 @@ from skymath_jax.engine.types import SHORTEN, Prompt, checked_prompt, prefix_bud
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.server import compat
 from skymath_jax.server.fair import FairQueue, Waiting
+from skymath_jax.server.jobs import StreamedJob
 from skymath_jax.tokenizer import Tokenizer
 
 Answer = TypeVar("Answer")
@@ -51,47 +52,6 @@ class EngineLike(Protocol):
   def prefill_each(self, prompts: Sequence[Prompt]) -> Sequence[Prefix | Exception]: ...
 
   def score(self, tokens: Sequence[int]) -> Scores: ...
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class StreamedJob(Job):
-  """A job whose tokens are read in an event loop: token lists, then None or an exception."""
-
-  loop: asyncio.AbstractEventLoop = dataclasses.field(default_factory=asyncio.get_running_loop)
-  messages: asyncio.Queue[list[int] | Exception | None] = dataclasses.field(default_factory=asyncio.Queue)
-  stream: bool = False
-
-  def on_tokens(self, tokens: list[int]) -> None:
-    if self.stream and tokens:
-      self._send(tokens)
-
-  def on_finish(self) -> None:
-    self._send(*(() if self.stream else (self.tokens,)), None)
-
-  def on_error(self, error: Exception) -> None:
-    self._send(error)
-
-  def _send(self, *messages: list[int] | Exception | None) -> None:
-    def put() -> None:
-      for message in messages:
-        self.messages.put_nowait(message)
-
-    with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody listens any more
-      self.loop.call_soon_threadsafe(put)
-
-  async def chunks(self) -> AsyncIterator[list[int]]:
-    """New tokens as they come; leaving early cancels the job.
-
-    Raises:
-      Exception: what the job met.
-    """
-    try:
-      while (message := await self.messages.get()) is not None:
-        if isinstance(message, Exception):
-          raise message
-        yield message
-    finally:
-      self.cancelled = self.cancelled or self.finish_reason is None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -167,6 +127,11 @@ class Driver(orchestrator.Driver):
       jax_padding=False,
     )
 
+  def _work_done(self) -> float:
+    """Grows with each prefill and each call of the engine."""
+    totals = self.counters.read()
+    return totals["prefill_seconds"] + totals["generate_calls"]
+
   def _in_slots(self) -> list[Job]:
     return list(self._loop.live.values())
 
@@ -224,6 +189,7 @@ class Driver(orchestrator.Driver):
       decode=self._tokenizer.decode,
       owner=owner,
       stream=stream,
+      work_done=self._work_done,
     )
     self.submit(job)
     return job

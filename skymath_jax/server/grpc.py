@@ -3,7 +3,8 @@
 JetStream's proto has no sampling parameters; they travel as call metadata (`generation/jetstream.py` sends them):
 `temperature`, `top_p`, `top_k`, `seed`, `stop-bin` (JSON list of texts, UTF-8), `stop-tokens` (ids, comma-separated),
 `stream` (1 = a message per call, else one at the end), `authorization` (Bearer TOKEN). The trailing metadata hold
-`finish-reason`, `prompt-tokens` and `completion-tokens`.
+`finish-reason`, `prompt-tokens` and `completion-tokens`. A message without tokens comes now and then while a caller has
+to wait and the engine works.
 """
 
 import json
@@ -17,8 +18,9 @@ import grpc
 from skymath_jax.engine.batching import CancelledJobError, UnavailableError
 from skymath_jax.generation import RequestRejected, Sampling
 from skymath_jax.server import compat
-from skymath_jax.server.driver import Driver, StreamedJob
+from skymath_jax.server.driver import Driver
 from skymath_jax.server.fair import client_of
+from skymath_jax.server.jobs import StreamedJob
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.server.text import TextStream
 

@@ -19,10 +19,11 @@ from skymath_jax.chat import Messages
 from skymath_jax.engine.batching import UnavailableError
 from skymath_jax.generation import RequestRejected
 from skymath_jax.server import logprobs
-from skymath_jax.server.driver import Driver, StreamedJob
+from skymath_jax.server.driver import Driver
 from skymath_jax.server.fair import client_of
 from skymath_jax.server.forms import MAX_CHOICES, ChatCompletion, Completion, Options, read, reject
 from skymath_jax.server.incoming import BODY_SECONDS, MAX_BODY, WRITE_SECONDS, Bodies, Handler, counted_as_busy
+from skymath_jax.server.jobs import StreamedJob
 from skymath_jax.server.metrics import registry_of
 from skymath_jax.server.settings import ServerSettings
 from skymath_jax.server.text import TextStream
@@ -219,9 +220,9 @@ async def _stream(
 
 
 async def _pieces(job: StreamedJob) -> AsyncIterator[tuple[str, str | None]]:
-  """Pieces of text; the last comes with the finish reason."""
+  """Pieces of text; the last comes with the finish reason. An empty one says that the server works."""
   text = TextStream(job.decode, job.stop)
   async for tokens in job.chunks():
-    if piece := text.feed(tokens):
+    if (piece := text.feed(tokens)) or not tokens:
       yield piece, None
   yield text.end(), job.finish_reason
