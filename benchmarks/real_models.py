@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("~/.cache/skymath/models").expanduser()
+TEXT_END = "<|endoftext|>"  # what pretraining texts end with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +125,12 @@ def convert(gguf: Path, folder: Path, model: RealModel) -> None:
     fresh = type(transformers.AutoModelForCausalLM.from_config(config))(config)
   fresh.load_state_dict(state, assign=True)
   fresh.tie_weights()
+  tokenizer = transformers.AutoTokenizer.from_pretrained(where, gguf_file=name)
+  end, text_end = tokenizer.eos_token_id, tokenizer.get_vocab().get(TEXT_END)
+  # GGUF has room for one end token; an instruct model that is asked without its template ends with this one
+  fresh.generation_config.eos_token_id = end if text_end in (None, end) else [end, text_end]
   fresh.save_pretrained(folder)
-  transformers.AutoTokenizer.from_pretrained(where, gguf_file=name).save_pretrained(folder)
+  tokenizer.save_pretrained(folder)
   origin = {"package": model.package, "version": model.version, "gguf_sha256": model.sha256, "license": model.license}
   (folder / "origin.json").write_text(json.dumps(origin, indent=2) + "\n")
 
