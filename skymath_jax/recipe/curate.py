@@ -1,5 +1,6 @@
 """Stages `curate`: instances → validation, decontamination, de-duplication → SFT data sets; or files on their own."""
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -35,14 +36,20 @@ def curate(run: Run, number: int) -> Facts:
   )
   summary = _curate(run, os.fspath(made / "instances.jsonl"), folder, output)
   if not summary["kept"]:
-    raise UserError("curation kept no instance", where=folder, remedy="see dropped.jsonl for the reasons")
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary["dropped"].items())
+    what = f"curation kept none of {summary['in']:,} instances ({reasons})"
+    remedy = "dropped.jsonl shows them: see to config.curation or to more runs in config.synthesis, then run it again"
+    raise UserError(what, where=folder, remedy=remedy)
   return {"output": sft.open(folder).fingerprint, "kept": summary["kept"]}
 
 
-STAGES = [
-  Stage("curate stage 1", "sft/stage1", lambda run: curate(run, 1), needs=("seeds", "synthesis/stage1"), reads=READS),
-  Stage("curate stage 2", "sft/stage2", lambda run: curate(run, 2), needs=("seeds", "synthesis/stage2"), reads=READS),
-]
+def _stage(number: int) -> Stage:
+  needs = ("seeds", f"synthesis/stage{number}")
+  work = functools.partial(curate, number=number)
+  return Stage(f"curate stage {number}", f"sft/stage{number}", work, needs, READS, cheap=True)
+
+
+STAGES = [_stage(1), _stage(2)]
 
 
 def curate_files(run: Run) -> Facts:

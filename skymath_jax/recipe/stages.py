@@ -50,7 +50,8 @@ def recipe(config: Experiment) -> list[Stage]:
 def made_with(config: Experiment) -> dict[str, set[str]]:
   """Top folder of a workdir → keys and groups of the config whose values bind what lies in it."""
   stages = recipe(config)
-  cheap = {stage.folder: stage.reads for stage in stages if stage.cheap}
+  unread = curate.STAGES if config.training.data else []  # training reads what the data names instead
+  cheap = {stage.folder: stage.reads for stage in stages if stage.cheap and stage not in unread}
   table = {folder: set(keys) for folder, keys in OTHER_FOLDERS.items()}
   for stage in stages:
     if not stage.cheap:

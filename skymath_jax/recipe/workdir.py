@@ -168,7 +168,7 @@ class Workdir:
           where=self.where,
           remedy=f"use another --workdir, or the config of this one (its {CONFIG}), or move {bound[0]}/ away",
         )
-      log(f"config.{key} was {was} here, now it is {now}: nothing was made with it yet")
+      log(f"config.{key} was {was} here, now it is {now}: nothing that stays was made with it")
 
   def completion(self, folder: str) -> Facts | None:
     """The facts with which `folder` was completed; None while it is not, or where a file has been removed since.

@@ -324,9 +324,9 @@ def test_reproduce_from_nothing_to_nothing(cloud):
 
 @pytest.mark.parametrize("on_failure, left", [("delete", False), pytest.param("keep", True, marks=pytest.mark.slow)])
 def test_reproduce_that_fails_leaves_nothing_unsaid(cloud, on_failure, left):
-  cloud.faults({"when": "skymath curate on", "say": "skymath curate: curation kept no instance.", "code": 1})
+  cloud.faults({"when": "skymath curate on", "say": "skymath curate: curation kept none of 4 instances", "code": 1})
   said = cloud.run("reproduce", code=1, ON_FAILURE=on_failure)
-  assert "curation kept no instance" in said and "the same command goes on from there" in said
+  assert "curation kept none of 4" in said and "the same command goes on from there" in said
   assert cloud.nothing_left() != left
   assert ("t-teacher: READY" in said and "USD an hour" in said) if left else "nothing named t-train" in said
 
