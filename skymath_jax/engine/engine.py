@@ -68,7 +68,8 @@ class Engine:
     # JAX compiles once more for arrays that are bound to their device: here all are, from the first call on
     device = jax.sharding.SingleDeviceSharding(next(iter(where.device_set)))
     self.place: jax.sharding.Mesh | jax.sharding.Sharding = device if self.mesh is None else self.mesh
-    self.config = dataclasses.replace(decoder.config, scan_layers=False)
+    # a model that was trained here names what its backward pass recomputed; there is none in here
+    self.config = dataclasses.replace(decoder.config, scan_layers=False, remat="none")
     on_one_cpu = self.mesh is None and product.wide_sums(jnp.dtype(self.config.dtype))
     kept: weights.Params = params
     if settings.weights == "int8":

@@ -90,3 +90,15 @@ def test_weights_that_the_decoder_gives_up_are_held_once(way):
   matrices = 7 * config.layers + 2 * bool(way)  # the embedding and the head lie well as they are, but are rounded
   assert all_of_them - left == matrices
   assert isinstance(engine.params, weights.Quantized if way else weights.Turned)
+
+
+def test_what_training_recomputed_is_nothing_to_the_engine():
+  config = dataclasses.replace(CONFIG, dtype="bfloat16", param_dtype="bfloat16")
+  asked = np.arange(3, 15, dtype=np.int32)[None]
+
+  def prefilled(remat):
+    decoder = nnx.jit(lambda: Decoder(dataclasses.replace(config, remat=remat), rngs=nnx.Rngs(0)))()
+    engine = Engine(decoder, engine_settings())
+    return engine.programs.prefill(engine.params, asked)
+
+  jax.tree.map(np.testing.assert_array_equal, prefilled("none"), prefilled("names"))
