@@ -4,7 +4,7 @@ The judge is `transformers` where it is installed (it is no dependency of ours),
 """
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ TOLERANCE = 1e-4  # of a logit, relative to the largest: float32 has seven digit
 SHARE = 0.7  # of the free memory that both models in float32 may take
 
 Logits = Callable[[np.ndarray], np.ndarray]  # tokens [batch length] → float32 logits [batch length vocab]
+GREEDY_PROMPTS = 4  # after which greedy tokens are compared
+ROWS = 4  # prompts at a time: the logits of one are hundreds of megabytes
 LENGTH_STEP = 32  # padded lengths are multiples of it, so that few shapes are compiled
 
 
@@ -82,7 +84,7 @@ def compare(
     decoder: the model before export, computing in float32.
     folder: the exported Hugging Face folder.
     prompts: token lists; each is right-padded, which a causal model does not see.
-    new_tokens: how many greedy tokens to compare after each prompt; 0 = none.
+    new_tokens: how many greedy tokens to compare after each of the first prompts; 0 = none.
 
   Returns:
     `compared_with`, `prompts`, `max_abs_logit_diff`, `max_abs_logit` and, with `new_tokens`, `same_greedy_text`.
@@ -93,12 +95,16 @@ def compare(
   name, other = _judge(folder)
   ours = _ours(decoder)
   facts: Facts = {"compared_with": name, "prompts": len(prompts)}
-  left, right = _live(ours, prompts), _live(other, prompts)
-  facts["max_abs_logit_diff"] = float(np.abs(left - right).max())
-  facts["max_abs_logit"] = float(np.abs(right).max())
+  facts |= difference(zip(live(ours, prompts), live(other, prompts), strict=True))
   if new_tokens:
-    facts["same_greedy_text"] = greedy(ours, prompts, new_tokens) == greedy(other, prompts, new_tokens)
+    some = prompts[:GREEDY_PROMPTS]
+    facts["same_greedy_text"] = would_write(other, some, greedy(ours, some, new_tokens))
   return facts
+
+
+def rows_read(prompts: int, new_tokens: int) -> int:
+  """How many rows as long as a prompt `compare` runs through the two models together."""
+  return 2 * prompts + GREEDY_PROMPTS * (new_tokens + 1)
 
 
 def merge_difference(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Facts:
@@ -106,15 +112,24 @@ def merge_difference(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Fact
 
   It computes in float32 and is merged afterwards; `prompts` are token lists.
   """
-  before = _live(_ours(decoder), prompts)
-  after = _live(_ours(lora.merge(decoder, "float32")), prompts)
-  return {"max_abs_logit_diff": float(np.abs(after - before).max()), "max_abs_logit": float(np.abs(before).max())}
+  before = list(live(_ours(decoder), prompts))
+  return difference(zip(live(_ours(lora.merge(decoder, "float32")), prompts), before, strict=True))
 
 
-def _live(logits: Logits, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-  """Logits `[tokens vocab]` of all tokens that are no padding."""
+def difference(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Facts:
+  """The largest difference in pairs of logits `[tokens vocab]` and the largest of the second; NaN if there is one."""
+  found = [(np.abs(left - right).max(), np.abs(right).max()) for left, right in pairs]
+  apart, largest = np.max(found, axis=0)
+  return {"max_abs_logit_diff": float(apart), "max_abs_logit": float(largest)}
+
+
+def live(logits: Logits, prompts: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+  """Logits `[tokens vocab]` of the tokens that are no padding, of `ROWS` prompts at a time."""
   tokens, lengths = _pad(prompts)
-  return logits(tokens)[np.arange(tokens.shape[1])[None, :] < lengths[:, None]]
+  read = np.arange(tokens.shape[1])[None, :] < lengths[:, None]
+  for start in range(0, len(tokens), ROWS):
+    part = slice(start, start + ROWS)
+    yield logits(tokens[part])[read[part]]
 
 
 def greedy(logits: Logits, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
@@ -125,6 +140,15 @@ def greedy(logits: Logits, prompts: Sequence[Sequence[int]], new_tokens: int) ->
     best = logits(tokens)[np.arange(len(texts)), lengths - 1].argmax(-1)
     texts = [[*text, int(token)] for text, token in zip(texts, best, strict=True)]
   return [text[len(prompt) :] for text, prompt in zip(texts, prompts, strict=True)]
+
+
+def would_write(logits: Logits, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> bool:
+  """Whether greedy decoding writes each text after its prompt; seen in one pass: each token is the best one there."""
+  tokens, _ = _pad([[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)])
+  best = logits(tokens).argmax(-1)
+  return all(
+    [*row[len(prompt) - 1 :][: len(text)]] == [*text] for row, prompt, text in zip(best, prompts, texts, strict=True)
+  )
 
 
 def _pad(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

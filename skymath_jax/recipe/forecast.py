@@ -14,13 +14,14 @@ from jax import numpy as jnp
 
 from skymath_jax import files, hardware, models, synthesis
 from skymath_jax.config import Experiment
+from skymath_jax.convert import parity
 from skymath_jax.engine import memory, plan
 from skymath_jax.engine.types import EngineSettings
 from skymath_jax.errors import UserError
 from skymath_jax.hardware import GIB, Hardware
 from skymath_jax.models import DecoderConfig
 from skymath_jax.preflight import estimate
-from skymath_jax.recipe import evaluate, seeds, synthesize, train
+from skymath_jax.recipe import evaluate, export, seeds, synthesize, train
 from skymath_jax.recipe.types import Run, Stage
 from skymath_jax.records import Facts
 
@@ -179,7 +180,10 @@ def _evaluation(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
 def _export(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   shape, _ = train.step_of(run.config)
   size = shape.parameters * jnp.dtype(run.config.export.dtype).itemsize
-  return Row(stage=stage.name, work=f"{size / 1e9:.1f} GB", seconds=0.0, disk=size)
+  length = TEMPLATE_TOKENS + synthesis.Lengths.of(seeds.problems_of(run)).question
+  tokens = length * parity.rows_read(export.PROMPTS, export.NEW_TOKENS)
+  seconds = pace.seconds(shape, prefill=2 * tokens)  # float32 takes twice what bfloat16 does
+  return Row(stage=stage.name, work=f"{size / 1e9:.1f} GB, and both models compared", seconds=seconds, disk=size)
 
 
 _ROWS: dict[str, Callable[[Stage, Run, Facts, Pace], Row]] = {
