@@ -23,8 +23,8 @@ TOLERANCE = 1e-4  # of a logit, relative to the largest: float32 has seven digit
 SHARE = 0.7  # of the free memory that both models in float32 may take
 
 Logits = Callable[[np.ndarray], np.ndarray]  # tokens [batch length] → float32 logits [batch length vocab]
-GREEDY_PROMPTS = 2  # after which greedy tokens are compared
-ROWS = 4  # prompts at a time: the logits of one are hundreds of megabytes
+GREEDY_PROMPTS = len(PROMPTS)  # after so many of them, greedy tokens are compared: each is a pass over the whole text
+ROWS = 4  # prompts at a time: the logits of one are 30 to 100 MB
 LENGTH_STEP = 32  # padded lengths are multiples of it, so that few shapes are compiled
 
 

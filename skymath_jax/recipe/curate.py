@@ -38,7 +38,7 @@ def curate(run: Run, number: int) -> Facts:
   if not summary["kept"]:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary["dropped"].items())
     what = f"curation kept none of {summary['in']:,} instances ({reasons})"
-    remedy = "dropped.jsonl shows them: see to config.curation or to more runs in config.synthesis, then run it again"
+    remedy = "see dropped.jsonl; change config.curation and run the same command, or begin a workdir of more runs"
     raise UserError(what, where=folder, remedy=remedy)
   return {"output": sft.open(folder).fingerprint, "kept": summary["kept"]}
 

@@ -180,8 +180,9 @@ def _evaluation(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
 def _export(stage: Stage, run: Run, planned: Facts, pace: Pace) -> Row:
   shape, _ = train.step_of(run.config)
   size = shape.parameters * jnp.dtype(run.config.export.dtype).itemsize
-  length = TEMPLATE_TOKENS + synthesis.Lengths.of(seeds.problems_of(run)).question
-  tokens = length * parity.rows_read(export.PROMPTS, export.NEW_TOKENS)
+  problems = seeds.problems_of(run)
+  length = TEMPLATE_TOKENS + synthesis.Lengths.of(problems).question
+  tokens = length * parity.rows_read(min(len(problems), export.PROMPTS), export.NEW_TOKENS)
   seconds = pace.seconds(shape, prefill=2 * tokens)  # float32 takes twice what bfloat16 does
   return Row(stage=stage.name, work=f"{size / 1e9:.1f} GB, and both models compared", seconds=seconds, disk=size)
 

@@ -27,7 +27,7 @@ GATHER_SECONDS = 600  # how long processes wait for each other where none has an
 
 # Folders that are no stage's, or not with every config → what of the config binds them. A study's own keys do not: its
 # cells are named by what they are made of, so sizes and ablations may be added
-OTHER_FOLDERS = {"evaluation": evaluate.READS, "study": (*train.READS, *evaluate.READS), "tokenizer": train.READS}
+OTHER_FOLDERS = {"evaluation": evaluate.READS, "study": (*train.READS, *evaluate.READS)}
 
 
 def recipe(config: Experiment) -> list[Stage]:
@@ -57,6 +57,7 @@ def made_with(config: Experiment) -> dict[str, set[str]]:
     if not stage.cheap:
       keys = table.setdefault(stage.folder.partition("/")[0], set())
       keys.update(stage.reads, *(cheap[folder] for folder in stage.needs if folder in cheap))
+  table[train.TOKENIZER] = table["checkpoints"]  # made of the same text
   return table
 
 

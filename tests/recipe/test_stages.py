@@ -35,10 +35,10 @@ def test_a_student_that_teaches_is_trained_first():
 def test_what_binds_a_folder_follows_from_the_stages():
   table = stages.made_with(Experiment())
   assert table["synthesis"] == {"rng_seed", "teacher", "synthesis", "seeds"}  # the seeds, which are cheap, through it
-  assert "sft" not in table and table["checkpoints"] == table["tokenizer"] | {"curation"}  # so is curation
-  assert table["study"] == table["evaluation"] >= table["tokenizer"]
+  assert "sft" not in table and table["checkpoints"] == table["tokenizer"] >= {"curation"}  # so is curation
+  assert table["study"] == table["evaluation"] >= table["tokenizer"] - {"curation"}  # they look at what it left
   on_data = stages.made_with(config.changed(Experiment(), {"training.data": "pairs.jsonl"}))
-  assert on_data["checkpoints"] == on_data["tokenizer"]
+  assert on_data["checkpoints"] == on_data["tokenizer"] == table["tokenizer"] - {"curation"}
   assert "seeds" not in table and not any("study" in keys for keys in table.values())
   by_model = config.changed(Experiment(), {"synthesis.embedding": "model"})
   assert stages.made_with(by_model)["synthesis"] - table["synthesis"] == {"model.path"}
