@@ -98,7 +98,7 @@ def test_help_says_what_the_verb_does(capsys):
     (("study", QUICKSTART, "--workdir=x", "--config.study.sizes=(10, 20)"), 1, "are no study"),
     (("study", QUICKSTART, "--workdir=x", "--config.study.ablations=('colour',)"), 1, "no ablation 'colour'"),
     (("export", "--checkpoint=nowhere", "--out=y"), 1, "nowhere: no such model folder"),
-    (("serve", "--model=asset:nobody"), 1, "asset:nobody: no such model folder"),
+    (("serve", "--model=asset:nobody", "--port=0", "--http_port=0"), 1, "asset:nobody: no such model folder"),
   ],
 )
 def test_mistakes(arguments, code, message, capfd, tmp_path, monkeypatch):
