@@ -56,6 +56,7 @@ BENCHMARKS = {
   "odd_teacher": (False, "what is made of a teacher that misbehaves, one way at a time"),
   "real_servers": (False, "a real model behind another project's server, the client killed twice"),
   "real_teacher": (False, "what a teacher's answers are worth, method by method: read, and right"),
+  "real_sizes": (False, "one recipe on more and more of its seeds: right before and after each stage, by size"),
   "quality_modes": (False, "validity and right answers of each quality mode, by the micro world's oracle"),
   "rounds": (False, "accuracy against teacher tokens on the micro world, with and without rounds"),
   "micro_skill": (False, "what a model of the micro world can do, a prompt and level"),
