@@ -9,20 +9,19 @@ learned from. Killed, the same command goes on where it was.
 """
 
 import argparse
-import contextlib
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from skymath_jax import files, grading, records
+from skymath_jax import files, grading, mirror, records
 from skymath_jax.integrity import PAID
 from skymath_jax.statistics import wilson
 
 MODELS = ("base", "stage1", "stage2")
+OWN = ("--workdir", "--config.seeds.limit", "--config.evaluation.models")  # of each size; a list given twice is joined
 
 
 def run(words: list[str]) -> Iterator[dict[str, Any]]:
@@ -32,6 +31,8 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
   parser.add_argument("--seeds", required=True, help="numbers of problems, as 100,300,900")
   parser.add_argument("--config", default="configs/real.py")
   chosen, overrides = parser.parse_known_args(words)
+  if taken := [word for word in overrides if word.startswith(OWN)]:
+    parser.error(f"{taken[0]} is chosen for each size; leave it out")
   before: Path | None = None
   for seeds in sorted({int(word) for word in chosen.seeds.split(",")}):
     workdir = chosen.folder.expanduser() / str(seeds)
@@ -40,7 +41,8 @@ def run(words: list[str]) -> Iterator[dict[str, Any]]:
       copy_answers(before, workdir)
     command = [sys.executable, "-m", "skymath_jax.cli", "run", f"--config={chosen.config}", f"--workdir={workdir}"]
     own = [f"--config.seeds.limit={seeds}", f"--config.evaluation.models={models!r}"]
-    subprocess.run([*command, *overrides, *own], check=True, stdout=sys.stderr)
+    if code := subprocess.run([*command, *overrides, *own], stdout=sys.stderr).returncode:
+      sys.exit(code)  # the run has said why
     yield from rows_of(workdir, models)
     before = workdir
 
@@ -54,8 +56,7 @@ def copy_answers(source: Path, target: Path) -> None:
     there.parent.mkdir(parents=True, exist_ok=True)
     partial = there.with_suffix(".partial")
     partial.unlink(missing_ok=True)  # of a copy that was killed
-    with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(partial)) as new:
-      old.backup(new)
+    mirror.copy_database(path, partial)
     os.replace(partial, there)
 
 

@@ -368,7 +368,12 @@ def _snapshot(path: epath.Path) -> Iterator[epath.Path]:
     yield path
     return
   with tempfile.TemporaryDirectory() as temporary:
-    copy = os.path.join(temporary, path.name)
-    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-      source.backup(target)
-    yield epath.Path(copy)
+    copy = epath.Path(temporary) / path.name
+    copy_database(path, copy)
+    yield copy
+
+
+def copy_database(source: epath.PathLike, target: epath.PathLike) -> None:
+  """The rows of a local SQLite file, open or not, into a new one: what lies in its write-ahead log is among them."""
+  with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(target)) as new:
+    old.backup(new)

@@ -1,9 +1,11 @@
 """The benchmark verb: every entry exists, rows have one form, a wrong name is told."""
 
 import ast
+import contextlib
 import inspect
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from skymath_jax import records
 from skymath_jax.cli import bench
 from skymath_jax.cli import main as cli
 
@@ -125,3 +128,50 @@ def test_decode_on_a_gpu_is_measured_where_jetstream_and_tensorflow_are_absent(w
   for row in map(json.loads, done.stdout.splitlines()):
     assert row["name"] == "h200_decode.tiny.engine" and row["value"] > 0 and row["settings"]["requests"] == 2
   assert len(done.stdout.splitlines()) == bool(words)
+
+
+def test_real_sizes_carries_answers_over_and_never_over_others(tmp_path):
+  """An open database's log is among them; a workdir that has answers keeps its own."""
+  sizes = bench.module("real_sizes")
+  small, large = (tmp_path / name / "synthesis/stage1/responses.sqlite" for name in ("100", "300"))
+  small.parent.mkdir(parents=True)
+  with contextlib.closing(sqlite3.connect(small)) as store:
+    store.execute("pragma journal_mode=wal")
+    store.execute("create table answers (text)")
+    store.execute("insert into answers values ('paid')")
+    store.commit()
+    for text in ("later", "again"):
+      sizes.copy_answers(tmp_path / "100", tmp_path / "300")
+      store.execute("insert into answers values (?)", (text,))
+      store.commit()
+  with contextlib.closing(sqlite3.connect(large)) as store:
+    assert store.execute("select text from answers").fetchall() == [("paid",)]
+  assert [path.name for path in large.parent.iterdir()] == [large.name]
+
+
+def test_real_sizes_counts_what_each_model_got_right_and_learned_from(tmp_path):
+  workdir = tmp_path / "100"
+  records.write_lines(workdir / "sft/stage1/kept.jsonl", [{}] * 3)
+  records.write_lines(workdir / "sft/stage2/kept.jsonl", [{}])
+  texts = [("The answer is 4", "stop"), (r"so \boxed{4}", "stop"), ("The answer is 5", "stop"), ("four, sin", "length")]
+  answers = [{"gold": "4", "response": text, "finish_reason": reason} for text, reason in texts]
+  for model in ("base", "stage1", "stage2"):
+    records.write_lines(workdir / "evaluation" / model / "predictions.jsonl", answers)
+  (workdir / "summary.json").write_text('{"seconds": {}}')
+  rows = list(bench.module("real_sizes").rows_of(workdir))
+  assert [row["settings"]["kept"] for row in rows] == [{}, {"stage1": 3}, {"stage1": 3, "stage2": 1}]
+  for row in rows:
+    assert row["settings"]["right"] == {"symbolic": 2, "strict": 1}
+    assert (row["value"], row["settings"]["cut_off"]) == (0.5, 1)
+
+
+@pytest.mark.parametrize("word", ["--workdir=x", "--config.seeds.limit=3", "--config.evaluation.models=('base',)"])
+def test_real_sizes_refuses_what_it_chooses_itself(word, tmp_path, capsys):
+  with pytest.raises(SystemExit, match="2"):
+    list(bench.module("real_sizes").run([str(tmp_path), "--seeds=1", word]))
+  assert "is chosen for each size" in capsys.readouterr().err
+
+
+def test_real_sizes_ends_as_its_run_ended(tmp_path):
+  with pytest.raises(SystemExit, match="1"):
+    list(bench.module("real_sizes").run([str(tmp_path), "--seeds=1", f"--config={tmp_path / 'none.py'}"]))
